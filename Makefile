@@ -1,0 +1,108 @@
+# Postern.  GNU make; nothing is generated outside build/.
+#
+#   make            build everything            make check       all tests
+#   make try        a private running instance  make check-asan  the same under sanitizers
+#   make deps       install what the build needs (apt or dnf)
+#   make fuzz       every fuzzer for FUZZ_SECONDS each
+#   make bench      comparison with Postfix and Dovecot
+#   make install    under DESTDIR and PREFIX    make uninstall
+#
+# How the tree maps to programs: every .cc file that defines main() is a program named like the file; all
+# other files of a folder form that folder's archive, and every program may link every archive.  The linker
+# takes only what is used, so a program that does not call OpenSSL does not load it.
+
+CXX      ?= g++
+CXXFLAGS ?= -O2 -g1
+PREFIX   ?= /usr
+BUILD    ?= build
+AR       ?= ar
+
+ifeq ($(origin CXX),default)
+CXX := g++
+endif
+
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Werror
+HARDENING := -fstack-protector-strong -fPIE -fno-plt
+LINK_HARDENING := -pie -Wl,-z,relro,-z,noexecstack -Wl,--as-needed
+CPPFLAGS += -I. -I$(BUILD)/gen -MMD -MP
+STD := -std=c++20 -pthread
+
+have = $(shell pkg-config --exists $(1) 2>/dev/null && echo yes)
+header = $(shell printf '\#include <$(1)>\n' | $(CXX) -E -x c++ - >/dev/null 2>&1 && echo yes)
+
+LIBS := -levent_core -lssl -lcrypto -lcap -lseccomp -lfmt -llmdb -lpcre2-8 -lcdb -lgsasl -lcrypt -lpam -lunbound
+CPPFLAGS_OPT :=
+ifeq ($(call have,libsystemd),yes)
+LIBS += -lsystemd
+CPPFLAGS_OPT += -DHAVE_SYSTEMD
+endif
+
+# --- the tree ---------------------------------------------------------------------------------------------
+LIB_DIRS  := $(sort $(patsubst %/,%,$(wildcard lib/*/)))
+PROG_DIRS := master smtpd cleanup qmgr smtp local auth proxymap pop3d imapd tools
+SOURCES   := $(wildcard $(LIB_DIRS:=/*.cc) $(PROG_DIRS:=/*.cc))
+MAINS     := $(shell grep -l '^int main(' $(wildcard $(PROG_DIRS:=/*.cc)) /dev/null)
+PROGRAMS  := $(addprefix $(BUILD)/bin/,$(notdir $(MAINS:.cc=)))
+ARCHIVES  := $(foreach d,$(LIB_DIRS) $(PROG_DIRS),$(if $(filter-out $(MAINS),$(wildcard $(d)/*.cc)),$(BUILD)/$(d).a))
+TESTS     := $(patsubst t/%.cc,$(BUILD)/t/%,$(wildcard t/*_test.cc))
+FUZZERS   := $(patsubst t/fuzz/%.cc,$(BUILD)/fuzz/%,$(wildcard t/fuzz/*_fuzz.cc))
+GENERATED := $(BUILD)/gen/parameters.inc
+LINK       = $(CXX) $(STD) $(CXXFLAGS) $(LINK_HARDENING) $(LDFLAGS) -o $@ $(filter %.o,$^) \
+             -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS)
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: all programs tests
+all: programs
+programs: $(PROGRAMS)
+tests: $(TESTS)
+
+$(BUILD)/obj/%.o: %.cc | $(GENERATED)
+	@mkdir -p $(@D)
+	@echo "  CXX  $<"
+	@$(CXX) $(STD) $(CPPFLAGS) $(CPPFLAGS_OPT) $(CXXFLAGS) $(WARNINGS) $(HARDENING) -c -o $@ $<
+
+# One archive per folder.
+define archive_rule
+$(BUILD)/$(1).a: $(patsubst %.cc,$(BUILD)/obj/%.o,$(filter-out $(MAINS),$(wildcard $(1)/*.cc)))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	@$$(AR) rcs $$@ $$^
+endef
+$(foreach d,$(LIB_DIRS) $(PROG_DIRS),$(eval $(call archive_rule,$(d))))
+
+# A program links its own folder's archive and the libraries; a test may link every folder.
+define program_rule
+$(BUILD)/bin/$(notdir $(1:.cc=)): $(BUILD)/obj/$(1:.cc=.o) $(filter $(BUILD)/$(patsubst %/,%,$(dir $(1))).a $(BUILD)/lib/%.a,$(ARCHIVES))
+	@mkdir -p $$(@D)
+	@echo "  LINK $$@"
+	@$$(LINK)
+endef
+$(foreach m,$(MAINS),$(eval $(call program_rule,$(m))))
+
+# A test may link every library, and the program folder that its name begins with (t/smtpd_session_test.cc: smtpd).
+define test_rule
+$(BUILD)/t/$(1): $(BUILD)/obj/t/$(1).o $(BUILD)/obj/t/catch_main.o $(filter $(BUILD)/lib/%.a $(foreach d,$(PROG_DIRS),$(if $(filter $(d)_%,$(1)),$(BUILD)/$(d).a)),$(ARCHIVES))
+	@mkdir -p $$(@D)
+	@echo "  LINK $$@"
+	@$$(LINK)
+endef
+$(foreach t,$(notdir $(TESTS)),$(eval $(call test_rule,$(t))))
+
+$(BUILD)/gen/parameters.inc: lib/config/parameters.tsv lib/config/generate.awk
+	@mkdir -p $(@D)
+	@awk -f lib/config/generate.awk $< > $@
+
+# --- fuzzing: clang's libFuzzer, with the libraries compiled again under its instrumentation ----------------
+FUZZ_CXX ?= clang++-14
+FUZZ_FLAGS := -O1 -g1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+FUZZ_SECONDS ?= 30
+$(BUILD)/fuzz/%: t/fuzz/%.cc $(GENERATED)
+	@mkdir -p $(@D)
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz-build CXX="$(FUZZ_CXX)" CXXFLAGS="$(FUZZ_FLAGS)" \
+	    $(patsubst $(BUILD)/%,$(BUILD)/fuzz-build/%,$(ARCHIVES)) $(BUILD)/fuzz-build/obj/t/fuzz/$*.o
+	@echo "  FUZZ $@"
+	@$(FUZZ_CXX) -fsanitize=fuzzer,address,undefined -Wl,--as-needed -o $@ $(BUILD)/fuzz-build/obj/t/fuzz/$*.o \
+	    -Wl,--start-group $(patsubst $(BUILD)/%,$(BUILD)/fuzz-build/%,$(ARCHIVES)) -Wl,--end-group $(LIBS) -lpthread
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
