@@ -1,0 +1,110 @@
+/// Lookup tables: one interface over files, patterns, wrappers and services (postfix DATABASE_README).
+///
+/// A table is named "type:name" ("lmdb:/etc/postern/virtual", "inline:{a=b}").  A table is used by one
+/// thread.  Files are opened by open_table(), which therefore runs before chroot(2); a file that is
+/// replaced or edited later is noticed within a second and read again where its path can still be seen.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/base/result.h"
+
+namespace postern {
+
+class Config;
+
+/// What a table needs to know about the suite.
+struct TableContext {
+    /// default_database_type: for names without "type:".
+    std::string default_type = "lmdb";
+    /// The socket of proxymap(8); empty means that "proxy:" tables are opened in this process, as
+    /// proxymap itself does it.
+    std::string proxymap_socket;
+    /// Fixed-string tables lower-case the key (ASCII letters).  postmap -f turns it off.
+    bool fold_case = true;
+    /// POSIX account databases may be asked ("unix:").
+    bool allow_unix = true;
+};
+
+/// From default_database_type, queue_directory and config_directory.
+TableContext table_context(const Config& config);
+
+/// One lookup table.
+class Table {
+public:
+    virtual ~Table() = default;
+    Table(const Table&) = delete;
+    Table& operator=(const Table&) = delete;
+
+    /// The value for `key`, or nothing.  Keys longer than kMaxKey are not found.
+    /// Errors: temporary (the table cannot answer now; names the table).
+    Result<std::optional<std::string>> lookup(std::string_view key);
+
+    /// "type:name", as configured.
+    const std::string& name() const { return name_; }
+
+    /// A pattern table (regexp, pcre, cidr, tcp) sees only whole keys: callers that would ask for parts of
+    /// an address or for parent domains leave it out (regexp_table(5), "TABLE SEARCH ORDER").
+    bool is_pattern() const { return pattern_; }
+
+    static constexpr std::size_t kMaxKey = 64 * 1024;
+
+protected:
+    Table(std::string name, bool pattern, bool fold_case)
+        : name_(std::move(name)), pattern_(pattern), fold_case_(fold_case) {}
+    /// The lookup itself, with the key already in its final case.
+    virtual Result<std::optional<std::string>> find(std::string_view key) = 0;
+    bool fold_case() const { return fold_case_; }
+
+private:
+    std::string name_;
+    bool pattern_;
+    bool fold_case_;
+};
+
+using TablePtr = std::unique_ptr<Table>;
+using Lookup = Result<std::optional<std::string>>;
+
+/// Opens the table `spec`.  Errors: config (bad syntax, naming file and line), not_found (no such file, with
+/// the postmap command that makes it), unsupported (unknown type), denied.
+Result<TablePtr> open_table(std::string_view spec, const TableContext& context);
+
+/// The types open_table() knows, sorted (postconf -m).
+std::vector<std::string> table_types();
+
+/// True after a table file changed in a way this process cannot follow (it is gone from sight, as after
+/// chroot): a service that sees this ends when it is idle, and a fresh process opens the new file.
+bool tables_are_stale();
+
+/// Postfix "maps": tables that are asked one after another.
+class TableList {
+public:
+    TableList() = default;
+    TableList(TableList&&) noexcept = default;
+    TableList& operator=(TableList&&) noexcept = default;
+
+    /// `title` (the parameter's name) is for messages; `specs` is the parameter's value: "type:name"
+    /// separated by comma or white space, { } groups kept whole.  Errors: as open_table().
+    static Result<TableList> open(std::string_view title, std::string_view specs, const TableContext& context);
+
+    /// The first hit.  `key` empty finds nothing.  With `partial`, pattern tables are left out.
+    /// Errors: temporary, also for an empty value, which no table may have.
+    Lookup lookup(std::string_view key, bool partial = false);
+
+    /// The same; `from` is set to the name of the table that answered or failed.
+    Lookup lookup(std::string_view key, bool partial, std::string* from);
+
+    bool empty() const { return tables_.empty(); }
+    const std::string& title() const { return title_; }
+    const std::vector<TablePtr>& tables() const { return tables_; }
+
+private:
+    std::string title_;
+    std::vector<TablePtr> tables_;
+};
+
+}  // namespace postern
