@@ -41,7 +41,8 @@ endif
 LIB_DIRS  := $(sort $(patsubst %/,%,$(wildcard lib/*/)))
 PROG_DIRS := master smtpd cleanup qmgr smtp local auth proxymap pop3d imapd tools
 SOURCES   := $(wildcard $(LIB_DIRS:=/*.cc) $(PROG_DIRS:=/*.cc))
-MAINS     := $(shell grep -l '^int main(' $(wildcard $(PROG_DIRS:=/*.cc)) /dev/null)
+OPEN := (
+MAINS     := $(shell grep -l '^int main$(OPEN)' $(wildcard $(PROG_DIRS:=/*.cc)) /dev/null)
 PROGRAMS  := $(addprefix $(BUILD)/bin/,$(notdir $(MAINS:.cc=)))
 ARCHIVES  := $(foreach d,$(LIB_DIRS) $(PROG_DIRS),$(if $(filter-out $(MAINS),$(wildcard $(d)/*.cc)),$(BUILD)/$(d).a))
 TESTS     := $(patsubst t/%.cc,$(BUILD)/t/%,$(wildcard t/*_test.cc))
