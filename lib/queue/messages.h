@@ -1,0 +1,161 @@
+/// What is said to cleanup and to qmgr.
+///
+/// Submission, on a stream to public/cleanup; one connection may carry any number of messages, one after another:
+///
+///     client                                   cleanup
+///     Begin{envelope, content, last=false} ->
+///     Content{bytes, last=false} ->            (any number)
+///     Content{bytes, last=true} ->
+///                                              <- Queued{queue_id} | Refused{452, "4.3.1", text}
+///
+/// A small message is one Begin with last=true and all its content.  Cleanup may answer Refused before the end of
+/// the content (size limit, disk full); the client then stops sending content and begins its next message.  After
+/// Begin with last=false the client may break off with Cancel, which is not answered.  Closing the connection does
+/// the same.  Queued means: durable (RFC 5321 section 6.1).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "lib/base/unique_fd.h"
+#include "lib/queue/envelope.h"
+
+namespace postern::queue {
+
+/// Content travels in pieces of at most this many bytes.
+inline constexpr std::size_t kMaxContentPiece = 256 * 1024;
+/// Bound of one message of this protocol (content piece, or an envelope with many recipients).
+inline constexpr std::size_t kMaxSubmitMessage = 64 * 1024 * 1024;
+
+/// Starts a message.
+struct Begin {
+    Envelope envelope;                 ///< arrival_usec 0: cleanup takes its own time
+    bool add_received = true;          ///< prepend a Received: field made from `envelope`
+    bool complete_headers = false;     ///< a local or submitted message: add From, Date, Message-ID, rewrite
+                                       ///< header addresses.  Cleanup also does so when
+                                       ///< always_add_missing_headers is set.
+    bool recipients_from_headers = false;  ///< sendmail -t: To, Cc, Bcc (or Resent-*) in addition to `envelope`
+    bool map_addresses = true;         ///< canonical, virtual alias, masquerade (no for receive_override_options
+                                       ///< no_address_mappings)
+    bool add_bcc = true;               ///< always_bcc and friends (no for bounces and forwarded copies)
+    bool check_headers_and_body = true;  ///< header_checks, body_checks (no_header_body_checks)
+    bool run_milters = true;           ///< no_milters
+    std::string content;               ///< first piece: header fields, empty line, body; lines end in LF
+    bool last = false;                 ///< `content` is all
+};
+template <class A>
+void fields(A& a, Begin& m) {
+    a(m.envelope, m.add_received, m.complete_headers, m.recipients_from_headers, m.map_addresses, m.add_bcc,
+      m.check_headers_and_body, m.run_milters, m.content, m.last);
+}
+
+/// More content; may be cut anywhere.
+struct Content {
+    std::string bytes;
+    bool last = false;
+};
+template <class A>
+void fields(A& a, Content& m) { a(m.bytes, m.last); }
+
+/// The client lost interest: forget the message begun.
+struct Cancel {
+    bool unused = false;
+};
+template <class A>
+void fields(A& a, Cancel& m) { a(m.unused); }
+
+/// The message is on stable storage under this id (or was discarded by a check under this id).
+struct Queued {
+    std::string queue_id;
+    std::uint64_t size_bytes = 0;      ///< headers and body as stored
+};
+template <class A>
+void fields(A& a, Queued& m) { a(m.queue_id, m.size_bytes); }
+
+/// Nothing was queued; the text is what SMTP says after the codes, such as "Error: message file too big".
+struct Refused {
+    std::uint32_t code = 451;          ///< SMTP reply code
+    std::string dsn;                   ///< RFC 3463
+    std::string text;
+    std::string queue_id;              ///< the id it would have had, for the log; may be empty
+};
+template <class A>
+void fields(A& a, Refused& m) { a(m.code, m.dsn, m.text, m.queue_id); }
+
+using ToCleanup = std::variant<Begin, Content, Cancel>;
+using FromCleanup = std::variant<Queued, Refused>;
+
+// --- to qmgr, on a stream to public/qmgr ----------------------------------------------------------------------
+
+/// cleanup: incoming/<queue_id> is durable and complete.  Not answered.
+struct NewMessage {
+    std::string queue_id;
+    UniqueFd file;                     ///< the same file, open for reading and writing; may be none
+};
+template <class A>
+void fields(A& a, NewMessage& m) { a(m.queue_id, m.file); }
+
+/// postqueue -f, sendmail -q: try everything deferred now.
+struct FlushAll {
+    bool unused = false;
+};
+template <class A>
+void fields(A& a, FlushAll& m) { a(m.unused); }
+
+/// postqueue -i: try one deferred message now.
+struct FlushOne {
+    std::string queue_id;
+};
+template <class A>
+void fields(A& a, FlushOne& m) { a(m.queue_id); }
+
+/// postqueue -s, ETRN: try all deferred mail for this destination domain now.
+struct FlushSite {
+    std::string domain;
+};
+template <class A>
+void fields(A& a, FlushSite& m) { a(m.domain); }
+
+/// Look into these directories for files that were put there without a notice (after restore, by hand).
+struct Rescan {
+    bool incoming = true;
+    bool deferred = true;
+};
+template <class A>
+void fields(A& a, Rescan& m) { a(m.incoming, m.deferred); }
+
+inline constexpr std::uint8_t kAlteredHeld = 1;       ///< moved to hold/
+inline constexpr std::uint8_t kAlteredReleased = 2;   ///< moved from hold/ to deferred/
+inline constexpr std::uint8_t kAlteredDeleted = 3;    ///< unlinked
+inline constexpr std::uint8_t kAlteredRequeued = 4;   ///< moved to maildrop/ (postsuper -r)
+inline constexpr std::uint8_t kAlteredExpired = 5;    ///< forced expiry (postsuper -e, -f)
+
+/// postsuper: these files were moved or unlinked; forget or learn them.
+struct Altered {
+    std::uint8_t change = 0;
+    std::vector<std::string> queue_ids;
+};
+template <class A>
+void fields(A& a, Altered& m) { a(m.change, m.queue_ids); }
+
+/// Answer to everything but NewMessage: done, or why not.
+struct QmgrAnswer {
+    bool ok = true;
+    std::string text;
+};
+template <class A>
+void fields(A& a, QmgrAnswer& m) { a(m.ok, m.text); }
+
+using ToQmgr = std::variant<NewMessage, FlushAll, FlushOne, FlushSite, Rescan, Altered>;
+using FromQmgr = std::variant<QmgrAnswer>;
+
+// --- triggers: single bytes, as in Postfix, on unix-dgram/fifo/unix trigger sockets ----------------------------
+
+inline constexpr char kTriggerWakeup = 'W';           ///< from master's timer; also to public/pickup by postdrop
+inline constexpr char kTriggerFlushDeferred = 'D';
+inline constexpr char kTriggerScanIncoming = 'I';
+inline constexpr char kTriggerFlushAll = 'F';
+
+}  // namespace postern::queue
