@@ -1,0 +1,160 @@
+#include "lib/async/offload.h"
+
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <csignal>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+
+#include "lib/base/unique_fd.h"
+
+namespace postern {
+
+namespace {
+
+std::size_t g_thread_limit = 32;
+
+/// A singly linked queue of jobs.
+struct JobQueue {
+    detail::OffloadJob* first = nullptr;
+    detail::OffloadJob* last = nullptr;
+    void push(detail::OffloadJob* job) {
+        job->next = nullptr;
+        (last == nullptr ? first : last->next) = job;
+        last = job;
+    }
+    detail::OffloadJob* pop() {
+        detail::OffloadJob* job = first;
+        if (job != nullptr) {
+            first = job->next;
+            if (first == nullptr) {
+                last = nullptr;
+            }
+        }
+        return job;
+    }
+};
+
+/// The threads of one loop.  Never destroyed while a job runs: lives as long as its thread.
+class Pool {
+public:
+    Pool() : wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+        event_assign(&done_event_, Loop::current().base(), wake_.get(), EV_READ | EV_PERSIST, &Pool::done, this);
+        event_add(&done_event_, nullptr);
+    }
+
+    ~Pool() {
+        {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            stopping_ = true;
+        }
+        work_.notify_all();
+        for (std::thread& thread : threads_) {
+            thread.join();
+        }
+        event_del(&done_event_);
+    }
+
+    void submit(detail::OffloadJob* job) {
+        bool grow = false;
+        {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            todo_.push(job);
+            ++waiting_jobs_;
+            grow = waiting_jobs_ > idle_ && threads_.size() < g_thread_limit;
+        }
+        if (grow) {
+            start_thread();
+        } else {
+            work_.notify_one();
+        }
+    }
+
+private:
+    /// A new thread takes no signals: those belong to the loop's thread.
+    void start_thread() {
+        sigset_t all;
+        sigset_t before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        threads_.emplace_back([this] { work(); });
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    }
+
+    void work() {
+        std::unique_lock<std::mutex> lock(mutex_);
+        for (;;) {
+            ++idle_;
+            work_.wait(lock, [this] { return stopping_ || todo_.first != nullptr; });
+            --idle_;
+            detail::OffloadJob* job = todo_.pop();
+            if (job == nullptr) {
+                return;
+            }
+            --waiting_jobs_;
+            lock.unlock();
+            job->run(job);
+            lock.lock();
+            const bool first = finished_.first == nullptr;
+            finished_.push(job);
+            if (first) {
+                lock.unlock();
+                const std::uint64_t one = 1;
+                [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof one);
+                lock.lock();
+            }
+        }
+    }
+
+    static void done(evutil_socket_t fd, short, void* self) {
+        auto* pool = static_cast<Pool*>(self);
+        std::uint64_t count = 0;
+        [[maybe_unused]] const ssize_t got = ::read(fd, &count, sizeof count);
+        JobQueue finished;
+        {
+            const std::lock_guard<std::mutex> lock(pool->mutex_);
+            std::swap(finished, pool->finished_);
+        }
+        while (detail::OffloadJob* job = finished.pop()) {
+            Loop::current().push_ready(job->caller);
+        }
+        Loop::current().run_ready();
+    }
+
+    UniqueFd wake_;
+    event done_event_{};
+    std::mutex mutex_;
+    std::condition_variable work_;
+    JobQueue todo_;
+    JobQueue finished_;
+    std::size_t idle_ = 0;
+    std::size_t waiting_jobs_ = 0;
+    bool stopping_ = false;
+    std::vector<std::thread> threads_;
+};
+
+Pool& pool() {
+    Loop::current();   // made first, so destroyed last
+    static thread_local Pool the_pool;
+    return the_pool;
+}
+
+}  // namespace
+
+namespace detail {
+
+void submit_offload(OffloadJob* job) {
+    pool().submit(job);
+}
+
+}  // namespace detail
+
+void set_offload_threads(std::size_t limit) {
+    g_thread_limit = limit;
+}
+
+}  // namespace postern
