@@ -1,0 +1,333 @@
+#include "lib/ipc/channel.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+namespace postern {
+
+namespace {
+
+constexpr std::size_t kHeader = 8;
+constexpr std::size_t kMaxFds = 16;
+constexpr std::size_t kReceive = 64 * 1024;
+
+std::uint32_t load32(const char* bytes) {
+    std::uint32_t out = 0;
+    for (std::size_t i = 4; i-- > 0;) {
+        out = out << 8 | static_cast<unsigned char>(bytes[i]);
+    }
+    return out;
+}
+
+Error wake_error(Wake wake) {
+    return wake == Wake::timed_out ? Error(Errc::timeout, "timeout") : Error(Errc::closed, "lost connection");
+}
+
+}  // namespace
+
+FrameSocket::FrameSocket(UniqueFd socket, std::size_t max_frame_bytes)
+    : socket_(std::move(socket)), max_frame_(max_frame_bytes) {
+    ::fcntl(socket_.get(), F_SETFL, O_NONBLOCK);
+    events_.open(socket_.get());
+}
+
+FrameSocket::~FrameSocket() = default;
+
+void FrameSocket::close() {
+    events_.close();
+    socket_.reset();
+}
+
+void FrameSocket::post(std::uint8_t tag, std::string_view payload, std::vector<UniqueFd> fds) {
+    if (!fds.empty()) {
+        out_fds_.push_back(OutFds{out_.size(), {}});
+        out_fds_.back().fds = std::move(fds);
+    }
+    const std::size_t fd_count = out_fds_.empty() || out_fds_.back().offset != out_.size() ? 0 : out_fds_.back().fds.size();
+    const auto size = static_cast<std::uint32_t>(payload.size());
+    for (std::size_t i = 0; i < 4; ++i) {
+        out_ += static_cast<char>(size >> (8 * i) & 0xff);
+    }
+    out_ += static_cast<char>(tag);
+    out_ += static_cast<char>(fd_count);
+    out_ += '\0';
+    out_ += '\0';
+    out_ += payload;
+}
+
+/// Sends from offset `at`: up to the next frame that carries descriptors, or that frame's first part with them.
+Result<std::size_t> FrameSocket::send_now(std::size_t at) {
+    iovec io{};
+    msghdr message{};
+    std::array<char, CMSG_SPACE(sizeof(int) * kMaxFds)> control{};
+    std::size_t end = out_.size();
+    bool with_fds = false;
+    if (!out_fds_.empty() && out_fds_.front().offset == at) {
+        with_fds = true;
+        const auto& fds = out_fds_.front().fds;
+        if (fds.size() > kMaxFds) {
+            return Error(Errc::too_big, "too many descriptors in one message");
+        }
+        message.msg_control = control.data();
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
+        cmsghdr* header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
+        for (std::size_t i = 0; i < fds.size(); ++i) {
+            const int fd = fds[i].get();
+            std::memcpy(CMSG_DATA(header) + i * sizeof(int), &fd, sizeof fd);
+        }
+        if (out_fds_.size() > 1) {
+            end = out_fds_[1].offset;
+        }
+    } else if (!out_fds_.empty()) {
+        end = out_fds_.front().offset;
+    }
+    io.iov_base = out_.data() + at;
+    io.iov_len = end - at;
+    message.msg_iov = &io;
+    message.msg_iovlen = 1;
+    const ssize_t sent = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
+    if (sent < 0) {
+        if (errno == EAGAIN || errno == EINTR) {
+            return std::size_t{0};
+        }
+        return Error(Errc::closed, "lost connection");
+    }
+    if (with_fds) {
+        out_fds_.pop_front();
+    }
+    return static_cast<std::size_t>(sent);
+}
+
+Task<Result<void>> FrameSocket::flush(Millis timeout) {
+    if (flushing_) {
+        co_return Result<void>();   // the coroutine that is at it sends this too
+    }
+    flushing_ = true;
+    std::size_t at = 0;
+    while (at < out_.size()) {
+        if (!socket_) {
+            flushing_ = false;
+            co_return Error(Errc::closed, "closed");
+        }
+        Result<std::size_t> sent = send_now(at);
+        if (!sent) {
+            flushing_ = false;
+            co_return sent.error();
+        }
+        at += *sent;
+        if (*sent == 0) {
+            const Wake wake = co_await events_.writable(timeout);
+            if (wake != Wake::ready) {
+                flushing_ = false;
+                co_return wake_error(wake);
+            }
+        }
+    }
+    if (out_.capacity() > kReceive) {
+        std::string().swap(out_);
+    } else {
+        out_.clear();
+    }
+    flushing_ = false;
+    co_return Result<void>();
+}
+
+bool FrameSocket::has_frame() const {
+    const std::size_t have = in_.size() - in_at_;
+    return have >= kHeader && have - kHeader >= load32(in_.data() + in_at_);
+}
+
+Result<bool> FrameSocket::receive_now() {
+    static thread_local std::unique_ptr<std::array<char, kReceive>> buffer;
+    if (!buffer) {
+        buffer = std::make_unique<std::array<char, kReceive>>();
+    }
+    iovec io{buffer->data(), buffer->size()};
+    std::array<char, CMSG_SPACE(sizeof(int) * kMaxFds)> control{};
+    msghdr message{};
+    message.msg_iov = &io;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    const ssize_t got = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
+    if (got < 0) {
+        if (errno == EAGAIN || errno == EINTR) {
+            return false;
+        }
+        return Error(Errc::closed, "lost connection");
+    }
+    for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        const std::size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (std::size_t i = 0; i < count; ++i) {
+            int fd = -1;
+            std::memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof fd);
+            received_fds_.emplace_back(fd);
+        }
+    }
+    if (got == 0) {
+        return Error(Errc::closed, "lost connection");
+    }
+    if (received_fds_.size() > 4 * kMaxFds || (message.msg_flags & MSG_CTRUNC) != 0) {
+        return Error(Errc::syntax, "too many descriptors");
+    }
+    if (in_at_ > 0 && in_at_ == in_.size()) {
+        in_.clear();
+        in_at_ = 0;
+    }
+    in_.append(buffer->data(), static_cast<std::size_t>(got));
+    return true;
+}
+
+Task<Result<FrameSocket::Frame>> FrameSocket::receive(Millis timeout) {
+    if (!out_.empty() && !flushing_) {
+        Result<void> sent = co_await flush(timeout);
+        if (!sent) {
+            co_return sent.error();
+        }
+    }
+    while (!has_frame()) {
+        if (!socket_) {
+            co_return Error(Errc::closed, "closed");
+        }
+        if (in_.size() - in_at_ >= kHeader && load32(in_.data() + in_at_) > max_frame_) {
+            co_return Error(Errc::too_big, "message too large");
+        }
+        Result<bool> got = receive_now();
+        if (!got) {
+            co_return got.error();
+        }
+        if (!*got) {
+            const Wake wake = co_await events_.readable(timeout);
+            if (wake == Wake::timed_out || wake == Wake::closed) {
+                co_return wake_error(wake);
+            }
+        }
+    }
+    const char* header = in_.data() + in_at_;
+    const std::uint32_t size = load32(header);
+    Frame frame;
+    frame.tag = static_cast<std::uint8_t>(header[4]);
+    frame.fd_count = static_cast<std::uint8_t>(header[5]);
+    if (size > max_frame_ || header[6] != 0 || header[7] != 0 || frame.fd_count > kMaxFds) {
+        co_return Error(Errc::syntax, "malformed message");
+    }
+    frame.payload.assign(header + kHeader, size);
+    in_at_ += kHeader + size;
+    if (in_at_ == in_.size()) {
+        if (in_.capacity() > kReceive) {
+            std::string().swap(in_);
+        } else {
+            in_.clear();
+        }
+        in_at_ = 0;
+    } else if (in_at_ > kReceive) {
+        in_.erase(0, in_at_);
+        in_at_ = 0;
+    }
+    co_return frame;
+}
+
+namespace {
+
+Result<sockaddr_un> unix_address(const std::string& path) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.size() >= sizeof address.sun_path) {
+        return Error(Errc::too_big, "connect " + path + ": path too long for a socket");
+    }
+    std::memcpy(address.sun_path, path.data(), path.size());
+    return address;
+}
+
+/// True when connected, false when the backlog is full.
+Result<bool> try_connect(int fd, const sockaddr_un& address, const std::string& path) {
+    for (;;) {
+        if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 || errno == EISCONN) {
+            return true;
+        }
+        if (errno == EAGAIN) {
+            return false;
+        }
+        if (errno != EINTR) {
+            const int why = errno;
+            Error error = errno_error("connect " + path, why);
+            if (why == ECONNREFUSED) {
+                error.code = Errc::closed;
+            }
+            return error;
+        }
+    }
+}
+
+}  // namespace
+
+Task<Result<UniqueFd>> connect_unix(std::string path, Millis timeout) {
+    Result<sockaddr_un> address = unix_address(path);
+    if (!address) {
+        co_return address.error();
+    }
+    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!fd) {
+        co_return errno_error("socket");
+    }
+    Millis waited(0);
+    for (;;) {
+        Result<bool> connected = try_connect(fd.get(), *address, path);
+        if (!connected) {
+            co_return connected.error();
+        }
+        if (*connected) {
+            co_return std::move(fd);
+        }
+        if (waited >= timeout) {
+            co_return Error(Errc::timeout, "connect " + path + ": the service does not take connections");
+        }
+        co_await sleep_for(Millis(10));
+        waited += Millis(10);
+    }
+}
+
+Result<UniqueFd> connect_unix_blocking(const std::string& path) {
+    Result<sockaddr_un> address = unix_address(path);
+    if (!address) {
+        return address.error();
+    }
+    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (!fd) {
+        return errno_error("socket");
+    }
+    const timeval patience{10, 0};
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    Result<bool> connected = try_connect(fd.get(), *address, path);
+    if (!connected) {
+        return connected.error();
+    }
+    if (!*connected) {
+        return Error(Errc::timeout, "connect " + path + ": the service does not take connections");
+    }
+    return fd;
+}
+
+Result<void> wake_service(const std::string& path) {
+    Result<UniqueFd> fd = connect_unix_blocking(path);
+    if (!fd) {
+        return fd.error();
+    }
+    if (::send(fd->get(), kTriggerFrame, sizeof kTriggerFrame, MSG_NOSIGNAL) != sizeof kTriggerFrame) {
+        return errno_error("write " + path);
+    }
+    return {};
+}
+
+}  // namespace postern

@@ -1,0 +1,293 @@
+/// Streams over sockets, in the clear and under TLS.
+///
+/// Bytes are received into one buffer of the thread and copied to the stream, so that an idle connection
+/// holds no buffer; OpenSSL is told to do likewise (SSL_MODE_RELEASE_BUFFERS).
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+
+#include "lib/stream/stream.h"
+#include "lib/stream/tls.h"
+
+namespace postern {
+
+namespace {
+
+constexpr std::size_t kReceive = 64 * 1024;
+
+char* receive_buffer() {
+    static thread_local std::unique_ptr<std::array<char, kReceive>> buffer;
+    if (!buffer) {
+        buffer = std::make_unique<std::array<char, kReceive>>();
+    }
+    return buffer->data();
+}
+
+struct SslFree {
+    void operator()(SSL* ssl) const { SSL_free(ssl); }
+};
+
+Error wake_error(Wake wake) {
+    return wake == Wake::timed_out ? Error(Errc::timeout, "timeout") : Error(Errc::closed, "lost connection");
+}
+
+class SocketStream : public Stream {
+public:
+    explicit SocketStream(UniqueFd socket) : socket_(std::move(socket)) {
+        ::fcntl(socket_.get(), F_SETFL, O_NONBLOCK);
+        const int on = 1;
+        ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);   // fails on Unix sockets: fine
+        events_.open(socket_.get());
+    }
+
+    ~SocketStream() override { close(); }
+
+    void interrupt() override { events_.interrupt(); }
+
+    void close() override {
+        if (!socket_) {
+            return;
+        }
+        if (ssl_) {
+            SSL_shutdown(ssl_.get());   // sends close_notify; does not wait for the peer's
+            ERR_clear_error();
+        }
+        events_.close();
+        ssl_.reset();
+        socket_.reset();
+    }
+
+    UniqueFd release() {
+        events_.close();
+        return std::move(socket_);
+    }
+
+    bool in_the_clear() const { return !ssl_; }
+
+    const TlsInfo* tls() const override { return tls_ ? tls_.get() : nullptr; }
+
+    Task<Result<void>> start_tls(TlsContext& context, Millis timeout) override {
+        drop_input();
+        ssl_.reset(SSL_new(context.get()));
+        if (!ssl_ || SSL_set_fd(ssl_.get(), socket_.get()) != 1) {
+            co_return Error(Errc::io, openssl_error());
+        }
+        for (;;) {
+            ERR_clear_error();
+            errno = 0;
+            const int status = SSL_accept(ssl_.get());
+            if (status == 1) {
+                remember_session();
+                co_return Result<void>();
+            }
+            Result<bool> again = co_await wait_for_tls(status, timeout);
+            if (!again) {
+                co_return again.error();
+            }
+        }
+    }
+
+protected:
+    Task<Result<void>> read_some(Millis timeout) override {
+        bool interrupted = false;
+        for (;;) {
+            if (!socket_) {
+                co_return Error(Errc::closed, "closed");
+            }
+            Result<bool> got = receive_now();
+            if (!got || *got) {
+                if (interrupted) {
+                    events_.interrupt();
+                }
+                if (!got) {
+                    co_return got.error();
+                }
+                co_return Result<void>();
+            }
+            Wake wake = Wake::ready;
+            if (wants_write_) {
+                wake = co_await events_.writable(timeout);
+            } else {
+                wake = co_await events_.readable(timeout);
+            }
+            interrupted = interrupted || wake == Wake::interrupted;
+            if (wake == Wake::timed_out || wake == Wake::closed) {
+                co_return wake_error(wake);
+            }
+        }
+    }
+
+    Task<Wake> wait_readable(Millis timeout) override {
+        for (;;) {
+            if (!socket_) {
+                co_return Wake::closed;
+            }
+            Result<bool> got = receive_now();
+            if (!got) {
+                co_return Wake::closed;
+            }
+            if (*got) {
+                co_return Wake::ready;
+            }
+            const Wake wake = co_await events_.readable(timeout);
+            if (wake != Wake::ready) {
+                co_return wake;
+            }
+        }
+    }
+
+    Task<Result<std::size_t>> write_some(std::string_view bytes, Millis timeout) override {
+        for (;;) {
+            if (!socket_) {
+                co_return Error(Errc::closed, "closed");
+            }
+            if (ssl_) {
+                ERR_clear_error();
+                errno = 0;
+                std::size_t sent = 0;
+                const int status = SSL_write_ex(ssl_.get(), bytes.data(), bytes.size(), &sent);
+                if (status == 1) {
+                    co_return sent;
+                }
+                Result<bool> again = co_await wait_for_tls(status, timeout);
+                if (!again) {
+                    co_return again.error();
+                }
+                continue;
+            }
+            const ssize_t sent = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+            if (sent >= 0) {
+                co_return static_cast<std::size_t>(sent);
+            }
+            if (errno == EINTR) {
+                continue;
+            }
+            if (errno != EAGAIN) {
+                co_return Error(Errc::closed, "lost connection");
+            }
+            const Wake wake = co_await events_.writable(timeout);
+            if (wake != Wake::ready) {
+                co_return wake_error(wake);
+            }
+        }
+    }
+
+private:
+    /// True when bytes came, false when one has to wait (wants_write_ says for what).
+    Result<bool> receive_now() {
+        wants_write_ = false;
+        char* buffer = receive_buffer();
+        if (ssl_) {
+            return receive_tls(buffer);
+        }
+        for (;;) {
+            const ssize_t got = ::recv(socket_.get(), buffer, kReceive, 0);
+            if (got > 0) {
+                receive({buffer, static_cast<std::size_t>(got)});
+                return true;
+            }
+            if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
+                return Error(Errc::closed, "lost connection");
+            }
+            if (errno == EAGAIN) {
+                return false;
+            }
+        }
+    }
+
+    Result<bool> receive_tls(char* buffer) {
+        ERR_clear_error();
+        errno = 0;
+        std::size_t got = 0;
+        bool any = false;
+        // A TLS record holds 16 KiB at most: take what has arrived, up to the buffer's size.
+        std::size_t total = 0;
+        while (total + 16384 <= kReceive && SSL_read_ex(ssl_.get(), buffer, 16384, &got) == 1) {
+            receive({buffer, got});
+            total += got;
+            any = true;
+            if (SSL_pending(ssl_.get()) == 0) {
+                return true;
+            }
+        }
+        if (any) {
+            ERR_clear_error();
+            return true;
+        }
+        switch (SSL_get_error(ssl_.get(), 0)) {
+        case SSL_ERROR_WANT_READ:
+            return false;
+        case SSL_ERROR_WANT_WRITE:
+            wants_write_ = true;
+            return false;
+        default:
+            ERR_clear_error();
+            return Error(Errc::closed, "lost connection");
+        }
+    }
+
+    Task<Result<bool>> wait_for_tls(int status, Millis timeout) {
+        const int saved_errno = errno;
+        const int why = SSL_get_error(ssl_.get(), status);
+        Wake wake = Wake::closed;
+        if (why == SSL_ERROR_WANT_READ) {
+            wake = co_await events_.readable(timeout);
+        } else if (why == SSL_ERROR_WANT_WRITE) {
+            wake = co_await events_.writable(timeout);
+        } else if (why == SSL_ERROR_SSL) {
+            co_return Error(Errc::io, openssl_error());
+        } else {
+            co_return Error(Errc::closed, saved_errno != 0 ? errno_error("TLS", saved_errno).what : "lost connection");
+        }
+        if (wake == Wake::timed_out || wake == Wake::closed) {
+            co_return wake_error(wake);
+        }
+        co_return true;
+    }
+
+    void remember_session() {
+        tls_ = std::make_unique<TlsInfo>();
+        tls_->protocol = SSL_get_version(ssl_.get());
+        tls_->cipher = SSL_get_cipher_name(ssl_.get());
+        tls_->used_bits = SSL_get_cipher_bits(ssl_.get(), &tls_->algorithm_bits);
+        tls_->resumed = SSL_session_reused(ssl_.get()) == 1;
+        if (const char* name = SSL_get_servername(ssl_.get(), TLSEXT_NAMETYPE_host_name)) {
+            tls_->server_name = name;
+        }
+        if (X509* peer = SSL_get0_peer_certificate(ssl_.get())) {
+            std::array<char, 256> name{};
+            X509_NAME_get_text_by_NID(X509_get_subject_name(peer), NID_commonName, name.data(), name.size());
+            tls_->peer_subject = name.data();
+            tls_->peer_verified = SSL_get_verify_result(ssl_.get()) == X509_V_OK;
+        }
+    }
+
+    UniqueFd socket_;
+    FdEvents events_;
+    std::unique_ptr<SSL, SslFree> ssl_;
+    std::unique_ptr<TlsInfo> tls_;
+    bool wants_write_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Stream> make_socket_stream(UniqueFd socket) {
+    return std::make_unique<SocketStream>(std::move(socket));
+}
+
+UniqueFd release_socket(Stream& stream) {
+    auto* socket = dynamic_cast<SocketStream*>(&stream);
+    if (socket == nullptr || !socket->in_the_clear()) {
+        return UniqueFd();
+    }
+    return socket->release();
+}
+
+}  // namespace postern
