@@ -1,0 +1,307 @@
+#include "lib/service/service.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+
+#include "lib/base/strings.h"
+#include "lib/log/log.h"
+#include "lib/service/arguments.h"
+#include "lib/service/listener.h"
+
+namespace postern {
+
+struct Service::State {
+    ServiceArguments arguments;
+    Config config = Config::defaults();
+    std::vector<std::unique_ptr<Listener>> listeners;
+    UniqueFd status;
+    FdEvents master_watch;
+    Handler handler;
+    std::function<void()> start_work;
+    std::function<void()> end_work;
+    Timer idle;
+    std::size_t sessions = 0;
+    std::size_t work = 0;
+    std::size_t session_limit = 100;
+    bool keep_running = false;
+    bool draining = false;
+    bool told_busy = false;
+    bool stdin_mode = false;
+
+    void tell(Status status_byte);
+    void session_began();
+    void session_ended();
+    void look_idle();
+    void drain();
+    void end_now();
+    static void idle_too_long(void* self);
+    static Task<> watch_master(State& state);
+    static Task<> run_session(State& state, Connection connection);
+};
+
+namespace {
+
+LogDestination log_destination(const Config& config, int verbosity) {
+    LogDestination destination;
+    destination.kind = LogDestination::Kind::syslog;
+    if (!config.maillog_file().empty()) {
+        destination.kind = LogDestination::Kind::file;
+        destination.path = config.maillog_file();
+    }
+    destination.json = config.log_format() == "json";
+    destination.verbosity = verbosity;
+    return destination;
+}
+
+UniqueFd status_pipe() {
+    const char* text = std::getenv("POSTERN_STATUS_FD");
+    if (text == nullptr) {
+        return UniqueFd();
+    }
+    const auto number = parse_number(text);
+    if (!number || *number > 65535) {
+        fatal("POSTERN_STATUS_FD is not a descriptor: {}", printable(text));
+    }
+    const int fd = static_cast<int>(*number);
+    ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+    ::fcntl(fd, F_SETFL, O_NONBLOCK);
+    return UniqueFd(fd);
+}
+
+}  // namespace
+
+Service::Service(std::string_view program, int argc, char** argv) : state_(std::make_unique<State>()) {
+    std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGXFSZ, SIG_IGN);
+    std::string tag = std::string("postfix/") + std::string(program);
+    log_open(tag, LogDestination{});
+    Result<ServiceArguments> arguments = parse_service_arguments(argc, argv);
+    if (!arguments) {
+        fatal("{}", arguments.error().what);
+    }
+    state_->arguments = std::move(*arguments);
+    Result<Config> config = Config::load(Config::default_directory(), state_->arguments.overrides);
+    if (!config) {
+        log_open(tag, LogDestination{LogDestination::Kind::syslog, {}, false, true, 0});
+        fatal("{}", config.error().what);
+    }
+    state_->config = std::move(*config);
+    state_->config.set_process(std::string(program), state_->arguments.service_name);
+    const int verbosity = state_->arguments.verbosity;
+    if (!log_open(state_->config.syslog_name() + "/" + std::string(program), log_destination(state_->config, verbosity))) {
+        log_warning("open {}: {}", state_->config.maillog_file(), errno_error("").what);
+    }
+    ::umask(077);
+    const std::string& directory = state_->config.queue_directory();
+    if (::chdir(directory.c_str()) != 0) {
+        fatal("{}", errno_error("chdir " + directory).what);
+    }
+    state_->status = status_pipe();
+    state_->session_limit = static_cast<std::size_t>(state_->config.process_session_limit());
+    state_->stdin_mode = state_->arguments.standard_input;
+    Result<std::vector<std::unique_ptr<Listener>>> listeners = inherited_listeners();
+    if (!listeners) {
+        fatal("{}", listeners.error().what);
+    }
+    state_->listeners = std::move(*listeners);
+    if (state_->listeners.empty() && !state_->stdin_mode) {
+        fatal("no listening socket: this program is started by postern-master(8), or with LISTEN_FDS set, or with -S "
+              "to serve standard input");
+    }
+}
+
+Service::~Service() = default;
+
+const Config& Service::config() const {
+    return state_->config;
+}
+
+const std::string& Service::service_name() const {
+    return state_->arguments.service_name;
+}
+
+const std::string& Service::service_type() const {
+    return state_->arguments.service_type;
+}
+
+const std::vector<std::string>& Service::arguments() const {
+    return state_->arguments.rest;
+}
+
+bool Service::on_standard_input() const {
+    return state_->stdin_mode;
+}
+
+bool Service::privileged() {
+    return ::geteuid() == 0;
+}
+
+void Service::confine(const Rights& rights) {
+    Confinement confinement;
+    confinement.rights = rights;
+    if (std::string_view(rights.user) != "root" && !std::string_view(rights.user).empty()) {
+        const auto user = state_->config.lookup(rights.user);
+        confinement.user = user ? *user : std::string();
+        if (confinement.user.empty() && privileged()) {
+            fatal("parameter {} names no user to run {} as", rights.user, service_name());
+        }
+    }
+    if (state_->arguments.may_chroot && !std::string_view(rights.chroot).empty()) {
+        confinement.chroot = state_->config.queue_directory();
+    }
+    postern::confine(confinement);
+}
+
+void Service::on_start(std::function<void()> work) {
+    state_->start_work = std::move(work);
+}
+
+void Service::on_end(std::function<void()> work) {
+    state_->end_work = std::move(work);
+}
+
+void Service::keep_running() {
+    state_->keep_running = true;
+}
+
+void Service::begin_work() {
+    ++state_->work;
+    state_->idle.cancel();
+}
+
+void Service::end_work() {
+    --state_->work;
+    state_->look_idle();
+}
+
+std::size_t Service::sessions() const {
+    return state_->sessions;
+}
+
+bool Service::draining() const {
+    return state_->draining;
+}
+
+void Service::State::tell(Status status_byte) {
+    if (status) {
+        const char byte = static_cast<char>(status_byte);
+        [[maybe_unused]] const ssize_t written = ::write(status.get(), &byte, 1);
+    }
+}
+
+void Service::State::session_began() {
+    ++sessions;
+    idle.cancel();
+    if (sessions >= session_limit && !told_busy) {
+        told_busy = true;
+        for (auto& listener : listeners) {
+            listener->pause();
+        }
+        tell(Status::busy);
+    }
+}
+
+void Service::State::session_ended() {
+    --sessions;
+    if (told_busy && sessions + session_limit / 8 < session_limit && !draining) {
+        told_busy = false;
+        for (auto& listener : listeners) {
+            listener->resume();
+        }
+        tell(Status::available);
+    }
+    look_idle();
+}
+
+/// Ends a drained process, or starts the clock of an idle one.
+void Service::State::look_idle() {
+    if (sessions > 0 || work > 0) {
+        return;
+    }
+    if (draining || stdin_mode) {
+        end_now();
+        return;
+    }
+    if (!keep_running && status) {
+        idle.start(config.max_idle(), &State::idle_too_long, this);
+    }
+}
+
+void Service::State::idle_too_long(void* self) {
+    static_cast<State*>(self)->end_now();
+}
+
+void Service::State::drain() {
+    draining = true;
+    for (auto& listener : listeners) {
+        listener->pause();
+    }
+    look_idle();
+}
+
+void Service::State::end_now() {
+    if (end_work) {
+        end_work();
+    }
+    Loop::current().stop();
+}
+
+/// The status pipe's other end is master's: when it is gone, so is master.
+Task<> Service::State::watch_master(State& state) {
+    for (;;) {
+        const Wake wake = co_await state.master_watch.readable(kForever);
+        if (wake == Wake::closed) {
+            co_return;
+        }
+        char byte = 0;
+        const ssize_t got = ::read(state.status.get(), &byte, 1);
+        if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
+            state.master_watch.close();
+            state.drain();
+            co_return;
+        }
+    }
+}
+
+Task<> Service::State::run_session(State& state, Connection connection) {
+    state.session_began();
+    co_await state.handler(std::move(connection));
+    state.session_ended();
+}
+
+int Service::serve(Handler handler) {
+    State& state = *state_;
+    state.handler = std::move(handler);
+    Loop& loop = Loop::current();
+    loop.on_signal(SIGTERM, [&state] { state.end_now(); });
+    loop.on_signal(SIGHUP, [&state] { state.drain(); });
+    if (state.status) {
+        state.master_watch.open(state.status.get());
+        spawn(State::watch_master(state));
+    }
+    for (auto& listener : state.listeners) {
+        listener->start([&state](Connection connection) {
+            spawn(State::run_session(state, std::move(connection)));
+        });
+    }
+    if (state.start_work) {
+        state.start_work();
+    }
+    state.tell(Status::available);
+    if (state.stdin_mode) {
+        Connection connection(UniqueFd(::dup(STDIN_FILENO)), "stdin");
+        describe_peer(connection);
+        spawn(State::run_session(state, std::move(connection)));
+    } else {
+        state.look_idle();
+    }
+    loop.run();
+    std::fflush(nullptr);
+    std::_Exit(0);   // sessions that are still open hold coroutines: the kernel closes what they hold
+}
+
+}  // namespace postern
