@@ -1,0 +1,54 @@
+/// Stored passwords in Dovecot's notation, {SCHEME} or {SCHEME.ENCODING} before the hash.
+///
+/// Schemes: PLAIN, CLEARTEXT, CLEAR, PLAIN-TRUNC, CRYPT (whatever crypt(3) knows by its $id$), DES-CRYPT,
+/// MD5-CRYPT, SHA256-CRYPT, SHA512-CRYPT, BLF-CRYPT, YESCRYPT, MD5, PLAIN-MD5, LDAP-MD5, SMD5, SHA, SHA1,
+/// SHA256, SHA512, SSHA, SSHA256, SSHA512, PBKDF2, SCRAM-SHA-1, SCRAM-SHA-256, and, where the build found
+/// libsodium (HAVE_SODIUM), ARGON2I and ARGON2ID.  Encodings: HEX, B64 (also BASE64).
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/base/result.h"
+#include "lib/sasl/scram_keys.h"
+
+namespace postern {
+
+/// A longer password is refused before any hash sees it.
+constexpr std::size_t kMaxPassword = 4096;
+
+/// "{SCHEME.ENC}data" cut in two; without braces the whole text belongs to `default_scheme`.
+struct StoredPassword {
+    std::string scheme;     ///< upper case, without encoding, such as "SSHA256"
+    std::string encoding;   ///< "", "HEX" or "B64"
+    std::string data;       ///< as stored
+};
+/// Errors: syntax for a brace that never closes or an unknown encoding.
+Result<StoredPassword> split_stored_password(std::string_view stored, std::string_view default_scheme);
+
+/// Whether `password` is the one `stored` was made from.  Every comparison takes the same time whatever
+/// the outcome; a crypt(3) or PBKDF2 scheme takes its full cost.  Safe to call from several threads.
+/// Errors: unsupported for an unknown scheme (named in the text), syntax for data that does not fit it.
+Result<bool> verify_password(std::string_view stored, std::string_view default_scheme, std::string_view password);
+
+/// SCRAM keys from a stored password: kept ones, or derived when the stored form is the password itself.
+/// nothing when neither is possible (a one-way hash of another kind); `salt` is used for derived keys.
+std::optional<ScramKeys> scram_keys_of(std::string_view stored, std::string_view default_scheme, ScramHash hash,
+                                       std::string salt);
+
+/// Whether verify_password takes long enough that it belongs in another thread.
+bool is_expensive(std::string_view stored, std::string_view default_scheme);
+
+/// "{SCHEME}..." for a passwd-file.  `scheme` may name an encoding.  `rounds` 0 means the scheme's
+/// default.  Errors: unsupported, syntax (a password the scheme cannot hold, rounds out of range).
+Result<std::string> make_password(std::string_view scheme, std::string_view password, unsigned long rounds = 0);
+
+/// Names make_password accepts, in alphabetic order.
+std::vector<std::string_view> password_schemes();
+
+/// Same bytes, compared in a time that depends on the sizes only.
+bool equal_in_constant_time(std::string_view a, std::string_view b);
+
+}  // namespace postern

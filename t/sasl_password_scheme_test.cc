@@ -1,0 +1,120 @@
+#include <catch2/catch.hpp>
+
+#include "lib/sasl/password_scheme.h"
+
+using namespace postern;
+
+namespace {
+
+/// Made with other programs (Python's hashlib and crypt) from "pencil".
+const char* const kMadeElsewhere[] = {
+    "{PLAIN}pencil",
+    "{plain.b64}cGVuY2ls",
+    "{CLEARTEXT.HEX}70656e63696c",
+    "{SHA}0vxRJJChUDZGC1SJQBQ51tpUB/o=",
+    "{SHA1}0vxRJJChUDZGC1SJQBQ51tpUB/o",
+    "{SHA256.HEX}13809668fb436386706f67dcb052ed584a04ba16a8c02a17d66d34c30fceda21",
+    "{SHA256}13809668FB436386706F67DCB052ED584A04BA16A8C02A17D66D34C30FCEDA21",
+    "{SHA512}Gd8Bqrgo+NUINrp1cJcTrtInM1344YZDkYXAbJF6Kn03cat24wfPo7a4nvGmaC1mgd3xGISHDl3hPnk/uVXu6w==",
+    "{SSHA}M0YXe+4K7AXJbpIQR++HGoshE8JzYWx0c2FsdA==",
+    "{SSHA256}V9JAnh4LXKDVr5nXdkqPSOpFTLqdpyR4d7xzU3GdHE9zYWx0c2FsdA==",
+    "{SSHA512}EM/40PpOwDFyRBvlEBPAPcAotwYXhUelFtA2c9wqybUh7KPyAKJRMdmih7JvDHLIZX4mudDr3ExMpxduNEz0VXNhbHRzYWx0",
+    "{SMD5}nZ6BNg4qUgjWovZzOEkWD3NhbHRzYWx0",
+    "{PLAIN-MD5}a8f6830bce790a8a67fc2e84e12093ba",
+    "{MD5}a8f6830bce790a8a67fc2e84e12093ba",
+    "{LDAP-MD5}qPaDC855Copn/C6E4SCTug==",
+    "{PBKDF2}$1$saltsaltsaltsalt$5000$b06aaec3d9d1875285767e9dda6d8ad2a0135a6f",
+    "{MD5-CRYPT}$1$saltsalt$wCrc3hcrR95SV83Xh8Z.41",
+    "{MD5}$1$saltsalt$wCrc3hcrR95SV83Xh8Z.41",
+    "{SHA256-CRYPT}$5$saltsalt$hl9BvcGsj7AkON13nbqeQHDgRpHyFxt7WDzLoS.OCQ/",
+    "{CRYPT}$6$saltsalt$rD9fW1BwIrjB90WCgCTdIQc3phTBhf04I6Iw/XlgKD9E9aEbzqGZipjiFxGo/4wWXDA6jV6/vZO.kKdDSfUJb0",
+    "{BLF-CRYPT}$2y$05$abcdefghijklmnopqrstuu680Yiaj5hFUaJTH/rTAcbA2PQEGfiZu",
+    "{CRYPT}$y$j75$saltsalt$o2gXFxBM7mhtEM8a8zhzk4Y6PnNRiSjgCeVNxKApSc8",
+    "{DES-CRYPT}abJ32bJMdTsnY",
+    // RFC 7677 section 3's salt and password.
+    "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,"
+    "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
+};
+
+}  // namespace
+
+TEST_CASE("hashes made by other programs accept their password and nothing else", "[sasl]") {
+    for (const char* stored : kMadeElsewhere) {
+        CAPTURE(stored);
+        const Result<bool> right = verify_password(stored, "CRYPT", "pencil");
+        REQUIRE(right.ok());
+        CHECK(*right);
+        for (const char* wrong : {"", "Pencil", "penci", "xencil"}) {
+            const Result<bool> accepted = verify_password(stored, "CRYPT", wrong);
+            REQUIRE(accepted.ok());
+            CHECK_FALSE(*accepted);
+        }
+    }
+}
+
+TEST_CASE("PLAIN-TRUNC compares what was kept", "[sasl]") {
+    CHECK(*verify_password("{PLAIN-TRUNC}4-penc", "CRYPT", "pencil"));
+    CHECK(*verify_password("{PLAIN-TRUNC}16-pencil", "CRYPT", "pencil"));
+    CHECK_FALSE(*verify_password("{PLAIN-TRUNC}4-penc", "CRYPT", "pen"));
+    CHECK_FALSE(*verify_password("{PLAIN-TRUNC}16-pencil", "CRYPT", "pencils"));
+}
+
+TEST_CASE("a stored password without braces belongs to the default scheme", "[sasl]") {
+    CHECK(*verify_password("pencil", "PLAIN", "pencil"));
+    CHECK(*verify_password("$1$saltsalt$wCrc3hcrR95SV83Xh8Z.41", "CRYPT", "pencil"));
+    CHECK_FALSE(*verify_password("*", "CRYPT", "pencil"));
+    CHECK_FALSE(*verify_password("!$1$saltsalt$wCrc3hcrR95SV83Xh8Z.41", "CRYPT", "pencil"));
+    CHECK_FALSE(*verify_password("", "CRYPT", ""));
+}
+
+TEST_CASE("unknown schemes and damaged data are errors, not a wrong password", "[sasl]") {
+    const Result<bool> unknown = verify_password("{ROT13}crapvy", "PLAIN", "pencil");
+    REQUIRE_FALSE(unknown.ok());
+    CHECK(unknown.error().code == Errc::unsupported);
+    CHECK(unknown.error().what == "Unknown scheme ROT13");
+    for (const char* bad : {"{PLAIN", "{PLAIN.UUENCODE}x", "{PLAIN.HEX}zz", "{SHA}!!!!", "{SHA256}abcd", "{SSHA}c2hvcnQ=",
+                            "{PBKDF2}$1$salt$0$00", "{PBKDF2}$2$a$b$c", "{PLAIN-TRUNC}pencil", "{SCRAM-SHA-1}4096,a",
+                            "{SCRAM-SHA-256}0,c2FsdA==,AA==,AA==", "{CRYPT}$99$x$y"}) {
+        CAPTURE(bad);
+        CHECK_FALSE(verify_password(bad, "PLAIN", "pencil").ok());
+    }
+}
+
+TEST_CASE("every scheme that can be made verifies what it made", "[sasl]") {
+    REQUIRE(password_schemes().size() >= 20);
+    for (const std::string_view scheme : password_schemes()) {
+        CAPTURE(std::string(scheme));
+        const Result<std::string> made = make_password(scheme, "p\xc3\xa4ncil with space");
+        REQUIRE(made.ok());
+        CHECK(*verify_password(*made, "PLAIN", "p\xc3\xa4ncil with space"));
+        CHECK_FALSE(*verify_password(*made, "PLAIN", "p\xc3\xa4ncil with spacf"));
+    }
+    for (const char* scheme : {"SSHA256.HEX", "SHA512.b64", "PLAIN.BASE64", "SHA512-CRYPT.HEX", "PLAIN-MD5.B64"}) {
+        CAPTURE(scheme);
+        const Result<std::string> made = make_password(scheme, "pencil");
+        REQUIRE(made.ok());
+        CAPTURE(*made);
+        CHECK(*verify_password(*made, "CRYPT", "pencil"));
+    }
+    CHECK(make_password("SSHA256", "x").ok());
+    CHECK(*make_password("SSHA256", "x") != *make_password("SSHA256", "x"));
+    CHECK_FALSE(make_password("ROT13", "x").ok());
+    CHECK_FALSE(make_password("SHA512-CRYPT", std::string("a\0b", 3)).ok());
+    CHECK_FALSE(make_password("SCRAM-SHA-256", "x", 10).ok());
+}
+
+TEST_CASE("what crypt(3) would cut off is not accepted", "[sasl]") {
+    CHECK_FALSE(*verify_password("{MD5-CRYPT}$1$saltsalt$wCrc3hcrR95SV83Xh8Z.41", "", std::string("pencil\0x", 8)));
+    CHECK_FALSE(*verify_password("{PLAIN}x", "", std::string(kMaxPassword + 1, 'x')));
+}
+
+TEST_CASE("SCRAM keys come from plain passwords and kept keys only", "[sasl]") {
+    const auto plain = scram_keys_of("{PLAIN}pencil", "CRYPT", ScramHash::sha256, "saltsalt");
+    REQUIRE(plain);
+    const auto kept = scram_keys_of("{SCRAM-SHA-256}" + format_scram_keys(*plain), "CRYPT", ScramHash::sha256, "other");
+    REQUIRE(kept);
+    CHECK(kept->salt == "saltsalt");
+    CHECK(kept->stored_key == plain->stored_key);
+    CHECK_FALSE(scram_keys_of("{SCRAM-SHA-256}" + format_scram_keys(*plain), "CRYPT", ScramHash::sha1, "s"));
+    CHECK_FALSE(scram_keys_of("{SSHA}M0YXe+4K7AXJbpIQR++HGoshE8JzYWx0c2FsdA==", "CRYPT", ScramHash::sha1, "s"));
+}
