@@ -7,7 +7,7 @@ namespace postern {
 namespace {
 
 constexpr const char* kUsage =
-    "usage: PROGRAM -n SERVICE -t inet|unix|unix-dgram|fifo|pass [-u] [-c] [-v] [-S] [-o name=value]... [ARGUMENT...]";
+    "usage: PROGRAM -n SERVICE -t inet|unix|unix-dgram|fifo|pass [-u|-P] [-c] [-v] [-S] [-o name=value]... [ARGUMENT...]";
 
 Result<void> add_override(ServiceArguments& out, const std::string& text) {
     const std::size_t equals = text.find('=');
@@ -22,7 +22,9 @@ Result<void> add_override(ServiceArguments& out, const std::string& text) {
 /// True when `option` is one of the flags without a value.
 bool take_flag(ServiceArguments& out, std::string_view option) {
     if (option == "-u") {
-        out.may_change_user = true;
+        out.privileged = false;   // the default; accepted because Postfix's master passes it
+    } else if (option == "-P") {
+        out.privileged = true;
     } else if (option == "-c") {
         out.may_chroot = true;
     } else if (option == "-S") {

@@ -12,7 +12,7 @@ namespace postern {
 struct ServiceArguments {
     std::string service_name;
     std::string service_type = "unix";
-    bool may_change_user = false;
+    bool privileged = false;     ///< -P: master.cf says "n" in the unpriv column
     bool may_chroot = false;
     bool standard_input = false;
     int verbosity = 0;

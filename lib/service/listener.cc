@@ -134,7 +134,7 @@ void Listener::drain_triggers() {
     if (!any || ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair.data()) != 0) {
         return;
     }
-    Connection connection(UniqueFd(pair[0]), name_);
+    Connection connection{UniqueFd(pair[0]), name_};
     const UniqueFd other(pair[1]);
     if (::send(other.get(), kTriggerFrame, sizeof kTriggerFrame, MSG_NOSIGNAL) == sizeof kTriggerFrame) {
         accepted_(std::move(connection));

@@ -141,19 +141,22 @@ bool Service::privileged() {
 }
 
 void Service::confine(const Rights& rights) {
-    Confinement confinement;
-    confinement.rights = rights;
-    if (std::string_view(rights.user) != "root" && !std::string_view(rights.user).empty()) {
-        const auto user = state_->config.lookup(rights.user);
-        confinement.user = user ? *user : std::string();
-        if (confinement.user.empty() && privileged()) {
+    const Config& config = state_->config;
+    ConfineContext context;
+    if (!rights.user.empty() && rights.user != "root") {
+        context.user_name = config.lookup(rights.user).value_or("");
+        if (context.user_name.empty() && privileged()) {
             fatal("parameter {} names no user to run {} as", rights.user, service_name());
         }
     }
-    if (state_->arguments.may_chroot && !std::string_view(rights.chroot).empty()) {
-        confinement.chroot = state_->config.queue_directory();
+    if (!rights.chroot.empty() && state_->arguments.may_chroot) {
+        context.chroot_directory = config.lookup(rights.chroot).value_or("");
     }
-    postern::confine(confinement);
+    context.queue_directory = config.queue_directory();
+    context.config_directory = config.config_directory();
+    context.data_directory = config.data_directory();
+    context.keep_user = state_->arguments.privileged;
+    postern::confine(rights, context);
 }
 
 void Service::on_start(std::function<void()> work) {

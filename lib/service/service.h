@@ -8,8 +8,8 @@
 ///
 /// How master starts a service (also systemd, or a person):
 ///
-///     argv   PROGRAM -n SERVICE_NAME -t inet|unix|unix-dgram|fifo|pass [-u] [-c] [-v] [-o name=value]... [ARGUMENT...]
-///            -u: may give up root for the user in its rights ("unpriv" column y); -c: may chroot ("chroot" column y)
+///     argv   PROGRAM -n SERVICE_NAME -t inet|unix|unix-dgram|fifo|pass [-u|-P] [-c] [-v] [-o name=value]... [ARGUMENT...]
+///            -u: unpriv column y (default); -P: unpriv column n: keeps its user; -c: chroot column y: may chroot
 ///            ARGUMENT...: what master.cf has after the program's name, options and all, except -o and -v
 ///     environment
 ///            MAIL_CONFIG         configuration directory
