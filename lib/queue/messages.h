@@ -20,13 +20,15 @@
 #include <vector>
 
 #include "lib/base/unique_fd.h"
+#include "lib/ipc/channel.h"
 #include "lib/queue/envelope.h"
 
 namespace postern::queue {
 
 /// Content travels in pieces of at most this many bytes.
 inline constexpr std::size_t kMaxContentPiece = 256 * 1024;
-/// Bound of one message of this protocol (content piece, or an envelope with many recipients).
+/// Bound of one message of this protocol (content piece, or an envelope with many recipients): the second argument
+/// of Channel's constructor on cleanup's side.
 inline constexpr std::size_t kMaxSubmitMessage = 64 * 1024 * 1024;
 
 /// Starts a message.
@@ -60,11 +62,9 @@ template <class A>
 void fields(A& a, Content& m) { a(m.bytes, m.last); }
 
 /// The client lost interest: forget the message begun.
-struct Cancel {
-    bool unused = false;
-};
+struct Cancel {};
 template <class A>
-void fields(A& a, Cancel& m) { a(m.unused); }
+void fields(A&, Cancel&) {}
 
 /// The message is on stable storage under this id (or was discarded by a check under this id).
 struct Queued {
@@ -98,11 +98,9 @@ template <class A>
 void fields(A& a, NewMessage& m) { a(m.queue_id, m.file); }
 
 /// postqueue -f, sendmail -q: try everything deferred now.
-struct FlushAll {
-    bool unused = false;
-};
+struct FlushAll {};
 template <class A>
-void fields(A& a, FlushAll& m) { a(m.unused); }
+void fields(A&, FlushAll&) {}
 
 /// postqueue -i: try one deferred message now.
 struct FlushOne {
@@ -140,7 +138,7 @@ struct Altered {
 template <class A>
 void fields(A& a, Altered& m) { a(m.change, m.queue_ids); }
 
-/// Answer to everything but NewMessage: done, or why not.
+/// Answer to everything but NewMessage and Trigger: done, or why not.
 struct QmgrAnswer {
     bool ok = true;
     std::string text;
@@ -148,14 +146,8 @@ struct QmgrAnswer {
 template <class A>
 void fields(A& a, QmgrAnswer& m) { a(m.ok, m.text); }
 
-using ToQmgr = std::variant<NewMessage, FlushAll, FlushOne, FlushSite, Rescan, Altered>;
+/// Trigger: master's wakeup timer; look whether anything is due.
+using ToQmgr = std::variant<NewMessage, FlushAll, FlushOne, FlushSite, Rescan, Altered, Trigger>;
 using FromQmgr = std::variant<QmgrAnswer>;
-
-// --- triggers: single bytes, as in Postfix, on unix-dgram/fifo/unix trigger sockets ----------------------------
-
-inline constexpr char kTriggerWakeup = 'W';           ///< from master's timer; also to public/pickup by postdrop
-inline constexpr char kTriggerFlushDeferred = 'D';
-inline constexpr char kTriggerScanIncoming = 'I';
-inline constexpr char kTriggerFlushAll = 'F';
 
 }  // namespace postern::queue

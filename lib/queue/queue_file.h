@@ -10,6 +10,7 @@
 /// sendmail(1) and postdrop(1) do not link libevent.
 #pragma once
 
+#include <sys/types.h>
 #include <sys/uio.h>
 
 #include <cstdint>
@@ -146,9 +147,5 @@ private:
 
 /// Whole extent as a string, when it is at most `limit` bytes.  Errors: too_big, corrupt (file ends early), io.
 Result<std::string> read_extent(int fd, Extent extent, std::size_t limit);
-
-/// A new envelope in place of the old: rewrites the file as a new one beside it (same directory, "tmp." name),
-/// copies content and journal, renames over `path` and syncs.  The queue id (name) stays.  For tools; blocks.
-Result<void> replace_envelope(const std::string& path, const Envelope& envelope, FileIo& io = FileIo::system());
 
 }  // namespace postern::queue

@@ -1,0 +1,156 @@
+// Reading queue files.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "lib/queue/checksum.h"
+#include "lib/queue/envelope_codec.h"
+#include "lib/queue/fixed_header.h"
+#include "lib/queue/queue_file.h"
+
+namespace postern::queue {
+namespace {
+
+/// Most messages fit: then one read gets everything.
+constexpr std::size_t kFirstRead = 16 * 1024;
+constexpr std::size_t kVerifyPiece = 256 * 1024;
+/// What is looked at of a journal: more can only be the work of a fault.
+constexpr std::uint64_t kMaxJournal = 256 * 1024 * 1024;
+
+/// Reads `size` bytes at `offset` into `out`, or up to the end of the file.
+Result<std::size_t> read_at(int fd, char* out, std::size_t size, std::uint64_t offset) {
+    std::size_t have = 0;
+    while (have < size) {
+        const ssize_t got = ::pread(fd, out + have, size - have, static_cast<off_t>(offset + have));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return errno_error("queue file: read");
+        }
+        if (got == 0) {
+            break;
+        }
+        have += static_cast<std::size_t>(got);
+    }
+    return have;
+}
+
+Result<std::uint32_t> checksum_of(int fd, Extent extent) {
+    std::string piece(static_cast<std::size_t>(std::min<std::uint64_t>(extent.length, kVerifyPiece)), '\0');
+    std::uint32_t crc = 0;
+    while (extent.length > 0) {
+        const std::size_t want = static_cast<std::size_t>(std::min<std::uint64_t>(extent.length, piece.size()));
+        const Result<std::size_t> got = read_at(fd, piece.data(), want, extent.offset);
+        if (!got) {
+            return got.error();
+        }
+        if (*got < want) {
+            return Error(Errc::corrupt, "queue file: ends early");
+        }
+        crc = crc32c(crc, std::string_view(piece).substr(0, want));
+        extent.offset += want;
+        extent.length -= want;
+    }
+    return crc;
+}
+
+}  // namespace
+
+Result<std::string> read_extent(int fd, Extent extent, std::size_t limit) {
+    if (extent.length > limit) {
+        return Error(Errc::too_big, "queue file: extent over the limit");
+    }
+    std::string bytes(static_cast<std::size_t>(extent.length), '\0');
+    const Result<std::size_t> got = read_at(fd, bytes.data(), bytes.size(), extent.offset);
+    if (!got) {
+        return got.error();
+    }
+    if (*got < bytes.size()) {
+        return Error(Errc::corrupt, "queue file: ends early");
+    }
+    return bytes;
+}
+
+Result<QueueFile> QueueFile::read(int fd) {
+    std::string first(kFirstRead, '\0');
+    const Result<std::size_t> got = read_at(fd, first.data(), first.size(), 0);
+    if (!got) {
+        return got.error();
+    }
+    first.resize(*got);
+    std::uint64_t file_size = first.size();
+    if (first.size() == kFirstRead) {
+        struct stat status {};
+        if (::fstat(fd, &status) != 0) {
+            return errno_error("queue file: fstat");
+        }
+        file_size = static_cast<std::uint64_t>(status.st_size);
+    }
+    const Result<FixedHeader> header = decode_fixed_header(first, file_size);
+    if (!header) {
+        return header.error();
+    }
+    QueueFile file;
+    file.body_ = {kFixedHeaderSize, header->body_length};
+    file.headers_ = {file.body_.offset + file.body_.length, header->headers_length};
+    const Extent stored{file.headers_.offset + file.headers_.length, header->envelope_length};
+    file.journal_offset_ = stored.offset + stored.length;
+    file.headers_crc_ = header->headers_crc;
+    file.body_crc_ = header->body_crc;
+    std::string later;
+    std::string_view bytes;
+    if (file.journal_offset_ <= first.size()) {
+        bytes = std::string_view(first).substr(stored.offset, stored.length);
+    } else {
+        Result<std::string> read_now = read_extent(fd, stored, kMaxEnvelope);
+        if (!read_now) {
+            return read_now.error();
+        }
+        later = std::move(*read_now);
+        bytes = later;
+    }
+    if (crc32c(0, bytes) != header->envelope_crc) {
+        return Error(Errc::corrupt, "queue file: wrong envelope checksum");
+    }
+    Result<Envelope> envelope = decode_envelope(bytes);
+    if (!envelope) {
+        return envelope.error();
+    }
+    file.envelope_ = std::move(*envelope);
+    return file;
+}
+
+Result<std::vector<JournalRecord>> QueueFile::journal(int fd) const {
+    struct stat status {};
+    if (::fstat(fd, &status) != 0) {
+        return errno_error("queue file: fstat");
+    }
+    const auto size = static_cast<std::uint64_t>(status.st_size);
+    if (size <= journal_offset_) {
+        return std::vector<JournalRecord>{};
+    }
+    const Extent extent{journal_offset_, std::min(size - journal_offset_, kMaxJournal)};
+    const Result<std::string> bytes = read_extent(fd, extent, kMaxJournal);
+    if (!bytes) {
+        return bytes.error();
+    }
+    return decode_journal(*bytes);
+}
+
+Result<void> QueueFile::verify_content(int fd) const {
+    for (const auto& [extent, expected] : {std::pair{headers_, headers_crc_}, std::pair{body_, body_crc_}}) {
+        const Result<std::uint32_t> crc = checksum_of(fd, extent);
+        if (!crc) {
+            return crc.error();
+        }
+        if (*crc != expected) {
+            return Error(Errc::corrupt, "queue file: wrong content checksum");
+        }
+    }
+    return {};
+}
+
+}  // namespace postern::queue

@@ -1,0 +1,185 @@
+// Writing queue files.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <ctime>
+
+#include "lib/queue/checksum.h"
+#include "lib/queue/envelope_codec.h"
+#include "lib/queue/fixed_header.h"
+#include "lib/queue/queue_file.h"
+#include "lib/queue/queue_id.h"
+
+namespace postern::queue {
+namespace {
+
+/// Body bytes that wait in memory; a smaller message is written with one call.
+constexpr std::size_t kBodyBuffer = 128 * 1024;
+constexpr int kMaxNameTries = 100;
+
+std::int64_t now_usec() {
+    timespec now{};
+    ::clock_gettime(CLOCK_REALTIME, &now);
+    return static_cast<std::int64_t>(now.tv_sec) * 1000000 + now.tv_nsec / 1000;
+}
+
+/// "tmp.", process, time, counter: unique among living processes; O_EXCL covers the rest.
+std::string temporary_name() {
+    static std::atomic<unsigned> counter{0};
+    return "tmp." + std::to_string(::getpid()) + "." + std::to_string(now_usec()) + "." + std::to_string(counter++);
+}
+
+}  // namespace
+
+ssize_t FileIo::pwritev(int fd, const iovec* pieces, int count, std::uint64_t offset) {
+    return ::pwritev(fd, pieces, count, static_cast<off_t>(offset));
+}
+int FileIo::fdatasync(int fd) { return ::fdatasync(fd); }
+int FileIo::fsync(int fd) { return ::fsync(fd); }
+int FileIo::rename(const char* from, const char* to) { return std::rename(from, to); }
+
+FileIo& FileIo::system() {
+    static FileIo io;
+    return io;
+}
+
+Result<std::unique_ptr<QueueFileWriter>> QueueFileWriter::create(WriterOptions options) {
+    if (options.time_usec == 0) {
+        options.time_usec = now_usec();
+    }
+    for (int tries = 0;; ++tries) {
+        std::string path = options.queue_directory + "/" + options.directory + "/" + temporary_name();
+        UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, options.mode));
+        if (!file && errno == EEXIST && tries < kMaxNameTries) {
+            continue;
+        }
+        if (!file) {
+            return errno_error("create " + path);
+        }
+        struct stat status {};
+        if (::fstat(file.get(), &status) != 0) {
+            const int why = errno;
+            ::unlink(path.c_str());
+            return errno_error("stat " + path, why);
+        }
+        std::string id = make_queue_id(options.time_usec, status.st_ino, options.long_queue_ids);
+        return std::unique_ptr<QueueFileWriter>(
+            new QueueFileWriter(std::move(options), std::move(file), std::move(path), std::move(id)));
+    }
+}
+
+QueueFileWriter::QueueFileWriter(WriterOptions options, UniqueFd file, std::string temporary, std::string queue_id)
+    : options_(std::move(options)), file_(std::move(file)), path_(std::move(temporary)), queue_id_(std::move(queue_id)) {}
+
+QueueFileWriter::~QueueFileWriter() {
+    if (!path_.empty()) {
+        ::unlink(path_.c_str());
+    }
+}
+
+Result<void> QueueFileWriter::write_at(std::uint64_t offset, std::vector<std::string_view> pieces) {
+    std::size_t first = 0;
+    while (first < pieces.size()) {
+        if (pieces[first].empty()) {
+            ++first;
+            continue;
+        }
+        std::vector<iovec> vector;
+        for (std::size_t i = first; i < pieces.size(); ++i) {
+            vector.push_back({const_cast<char*>(pieces[i].data()), pieces[i].size()});
+        }
+        const ssize_t wrote = io().pwritev(file_.get(), vector.data(), static_cast<int>(vector.size()), offset);
+        if (wrote < 0 && errno == EINTR) {
+            continue;
+        }
+        if (wrote <= 0) {
+            return errno_error("write " + path_, wrote == 0 ? EIO : errno);
+        }
+        offset += static_cast<std::uint64_t>(wrote);
+        for (auto left = static_cast<std::size_t>(wrote); left > 0;) {
+            const std::size_t taken = std::min(left, pieces[first].size());
+            pieces[first].remove_prefix(taken);
+            left -= taken;
+            first += pieces[first].empty() ? 1 : 0;
+        }
+    }
+    return {};
+}
+
+Result<void> QueueFileWriter::flush_body() {
+    const std::uint64_t offset = kFixedHeaderSize + body_length_ - body_buffer_.size();
+    Result<void> written = write_at(offset, {body_buffer_});
+    body_buffer_.clear();
+    return written;
+}
+
+Result<void> QueueFileWriter::body(std::string_view bytes) {
+    if (options_.size_limit_bytes > 0 && size_bytes() + bytes.size() > options_.size_limit_bytes) {
+        return Error(Errc::too_big, "message_size_limit");
+    }
+    body_crc_ = crc32c(body_crc_, bytes);
+    body_length_ += bytes.size();
+    body_buffer_ += bytes;
+    if (body_buffer_.size() >= kBodyBuffer) {
+        return flush_body();
+    }
+    return {};
+}
+
+Result<void> QueueFileWriter::header(std::string_view lines) {
+    if (options_.size_limit_bytes > 0 && size_bytes() + lines.size() > options_.size_limit_bytes) {
+        return Error(Errc::too_big, "message_size_limit");
+    }
+    headers_ += lines;
+    return {};
+}
+
+Result<void> QueueFileWriter::envelope(const Envelope& envelope) {
+    envelope_ = encode_envelope(envelope);
+    if (envelope_.size() > kMaxEnvelope) {
+        return Error(Errc::too_big, "too many recipients");
+    }
+    return {};
+}
+
+Result<void> QueueFileWriter::write_out() {
+    FixedHeader fixed;
+    fixed.body_length = body_length_;
+    fixed.headers_length = headers_.size();
+    fixed.envelope_length = envelope_.size();
+    fixed.body_crc = body_crc_;
+    fixed.headers_crc = crc32c(0, headers_);
+    fixed.envelope_crc = crc32c(0, envelope_);
+    const std::string header = encode_fixed_header(fixed);
+    if (body_buffer_.size() == body_length_) {
+        const Result<void> all = write_at(0, {header, body_buffer_, headers_, envelope_});
+        if (!all) {
+            return all;
+        }
+    } else {
+        const std::uint64_t offset = kFixedHeaderSize + body_length_ - body_buffer_.size();
+        const Result<void> rest = write_at(offset, {body_buffer_, headers_, envelope_});
+        const Result<void> start = rest ? write_at(0, {header}) : rest;
+        if (!start) {
+            return start;
+        }
+    }
+    std::string final_path = options_.queue_directory + "/" + options_.directory + "/" + queue_id_;
+    if (io().rename(path_.c_str(), final_path.c_str()) != 0) {
+        return errno_error("rename " + path_ + " to " + final_path);
+    }
+    path_ = std::move(final_path);
+    // The rename is in the file's own change history, so one fsync after it makes name and content durable on the
+    // journaling file systems (ext4, XFS, btrfs); Postfix relies on the same.
+    if (io().fsync(file_.get()) != 0) {
+        return errno_error("fsync " + path_);
+    }
+    path_.clear();
+    return {};
+}
+
+}  // namespace postern::queue
