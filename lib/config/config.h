@@ -1,5 +1,7 @@
 /// The settings of one program: main.cf, the command line's -o, and the defaults.
 ///
+/// mynetworks and myhostname ask the kernel when main.cf does not set them: read them once before giving up rights.
+///
 /// A Config never changes once it is made and may be read from all threads.  It has one getter per parameter,
 /// named as the parameter: config.smtpd_timeout().  A value is expanded when it is first asked for, then kept, so
 /// a program pays for the settings it reads and no others.  All values that main.cf sets are checked when it is
@@ -34,6 +36,12 @@ public:
 
     /// Defaults only.
     static Config defaults();
+
+    /// As load(), but values are not checked: for postconf and check, which have to show bad ones.  A getter of a
+    /// bad value returns the default; ask bad_values() first.
+    static Result<Config> load_unchecked(const std::string& directory, const Overrides& overrides = {});
+    /// All bad values that were set, or that follow from what was set: "file:line: name = value: accepted: ...".
+    std::vector<Error> bad_values() const;
 
     /// Where commands look for main.cf when no -c was given: $MAIL_CONFIG, else /etc/postern.
     static std::string default_directory();
@@ -88,6 +96,8 @@ public:
 private:
     struct State;
     explicit Config(std::unique_ptr<State> state);
+    static Result<Config> make(std::string_view text, const std::string& file, const std::string& directory,
+                               const Overrides& overrides, bool check);
     std::unique_ptr<State> state_;
 };
 

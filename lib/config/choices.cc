@@ -1,0 +1,112 @@
+#include "lib/config/choices.h"
+
+#include <vector>
+
+#include "lib/base/strings.h"
+
+namespace postern {
+namespace {
+
+/// What a parameter takes.
+enum class Form : unsigned char {
+    one,            ///< one of the words
+    one_or_empty,
+    list,           ///< any of the words, also none
+};
+
+struct Row {
+    std::string_view name;
+    Form form;
+    std::string_view words;
+};
+
+constexpr Row kRows[] = {
+    {"allow_mail_to_commands", Form::list, "alias forward include"},
+    {"allow_mail_to_files", Form::list, "alias forward include"},
+    {"auth_verbose_passwords", Form::one, "no plain sha1"},
+    {"canonical_classes", Form::list, "envelope_sender envelope_recipient header_sender header_recipient"},
+    {"header_from_format", Form::one, "standard obsolete"},
+    {"inet_protocols", Form::list, "all ipv4 ipv6"},
+    {"lmtp_address_preference", Form::one, "any ipv4 ipv6"},
+    {"log_format", Form::one, "text json"},
+    {"mail_fsync", Form::one, "optimized always never"},
+    {"mailbox_delivery_lock", Form::list, "fcntl flock dotlock"},
+    {"masquerade_classes", Form::list, "envelope_sender envelope_recipient header_sender header_recipient"},
+    {"mbox_read_locks", Form::list, "fcntl flock dotlock dotlock_try lockf"},
+    {"mbox_write_locks", Form::list, "fcntl flock dotlock dotlock_try lockf"},
+    {"mynetworks_style", Form::one, "class subnet host"},
+    {"notify_classes", Form::list, "bounce 2bounce data delay policy protocol resource software"},
+    {"pop3_delete_type", Form::one, "default expunge flag"},
+    {"pop3_uidl_duplicates", Form::one, "allow rename"},
+    {"prepend_delivered_header", Form::list, "command file forward"},
+    {"propagate_unmatched_extensions", Form::list, "canonical virtual alias forward include generic"},
+    {"receive_override_options", Form::list,
+     "no_unknown_recipient_checks no_address_mappings no_header_body_checks no_milters"},
+    {"recipient_canonical_classes", Form::list, "envelope_recipient header_recipient"},
+    {"sender_canonical_classes", Form::list, "envelope_sender header_sender"},
+    {"sendmail_fix_line_endings", Form::one, "always strict never"},
+    {"smtp_address_preference", Form::one, "any ipv4 ipv6"},
+    {"smtp_tls_security_level", Form::one_or_empty,
+     "none may encrypt dane dane-only fingerprint verify secure"},
+    {"smtpd_forbid_bare_newline", Form::one, "no yes normalize reject note"},
+    {"smtpd_tls_security_level", Form::one_or_empty, "none may encrypt"},
+    {"smtputf8_autodetect_classes", Form::list, "all bounce forward local notify sendmail smtpd unknown verify"},
+    {"ssl", Form::one, "yes no required"},
+    {"ssl_min_protocol", Form::one, "TLSv1 TLSv1.1 TLSv1.2 TLSv1.3"},
+    {"syslog_facility", Form::one,
+     "auth authpriv cron daemon ftp kern lpr mail news syslog user uucp local0 local1 local2 local3 local4 local5 "
+     "local6 local7"},
+    {"virtual_mailbox_lock", Form::list, "fcntl flock dotlock"},
+};
+
+const Row* find_row(std::string_view name) {
+    for (const Row& row : kRows) {
+        if (row.name == name) {
+            return &row;
+        }
+    }
+    return nullptr;
+}
+
+bool has_word(const Row& row, std::string_view word) {
+    for (const std::string& allowed : split(row.words, " ")) {
+        if (equals_ignoring_case(allowed, word)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+}  // namespace
+
+bool is_choice(std::string_view name, std::string_view value) {
+    const Row* row = find_row(name);
+    if (row == nullptr) {
+        return true;
+    }
+    if (row->form != Form::list) {
+        return value.empty() ? row->form == Form::one_or_empty : has_word(*row, value);
+    }
+    for (const std::string& word : split(value, ", \t\r\n")) {
+        if (!has_word(*row, word)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+std::string choices_of(std::string_view name) {
+    const Row* row = find_row(name);
+    if (row == nullptr) {
+        return {};
+    }
+    std::string words = row->form == Form::list ? "a list of " : "one of ";
+    bool first = true;
+    for (const std::string& word : split(row->words, " ")) {
+        words += first ? word : ", " + word;
+        first = false;
+    }
+    return row->form == Form::one_or_empty ? words + ", or nothing" : words;
+}
+
+}  // namespace postern
