@@ -89,7 +89,7 @@ struct Envelope {
     std::string sender_full_name;           ///< sendmail -F
     std::string verp_delimiters;            ///< two characters when VERP was asked for
     std::string content_filter;             ///< transport:nexthop of FILTER actions or content_filter; qmgr honours it
-    std::string redirect;                   ///< REDIRECT action: deliver everything to this address instead
+    std::string redirect;                   ///< REDIRECT action: the recipients have been replaced by this one
     bool hold = false;                      ///< HOLD action: cleanup has put the file into hold/
     bool trace = false;                     ///< sendmail -v: deliver and mail a report to the sender
     bool verify_only = false;               ///< sendmail -bv: report what would happen, deliver nothing

@@ -38,19 +38,17 @@ struct Begin {
     bool complete_headers = false;     ///< a local or submitted message: add From, Date, Message-ID, rewrite
                                        ///< header addresses.  Cleanup also does so when
                                        ///< always_add_missing_headers is set.
-    bool recipients_from_headers = false;  ///< sendmail -t: To, Cc, Bcc (or Resent-*) in addition to `envelope`
     bool map_addresses = true;         ///< canonical, virtual alias, masquerade (no for receive_override_options
                                        ///< no_address_mappings)
     bool add_bcc = true;               ///< always_bcc and friends (no for bounces and forwarded copies)
     bool check_headers_and_body = true;  ///< header_checks, body_checks (no_header_body_checks)
-    bool run_milters = true;           ///< no_milters
     std::string content;               ///< first piece: header fields, empty line, body; lines end in LF
     bool last = false;                 ///< `content` is all
 };
 template <class A>
 void fields(A& a, Begin& m) {
-    a(m.envelope, m.add_received, m.complete_headers, m.recipients_from_headers, m.map_addresses, m.add_bcc,
-      m.check_headers_and_body, m.run_milters, m.content, m.last);
+    a(m.envelope, m.add_received, m.complete_headers, m.map_addresses, m.add_bcc, m.check_headers_and_body, m.content,
+      m.last);
 }
 
 /// More content; may be cut anywhere.
