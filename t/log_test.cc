@@ -15,6 +15,7 @@
 
 #include "lib/log/capture.h"
 #include "lib/log/clean.h"
+#include "lib/log/delivery.h"
 
 using namespace postern;
 
@@ -185,4 +186,30 @@ TEST_CASE("a sink sees every line and its level", "[log]") {
     CHECK(log.count("o") == 2);
     log_debug("unseen");
     CHECK(log.lines().size() == 2);
+}
+
+TEST_CASE("delays have two significant digits and at most two decimals", "[log]") {
+    CHECK(format_delay(0) == "0");
+    CHECK(format_delay(-5) == "0");
+    CHECK(format_delay(4'000) == "0");
+    CHECK(format_delay(6'000) == "0.01");
+    CHECK(format_delay(70'000) == "0.07");
+    CHECK(format_delay(100'000) == "0.1");
+    CHECK(format_delay(123'456) == "0.12");
+    CHECK(format_delay(999'999) == "1");
+    CHECK(format_delay(1'234'567) == "1.2");
+    CHECK(format_delay(12'345'678) == "12");
+    CHECK(format_delay(1'200'400'000) == "1200");
+}
+
+TEST_CASE("a delivery line is Postfix's", "[log]") {
+    const DeliveryTimes times{.arrival = 1'000'000, .active = 1'050'000, .handed = 1'060'000, .connected = 0, .done = 1'070'000};
+    const DeliveryLine line{.queue_id = "4A1B2C", .to = "a@b.example", .orig_to = "x@b.example", .relay = "local", .times = times,
+                            .dsn = "2.0.0", .status = "sent", .text = "delivered to maildir"};
+    CHECK(format_delivery_line(line) == "4A1B2C: to=<a@b.example>, orig_to=<x@b.example>, relay=local, delay=0.07, "
+                                        "delays=0.05/0.01/0/0.01, dsn=2.0.0, status=sent (delivered to maildir)");
+    DeliveryLine same = line;
+    same.orig_to = same.to;
+    same.relay = "";
+    CHECK(format_delivery_line(same).substr(0, 40) == "4A1B2C: to=<a@b.example>, relay=none, de");
 }
