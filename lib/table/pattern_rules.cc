@@ -1,0 +1,30 @@
+#include "lib/table/pattern_rules.h"
+
+#include "lib/base/strings.h"
+
+namespace postern::table_type {
+
+bool is_endif(std::string_view line) {
+    const std::string_view text = trim(line);
+    return equals_ignoring_case(text.substr(0, 5), "endif") && (text.size() == 5 || text[5] == ' ' || text[5] == '\t');
+}
+
+bool take_if(std::string_view& line) {
+    if (line.size() < 3 || !equals_ignoring_case(line.substr(0, 2), "if") || (line[2] != ' ' && line[2] != '\t')) {
+        return false;
+    }
+    line = trim(line.substr(2));
+    return true;
+}
+
+bool take_negation(std::string_view& line) {
+    bool negated = false;
+    line = trim(line);
+    while (!line.empty() && line.front() == '!') {
+        negated = !negated;
+        line = trim(line.substr(1));
+    }
+    return negated;
+}
+
+}  // namespace postern::table_type

@@ -1,0 +1,222 @@
+/// Tables that are servers: socketmap (socketmap_table(5), Sendmail's protocol) and tcp (tcp_table(5)).
+#include <utility>
+
+#include "lib/base/strings.h"
+#include "lib/table/blocking_socket.h"
+#include "lib/table/types.h"
+
+namespace postern::table_type {
+namespace {
+
+constexpr int kTimeoutSeconds = 100;
+constexpr std::size_t kMaxReply = 100000;   ///< as Postfix
+constexpr int kAttempts = 2;                ///< the server may have closed an idle connection
+
+/// "inet:host:port" or "unix:path" or, for tcp, "host:port".
+struct ServerName {
+    std::string host;
+    std::string port;   ///< empty: `host` is the path of a Unix socket
+};
+
+std::optional<ServerName> parse_host_port(std::string_view text) {
+    const std::size_t colon = text.rfind(':');
+    if (colon == std::string_view::npos || colon == 0 || colon + 1 == text.size()) {
+        return std::nullopt;
+    }
+    std::string_view host = text.substr(0, colon);
+    if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
+        host = host.substr(1, host.size() - 2);
+    }
+    return ServerName{std::string(host), std::string(text.substr(colon + 1))};
+}
+
+Result<void> connect(BlockingSocket& socket, const ServerName& server) {
+    return server.port.empty() ? socket.connect_unix(server.host, kTimeoutSeconds)
+                               : socket.connect_tcp(server.host, server.port, kTimeoutSeconds);
+}
+
+class SocketMap final : public Table {
+public:
+    SocketMap(std::string name, bool fold, ServerName server, std::string map)
+        : Table(std::move(name), false, fold), server_(std::move(server)), map_(std::move(map)) {}
+
+protected:
+    Lookup find(std::string_view key) override {
+        Result<std::string> reply = Error(Errc::closed, "no attempt");
+        for (int attempt = 0; attempt < kAttempts; ++attempt) {
+            const bool reused = socket_.is_open();
+            reply = ask(key);
+            if (reply || !reused) {
+                break;
+            }
+        }
+        if (!reply) {
+            return Error(Errc::temporary, name() + ": " + reply.error().what);
+        }
+        const std::string_view text = *reply;
+        if (text.substr(0, 3) == "OK ") {
+            return std::optional<std::string>(text.substr(3));
+        }
+        if (text.substr(0, 8) == "NOTFOUND") {
+            return std::optional<std::string>();
+        }
+        return Error(Errc::temporary, name() + ": " + printable(text, 200));
+    }
+
+private:
+    /// One netstring there, one back.
+    Result<std::string> ask(std::string_view key) {
+        if (!socket_.is_open()) {
+            if (const Result<void> connected = connect(socket_, server_); !connected) {
+                return connected.error();
+            }
+        }
+        const std::string query = map_ + " " + std::string(key);
+        if (const Result<void> sent = socket_.write_all(std::to_string(query.size()) + ":" + query + ","); !sent) {
+            return sent.error();
+        }
+        std::string digits;
+        for (;;) {
+            const Result<std::string> byte = socket_.read_exactly(1);
+            if (!byte) {
+                return byte.error();
+            }
+            if (*byte == ":") {
+                break;
+            }
+            digits += *byte;
+            if (!parse_number(digits) || digits.size() > 6) {
+                return malformed();
+            }
+        }
+        const std::optional<std::uint64_t> size = parse_number(digits);
+        if (!size || *size > kMaxReply) {
+            return malformed();
+        }
+        Result<std::string> text = socket_.read_exactly(*size + 1);
+        if (!text) {
+            return text;
+        }
+        if (text->back() != ',') {
+            return malformed();
+        }
+        text->pop_back();
+        return text;
+    }
+
+    Error malformed() {
+        socket_.close();
+        return Error(Errc::syntax, "malformed reply");
+    }
+
+    ServerName server_;
+    std::string map_;
+    BlockingSocket socket_;
+};
+
+/// Bytes that would break a line, as %xx.
+std::string percent_encode(std::string_view text) {
+    std::string out;
+    for (const char c : text) {
+        if (c <= ' ' || c == '%' || static_cast<unsigned char>(c) >= 127) {
+            out += '%' + hex_encode(std::string_view(&c, 1));
+        } else {
+            out += c;
+        }
+    }
+    return out;
+}
+
+std::optional<std::string> percent_decode(std::string_view text) {
+    std::string out;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text[i] != '%') {
+            out += text[i];
+            continue;
+        }
+        const std::optional<std::uint64_t> byte = parse_hex(text.substr(i + 1, 2));
+        if (!byte || i + 2 >= text.size()) {
+            return std::nullopt;
+        }
+        out += static_cast<char>(*byte);
+        i += 2;
+    }
+    return out;
+}
+
+class TcpTable final : public Table {
+public:
+    TcpTable(std::string name, ServerName server) : Table(std::move(name), true, false), server_(std::move(server)) {}
+
+protected:
+    Lookup find(std::string_view key) override {
+        Result<std::string> reply = Error(Errc::closed, "no attempt");
+        for (int attempt = 0; attempt < kAttempts; ++attempt) {
+            const bool reused = socket_.is_open();
+            reply = ask(key);
+            if (reply || !reused) {
+                break;
+            }
+        }
+        if (!reply) {
+            return Error(Errc::temporary, name() + ": " + reply.error().what);
+        }
+        std::string_view text = *reply;
+        if (!text.empty() && text.back() == '\r') {
+            text.remove_suffix(1);
+        }
+        if (text.substr(0, 4) == "500 ") {
+            return std::optional<std::string>();
+        }
+        std::optional<std::string> value = percent_decode(text.substr(0, 4) == "200 " ? text.substr(4) : "%");
+        if (!value) {
+            return Error(Errc::temporary, name() + ": " + printable(text, 200));
+        }
+        return value;
+    }
+
+private:
+    Result<std::string> ask(std::string_view key) {
+        if (!socket_.is_open()) {
+            if (const Result<void> connected = connect(socket_, server_); !connected) {
+                return connected.error();
+            }
+        }
+        if (const Result<void> sent = socket_.write_all("get " + percent_encode(key) + "\n"); !sent) {
+            return sent.error();
+        }
+        return socket_.read_line(4096);
+    }
+
+    ServerName server_;
+    BlockingSocket socket_;
+};
+
+}  // namespace
+
+Result<TablePtr> open_socketmap(std::string_view name, const TableContext& context) {
+    const std::string title = full_name("socketmap", name);
+    const std::size_t colon = name.rfind(':');
+    const std::string_view server = name.substr(0, colon);
+    const std::string map(colon == std::string_view::npos ? std::string_view() : name.substr(colon + 1));
+    std::optional<ServerName> parsed;
+    if (server.substr(0, 5) == "unix:" && server.size() > 5) {
+        parsed = ServerName{std::string(server.substr(5)), {}};
+    } else if (server.substr(0, 5) == "inet:") {
+        parsed = parse_host_port(server.substr(5));
+    }
+    if (!parsed || map.empty()) {
+        return Error(Errc::config, title + ": need socketmap:inet:host:port:name or socketmap:unix:path:name");
+    }
+    return TablePtr(std::make_unique<SocketMap>(title, context.fold_case, std::move(*parsed), map));
+}
+
+Result<TablePtr> open_tcp(std::string_view name, const TableContext&) {
+    std::optional<ServerName> server = parse_host_port(name);
+    if (!server) {
+        return Error(Errc::config, full_name("tcp", name) + ": need tcp:host:port");
+    }
+    return TablePtr(std::make_unique<TcpTable>(full_name("tcp", name), std::move(*server)));
+}
+
+}  // namespace postern::table_type
