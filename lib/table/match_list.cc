@@ -162,7 +162,7 @@ Result<void> MatchList::add(std::string_view patterns, bool negated, int depth, 
         if (!text) {
             return text.error();
         }
-        LogicalLines lines(*text);
+        MapLines lines(*text);
         std::string line;
         while (lines.next(line)) {
             if (const Result<void> added = add(line, turned, depth + 1, context); !added) {

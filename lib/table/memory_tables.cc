@@ -37,7 +37,7 @@ public:
             return text.error();
         }
         Entries entries;
-        LogicalLines lines(*text);
+        MapLines lines(*text);
         std::string line;
         while (lines.next(line)) {
             Result<MapEntry> entry = parse_map_line(line);

@@ -35,7 +35,7 @@ template <class Matcher, class Parse>
 Result<std::vector<Rule<Matcher>>> read_rules(const std::string& table, std::string_view text, Parse parse) {
     std::vector<Rule<Matcher>> rules;
     std::vector<std::size_t> open_ifs;
-    LogicalLines lines(text);
+    MapLines lines(text);
     std::string line;
     const auto failure = [&](const std::string& what) {
         return Error(Errc::config, table + ", line " + std::to_string(lines.first_line()) + ": " + what);

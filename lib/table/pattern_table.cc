@@ -95,10 +95,7 @@ Result<PatternText> cut_pattern(std::string_view line) {
     std::size_t at = 1;
     for (; at < line.size() && line[at] != delimiter; ++at) {
         if (line[at] == '\\' && at + 1 < line.size()) {
-            if (line[at + 1] != delimiter) {
-                parts.pattern += '\\';   // an escaped delimiter loses its backslash
-            }
-            ++at;
+            parts.pattern += line[at++];   // kept, so that an escaped delimiter stays an ordinary character
         }
         parts.pattern += line[at];
     }

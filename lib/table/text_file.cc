@@ -84,7 +84,7 @@ std::string normalized_alias_value(std::string_view text) {
 
 }  // namespace
 
-std::string_view LogicalLines::take_physical() {
+std::string_view MapLines::take_physical() {
     const std::size_t end = text_.find('\n');
     std::string_view line = text_.substr(0, end);
     text_.remove_prefix(end == std::string_view::npos ? text_.size() : end + 1);
@@ -92,7 +92,7 @@ std::string_view LogicalLines::take_physical() {
     return line;
 }
 
-bool LogicalLines::next(std::string& line) {
+bool MapLines::next(std::string& line) {
     line.clear();
     bool have = false;
     while (!text_.empty()) {

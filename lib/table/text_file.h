@@ -12,9 +12,9 @@ namespace postern {
 
 /// Cuts text into logical lines: a line that begins with white space continues the one before; empty lines
 /// and lines whose first visible byte is "#" are left out, also inside a logical line.
-class LogicalLines {
+class MapLines {
 public:
-    explicit LogicalLines(std::string_view text) : text_(text) {}
+    explicit MapLines(std::string_view text) : text_(text) {}
 
     /// The next logical line in `line`, without line ends.  False at the end.
     bool next(std::string& line);
