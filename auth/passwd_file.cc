@@ -207,6 +207,7 @@ Result<void> PasswdFile::refresh_locked() {
     }
     stamp_ = stamp;
     error_.reset();
+    was_read_.store(true, std::memory_order_release);
     generation_.fetch_add(1, std::memory_order_release);
     return {};
 }

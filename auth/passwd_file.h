@@ -65,6 +65,8 @@ public:
     std::uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
     /// What was wrong at the last reading; handed out once.
     std::vector<std::string> take_problems();
+    /// Whether the file could ever be read: one that was there and is gone is another matter than one never made.
+    bool was_read() const { return was_read_.load(std::memory_order_acquire); }
     const std::string& path() const { return path_; }
 
 private:
@@ -84,6 +86,7 @@ private:
     std::optional<Error> error_;
     std::vector<std::string> problems_;
     std::atomic<std::uint64_t> generation_{0};
+    std::atomic<bool> was_read_{false};
 };
 
 }  // namespace postern

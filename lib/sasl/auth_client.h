@@ -37,15 +37,19 @@ public:
 
 private:
     friend class SaslServerSession;
-    class Connection;
-    Task<Result<FromAuth>> ask(ToAuth request, std::uint32_t id);
+    struct Connection;
+    using Shared = std::shared_ptr<Connection>;   // also kept by its reading coroutine and by exchanges
+
+    Task<Result<Shared>> connected();
+    Task<Result<FromAuth>> ask(Shared connection, ToAuth request, std::uint32_t id);
+    static Task<> read_answers(Shared connection);
+    static Task<> send_cancel(Shared connection, std::uint32_t id);
     std::uint32_t new_id() { return ++last_id_; }
-    void forget(std::uint32_t id);
 
     std::string path_;
     Millis timeout_;
     std::uint32_t last_id_ = 0;
-    std::shared_ptr<Connection> connection_;   ///< also kept by its reading coroutine
+    Shared connection_;
     std::vector<std::string> mechanisms_;
 };
 
@@ -81,6 +85,7 @@ public:
 private:
     SaslStep take(Result<FromAuth> answer);
     AuthClient* auth_;
+    AuthClient::Shared connection_;   ///< the one the exchange began on
     std::uint32_t id_ = 0;
     bool open_ = false;
 };

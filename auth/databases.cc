@@ -1,0 +1,451 @@
+#include "auth/databases.h"
+
+#include <fmt/format.h>
+#include <grp.h>
+#include <unistd.h>
+
+#include "lib/async/offload.h"
+#include "lib/base/strings.h"
+#include "lib/log/log.h"
+#include "lib/sandbox/identity.h"
+#include "lib/sasl/password_scheme.h"
+
+namespace postern {
+
+namespace {
+
+constexpr std::size_t kMaxUser = 1024;
+constexpr std::size_t kScramCacheLimit = 10'000;
+constexpr std::size_t kScramSalt = 16;
+
+Variables variables_of(const std::string& user, const AuthPeer& peer) {
+    Variables variables;
+    variables.user = user;
+    variables.service = peer.service;
+    variables.remote_ip = peer.remote_ip;
+    variables.local_ip = peer.local_ip;
+    return variables;
+}
+
+bool says_yes(const std::string* value) {
+    return value != nullptr && (value->empty() || upper(value->front()) == 'Y' || *value == "1");
+}
+
+/// "~/" at the places of a mail_location where a path begins.
+std::string expand_tilde(std::string_view text, std::string_view home) {
+    std::string out;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const bool path_begins = i == 0 || text[i - 1] == ':' || text[i - 1] == '=';
+        const bool ends = i + 1 == text.size() || text[i + 1] == '/' || text[i + 1] == ':';
+        if (text[i] == '~' && path_begins && ends) {
+            out += home;
+        } else {
+            out += text[i];
+        }
+    }
+    return out;
+}
+
+std::vector<std::uint32_t> groups_of(const std::string& user, std::uint32_t gid) {
+    std::vector<gid_t> groups(64);
+    int count = static_cast<int>(groups.size());
+    while (::getgrouplist(user.c_str(), gid, groups.data(), &count) < 0 && count < 65536) {
+        groups.resize(static_cast<std::size_t>(count));
+    }
+    groups.resize(static_cast<std::size_t>(count));
+    return {groups.begin(), groups.end()};
+}
+
+}  // namespace
+
+Databases::Databases(const Config& config)
+    : config_(config),
+      cache_(static_cast<std::size_t>(config.auth_cache_size()), config.auth_cache_ttl(),
+             config.auth_cache_negative_ttl()),
+      secret_(random_bytes(32)),
+      unprivileged_(::geteuid() != 0) {}
+
+Result<std::unique_ptr<Databases>> Databases::open(const Config& config) {
+    std::unique_ptr<Databases> databases(new Databases(config));
+    Result<std::vector<Backend>> passdbs = parse_backends(config.auth_passdbs(), false, config);
+    if (!passdbs) {
+        return {Errc::config, "parameter auth_passdbs: " + passdbs.error().what};
+    }
+    Result<std::vector<Backend>> userdbs = parse_backends(config.auth_userdbs(), true, config);
+    if (!userdbs) {
+        return {Errc::config, "parameter auth_userdbs: " + userdbs.error().what};
+    }
+    databases->passdbs_ = std::move(*passdbs);
+    databases->userdbs_ = std::move(*userdbs);
+    Variables sample;
+    sample.user = "user@example.org";
+    const Result<std::string> format = expand_variables(config.auth_username_format(), sample);
+    if (!format) {
+        return {Errc::config, "parameter auth_username_format: " + format.error().what};
+    }
+    for (const Backend& backend : databases->passdbs_) {
+        if (backend.kind == Backend::Kind::pam && !databases->pam_) {
+            auto helper = PamHelper::start(static_cast<std::size_t>(config.auth_worker_max_count()));
+            if (!helper) {
+                return helper.error();
+            }
+            databases->pam_ = std::move(*helper);
+        }
+    }
+    return databases;
+}
+
+bool Databases::can_scram() const {
+    for (const Backend& backend : passdbs_) {
+        if (backend.kind != Backend::Kind::pam) {
+            return true;
+        }
+    }
+    return false;
+}
+
+Result<std::string> Databases::canonical(std::string_view user, const AuthPeer& peer) const {
+    if (user.empty() || user.size() > kMaxUser) {
+        return {Errc::denied, "Empty or too long username"};
+    }
+    std::string name(user);
+    const std::string& translation = config_.auth_username_translation();
+    for (char& c : name) {
+        for (std::size_t i = 0; i + 1 < translation.size(); i += 2) {
+            if (c == translation[i]) {
+                c = translation[i + 1];
+                break;
+            }
+        }
+    }
+    const std::string& allowed = config_.auth_username_chars();
+    for (const char c : name) {
+        if (c == '\0' || (!allowed.empty() && allowed.find(c) == std::string::npos)) {
+            return {Errc::denied, fmt::format("Username character disallowed by auth_username_chars: 0x{:02x} (username: {})",
+                                              static_cast<unsigned char>(c), printable(user, 100))};
+        }
+    }
+    if (!config_.auth_default_realm().empty() && name.find('@') == std::string::npos) {
+        name += "@" + config_.auth_default_realm();
+    }
+    const std::string& format = config_.auth_username_format();
+    return format.empty() ? name : expand_variables(format, variables_of(name, peer));
+}
+
+void Databases::log_failure(const Backend& backend, const std::string& user, const AuthPeer& peer,
+                            const std::string& why) const {
+    log_info("auth: {}({},{},<{}>): {}", backend.name(), user, peer.remote_ip, peer.session_id, why);
+}
+
+/// nologin and allow_nets, which count after the password.
+Verdict Databases::judge(const PasswdEntry& entry, const std::string& user, const AuthPeer& peer) const {
+    Verdict verdict{Verdict::Kind::accepted, user};
+    if (const std::string* renamed = entry.find_extra("user")) {
+        verdict.user = *renamed;
+    }
+    verdict.no_delay = entry.find_extra("nodelay") != nullptr;
+    if (const std::string* networks = entry.find_extra("allow_nets");
+        networks != nullptr && !in_networks(peer.remote_ip, *networks)) {
+        verdict.kind = Verdict::Kind::mismatch;   // Dovecot: as if the password were wrong
+        return verdict;
+    }
+    if (says_yes(entry.find_extra("nologin"))) {
+        verdict.kind = Verdict::Kind::disabled;
+        const std::string* reason = entry.find_extra("reason");
+        verdict.text = reason != nullptr ? *reason : "Account disabled.";
+    }
+    return verdict;
+}
+
+Result<std::optional<PasswdEntry>> Databases::find_entry(const Backend& backend, const std::string& user,
+                                                         const AuthPeer& peer) {
+    const Variables variables = variables_of(user, peer);
+    if (backend.kind == Backend::Kind::passwd_file) {
+        return files_.find(backend, variables);
+    }
+    Result<PasswdEntry> entry = static_entry(backend, variables);
+    if (!entry) {
+        return entry.error();
+    }
+    return std::optional(std::move(*entry));
+}
+
+Task<Databases::Checked> Databases::check_entry(const Backend& backend, PasswdEntry entry, const std::string& user,
+                                                const std::string& password, const AuthPeer& peer) {
+    Result<bool> right = false;
+    if (says_yes(entry.find_extra("nopassword"))) {
+        right = true;
+    } else if (entry.password.empty()) {
+        co_return Checked{Verdict{Verdict::Kind::mismatch, user}, "No password returned (and no nopassword)"};
+    } else if (is_expensive(entry.password, backend.scheme)) {
+        auto work = [&entry, &backend, &password] { return verify_password(entry.password, backend.scheme, password); };
+        right = co_await offload(std::move(work));
+    } else {
+        right = verify_password(entry.password, backend.scheme, password);
+    }
+    if (!right) {
+        log_error("auth: {}({}): {}", backend.name(), user, right.error().what);
+        co_return Checked{Verdict{Verdict::Kind::temporary, user}, right.error().what};
+    }
+    if (!*right) {
+        co_return Checked{Verdict{Verdict::Kind::mismatch, user, "", entry.find_extra("nodelay") != nullptr},
+                          "Password mismatch"};
+    }
+    Verdict verdict = judge(entry, user, peer);
+    std::string why = verdict.kind == Verdict::Kind::mismatch ? "allow_nets check failed: IP not in allowed networks" : "";
+    co_return Checked{std::move(verdict), std::move(why)};
+}
+
+Task<Databases::Checked> Databases::check_pam(const Backend& backend, const std::string& user,
+                                              const std::string& password, const AuthPeer& peer) {
+    PamQuestion question;
+    question.pam_service = backend.service;
+    question.user = user;
+    question.password = password;
+    question.remote_ip = peer.remote_ip;
+    auto work = [&question, this] { return pam_->check(question); };
+    PamAnswer answer = co_await offload(std::move(work));
+    Checked checked;
+    checked.verdict.user = user;
+    checked.log = answer.text;
+    switch (answer.verdict) {
+    case PamVerdict::ok:
+        checked.verdict.kind = Verdict::Kind::accepted;
+        break;
+    case PamVerdict::mismatch:
+        checked.verdict.kind = Verdict::Kind::mismatch;
+        break;
+    case PamVerdict::unknown:
+        checked.verdict.kind = Verdict::Kind::unknown;
+        break;
+    case PamVerdict::disabled:
+        checked.verdict.kind = Verdict::Kind::disabled;
+        checked.verdict.text = "Account disabled.";
+        break;
+    default:
+        checked.verdict.kind = Verdict::Kind::temporary;
+        break;
+    }
+    co_return checked;
+}
+
+Task<Databases::Checked> Databases::check_one(const Backend& backend, const std::string& user,
+                                              const std::string& password, const AuthPeer& peer) {
+    if (backend.kind == Backend::Kind::pam) {
+        co_return co_await check_pam(backend, user, password, peer);
+    }
+    Result<std::optional<PasswdEntry>> entry = find_entry(backend, user, peer);
+    if (!entry) {
+        const bool name_only = entry.error().code == Errc::denied;
+        if (!name_only) {
+            log_error("auth: {}({},{}): {}", backend.name(), user, peer.remote_ip, entry.error().what);
+        }
+        co_return Checked{Verdict{name_only ? Verdict::Kind::unknown : Verdict::Kind::temporary, user},
+                          entry.error().what};
+    }
+    if (!*entry) {
+        co_return Checked{Verdict{Verdict::Kind::unknown, user}, "unknown user"};
+    }
+    PasswdEntry found = std::move(**entry);
+    co_return co_await check_entry(backend, std::move(found), user, password, peer);
+}
+
+/// Databases are asked in turn until one accepts or knows the user as disabled.  One that cannot answer turns a
+/// refusal of the others into "try again later".
+Task<Verdict> Databases::check_password(std::string user, std::string password, AuthPeer peer) {
+    const auto now = std::chrono::steady_clock::now();
+    if (cache_.enabled()) {
+        if (const std::uint64_t generation = files_.generation(); generation != cache_generation_) {
+            cache_.clear();
+            cache_generation_ = generation;
+        }
+        const auto known = cache_.find(user, password, now);
+        if (known == PasswordCache::Known::good) {
+            Verdict verdict = authorize(user, peer);
+            co_return verdict;
+        }
+        if (known == PasswordCache::Known::bad) {
+            co_return Verdict{Verdict::Kind::mismatch, user};
+        }
+    }
+    Verdict result{Verdict::Kind::unknown, user};
+    for (const Backend& backend : passdbs_) {
+        Checked checked = co_await check_one(backend, user, password, peer);
+        if (checked.verdict.kind != Verdict::Kind::accepted && config_.auth_verbose()) {
+            log_failure(backend, user, peer, checked.log);
+        }
+        const Verdict::Kind kind = checked.verdict.kind;
+        if (kind == Verdict::Kind::accepted || kind == Verdict::Kind::disabled) {
+            result = std::move(checked.verdict);
+            break;
+        }
+        if (result.kind != Verdict::Kind::temporary && kind != Verdict::Kind::unknown) {
+            result = std::move(checked.verdict);
+        }
+    }
+    if (result.kind == Verdict::Kind::accepted && result.user == user) {
+        cache_.remember(user, password, PasswordCache::Known::good, now);
+    } else if (result.kind == Verdict::Kind::mismatch || result.kind == Verdict::Kind::unknown) {
+        cache_.remember(user, password, PasswordCache::Known::bad, now);
+    }
+    co_return result;
+}
+
+Verdict Databases::authorize(const std::string& user, const AuthPeer& peer) {
+    for (const Backend& backend : passdbs_) {
+        if (backend.kind == Backend::Kind::pam) {
+            continue;   // asked when the password was checked; its answer is what the cache holds
+        }
+        const Result<std::optional<PasswdEntry>> entry = find_entry(backend, user, peer);
+        if (!entry) {
+            return Verdict{Verdict::Kind::temporary, user};
+        }
+        if (*entry) {
+            return judge(**entry, user, peer);
+        }
+    }
+    return Verdict{Verdict::Kind::accepted, user};
+}
+
+ScramKeys Databases::scram_keys(const std::string& user, const AuthPeer& peer, ScramHash hash) {
+    const Result<std::string> name = canonical(user, peer);
+    const std::string salt =
+        scram_hmac(ScramHash::sha256, secret_, (hash == ScramHash::sha1 ? "1" : "2") + (name ? *name : user))
+            .substr(0, kScramSalt);
+    for (const Backend& backend : passdbs_) {
+        if (!name || backend.kind == Backend::Kind::pam) {
+            continue;
+        }
+        const Result<std::optional<PasswdEntry>> entry = find_entry(backend, *name, peer);
+        if (!entry || !*entry) {
+            continue;
+        }
+        const std::string& stored = (*entry)->password;
+        // Two logins of one user with a plain password would derive the same keys twice.
+        const std::string cache_key = scram_hmac(hash, secret_, salt + stored);
+        {
+            const std::lock_guard lock(scram_mutex_);
+            if (const auto known = scram_cache_.find(cache_key); known != scram_cache_.end()) {
+                return known->second;
+            }
+        }
+        if (auto keys = scram_keys_of(stored, backend.scheme, hash, salt)) {
+            const std::lock_guard lock(scram_mutex_);
+            if (scram_cache_.size() >= kScramCacheLimit) {
+                scram_cache_.clear();
+            }
+            scram_cache_[cache_key] = *keys;
+            return *keys;
+        }
+    }
+    ScramKeys nobody;
+    nobody.salt = salt;
+    nobody.stored_key = random_bytes(scram_digest_size(hash));
+    nobody.server_key = random_bytes(scram_digest_size(hash));
+    return nobody;
+}
+
+Result<std::optional<PasswdEntry>> Databases::find_userdb_entry(const Backend& backend, const Variables& variables) {
+    if (backend.kind == Backend::Kind::passwd_file) {
+        return files_.find(backend, variables);
+    }
+    if (backend.kind == Backend::Kind::passwd) {
+        return system_entry(std::string(variables.user));
+    }
+    Result<PasswdEntry> entry = static_entry(backend, variables);
+    if (!entry) {
+        return entry.error();
+    }
+    return std::optional(std::move(*entry));
+}
+
+Result<AuthUser> Databases::find_user_now(const std::string& user, const std::string& service) {
+    AuthPeer peer;
+    peer.service = service;
+    const Variables variables = variables_of(user, peer);
+    for (const Backend& backend : userdbs_) {
+        Result<std::optional<PasswdEntry>> entry = find_userdb_entry(backend, variables);
+        if (!entry) {
+            return entry.error();
+        }
+        if (*entry) {
+            Result<AuthUser> found = complete(std::move(**entry), user, service);
+            if (found && backend.kind == Backend::Kind::passwd) {
+                // Only here: a virtual user's name may be a system user's name by accident.
+                found->groups = groups_of(user, found->gid);
+            }
+            return found;
+        }
+    }
+    return {Errc::not_found, "unknown user"};
+}
+
+/// Fills what the entry leaves open from mail_uid, mail_gid, mail_home and mail_location.
+Result<AuthUser> Databases::complete(PasswdEntry entry, const std::string& user, const std::string& service) {
+    AuthUser result;
+    result.user = user;
+    Variables variables;
+    variables.user = user;
+    variables.service = service;
+    if (entry.home.empty() && !config_.mail_home().empty()) {
+        const Result<std::string> home = expand_path(config_.mail_home(), variables);
+        if (!home) {
+            return home.error();
+        }
+        entry.home = *home;
+    }
+    variables.home = entry.home;
+    const Result<std::string> mail = expand_path(entry.mail.empty() ? config_.mail_location() : entry.mail, variables);
+    if (!mail) {
+        return mail.error();
+    }
+    if (entry.home.empty() && mail->find('~') != std::string::npos) {
+        return {Errc::config, fmt::format("user {} has no home directory for mail_location", user)};
+    }
+    if (!entry.uid && !config_.mail_uid().empty()) {
+        const Result<std::uint32_t> uid = resolve_uid(config_.mail_uid());
+        if (!uid) {
+            return {Errc::config, "parameter mail_uid: " + uid.error().what};
+        }
+        entry.uid = *uid;
+    }
+    if (!entry.gid && !config_.mail_gid().empty()) {
+        const Result<std::uint32_t> gid = resolve_gid(config_.mail_gid());
+        if (!gid) {
+            return {Errc::config, "parameter mail_gid: " + gid.error().what};
+        }
+        entry.gid = *gid;
+    }
+    if (unprivileged_ && !entry.uid && !entry.gid) {
+        entry.uid = ::geteuid();
+        entry.gid = ::getegid();
+    }
+    if (!entry.uid || !entry.gid) {
+        return {Errc::config, fmt::format("user {} has no uid or gid, and mail_uid or mail_gid is not set", user)};
+    }
+    result.uid = *entry.uid;
+    result.gid = *entry.gid;
+    result.home = entry.home;
+    result.mail_location = expand_tilde(*mail, entry.home);
+    result.groups = {*entry.gid};
+    for (auto& [name, value] : entry.extra) {
+        if (name.compare(0, 7, "userdb_") == 0) {
+            result.extra.push_back(name.substr(7) + "=" + value);
+        }
+    }
+    return result;
+}
+
+Task<Result<AuthUser>> Databases::find_user(std::string user, std::string service) {
+    bool asks_system = false;
+    for (const Backend& backend : userdbs_) {
+        asks_system = asks_system || backend.kind == Backend::Kind::passwd;
+    }
+    if (!asks_system) {
+        co_return find_user_now(user, service);
+    }
+    auto work = [this, &user, &service] { return find_user_now(user, service); };
+    co_return co_await offload(std::move(work));
+}
+
+}  // namespace postern

@@ -1,0 +1,90 @@
+/// All password and user databases together, in the order of auth_passdbs and auth_userdbs.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "auth/backend.h"
+#include "auth/cache.h"
+#include "auth/pam.h"
+#include "lib/async/loop.h"
+#include "lib/base/result.h"
+#include "lib/config/config.h"
+#include "lib/sasl/auth_messages.h"
+#include "lib/sasl/scram_keys.h"
+
+namespace postern {
+
+/// What the databases say about a login.
+struct Verdict {
+    enum class Kind : unsigned char { accepted, mismatch, unknown, disabled, temporary };
+    Kind kind = Kind::temporary;
+    std::string user{};          ///< after auth_username_format, and `user=` of the entry
+    std::string text{};          ///< for a disabled account: what the client may be told
+    bool no_delay = false;       ///< `nodelay`: answer a failure at once
+};
+
+class Databases {
+public:
+    /// `config` outlives it.  Starts the PAM helper when auth_passdbs names pam, so call it before threads and
+    /// before rights are given up.  Errors: config, naming the parameter.
+    static Result<std::unique_ptr<Databases>> open(const Config& config);
+
+    /// The name under which a login is looked up: auth_username_chars, auth_username_translation,
+    /// auth_default_realm, auth_username_format.  Errors: denied for a character that may not be used.
+    Result<std::string> canonical(std::string_view user, const AuthPeer& peer) const;
+
+    /// PLAIN and LOGIN.  `user` is canonical.  Logs failures when auth_verbose is set.
+    Task<Verdict> check_password(std::string user, std::string password, AuthPeer peer);
+
+    /// For the SCRAM mechanisms; may take milliseconds.  Safe to use from several threads.  Unknown users and users
+    /// whose password is kept as another kind of hash get keys nobody has.
+    ScramKeys scram_keys(const std::string& user, const AuthPeer& peer, ScramHash hash);
+    /// After SCRAM: what else stands in the entry (nologin, allow_nets).
+    Verdict authorize(const std::string& user, const AuthPeer& peer);
+
+    /// Errors: not_found, temporary, config.
+    Task<Result<AuthUser>> find_user(std::string user, std::string service);
+
+    /// Whether any password database can serve SCRAM.
+    bool can_scram() const;
+    /// Whether root is needed no more after open().
+    bool uses_pam() const { return static_cast<bool>(pam_); }
+
+private:
+    explicit Databases(const Config& config);
+    struct Checked {
+        Verdict verdict;
+        std::string log;         ///< reason, in Dovecot's words
+    };
+    Task<Checked> check_one(const Backend& backend, const std::string& user, const std::string& password,
+                            const AuthPeer& peer);
+    Task<Checked> check_entry(const Backend& backend, PasswdEntry entry, const std::string& user,
+                              const std::string& password, const AuthPeer& peer);
+    Task<Checked> check_pam(const Backend& backend, const std::string& user, const std::string& password,
+                            const AuthPeer& peer);
+    Result<std::optional<PasswdEntry>> find_entry(const Backend& backend, const std::string& user,
+                                                  const AuthPeer& peer);
+    Result<std::optional<PasswdEntry>> find_userdb_entry(const Backend& backend, const Variables& variables);
+    Result<AuthUser> find_user_now(const std::string& user, const std::string& service);
+    Result<AuthUser> complete(PasswdEntry entry, const std::string& user, const std::string& service);
+    Verdict judge(const PasswdEntry& entry, const std::string& user, const AuthPeer& peer) const;
+    void log_failure(const Backend& backend, const std::string& user, const AuthPeer& peer,
+                     const std::string& why) const;
+
+    const Config& config_;
+    std::vector<Backend> passdbs_, userdbs_;
+    PasswdFiles files_;
+    std::unique_ptr<PamHelper> pam_;
+    PasswordCache cache_;
+    std::uint64_t cache_generation_ = 0;
+    std::string secret_;                       ///< makes salts of unknown users
+    bool unprivileged_;                        ///< at the start: the whole suite runs as one ordinary user
+    std::mutex scram_mutex_;
+    std::unordered_map<std::string, ScramKeys> scram_cache_;   ///< derived from plain passwords, by what they derive from
+};
+
+}  // namespace postern
