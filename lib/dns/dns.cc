@@ -1,0 +1,297 @@
+#include "lib/dns/dns.h"
+
+#include <arpa/inet.h>
+#include <unbound.h>
+
+#include <array>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <set>
+
+#include "lib/base/strings.h"
+
+namespace postern {
+
+namespace {
+
+/// "a.b.c" from wire labels at `at`; false when they do not fit.
+bool wire_name(std::string_view wire, std::size_t at, std::string& out) {
+    out.clear();
+    while (at < wire.size()) {
+        const auto length = static_cast<unsigned char>(wire[at]);
+        if (length == 0) {
+            return true;
+        }
+        if (length > 63 || at + 1 + length > wire.size()) {
+            return false;
+        }
+        out += out.empty() ? "" : ".";
+        out += wire.substr(at + 1, length);
+        at += 1 + length;
+    }
+    return false;
+}
+
+bool decode_record(DnsType type, std::string_view wire, DnsAnswer::Record& out) {
+    std::array<char, INET6_ADDRSTRLEN> text{};
+    switch (type) {
+    case DnsType::a:
+        if (wire.size() != 4 || ::inet_ntop(AF_INET, wire.data(), text.data(), text.size()) == nullptr) {
+            return false;
+        }
+        out.text = text.data();
+        return true;
+    case DnsType::aaaa:
+        if (wire.size() != 16 || ::inet_ntop(AF_INET6, wire.data(), text.data(), text.size()) == nullptr) {
+            return false;
+        }
+        out.text = text.data();
+        return true;
+    case DnsType::mx:
+        if (wire.size() < 3) {
+            return false;
+        }
+        out.preference = static_cast<std::uint16_t>(static_cast<unsigned char>(wire[0]) << 8 |
+                                                    static_cast<unsigned char>(wire[1]));
+        return wire_name(wire, 2, out.text);
+    case DnsType::txt:
+        for (std::size_t at = 0; at < wire.size();) {
+            const auto length = static_cast<unsigned char>(wire[at]);
+            if (at + 1 + length > wire.size()) {
+                return false;
+            }
+            out.text += wire.substr(at + 1, length);
+            at += 1 + length;
+        }
+        return true;
+    case DnsType::ptr:
+    case DnsType::cname:
+        return wire_name(wire, 0, out.text);
+    }
+    return false;
+}
+
+/// /etc/hosts, both ways: libunbound does not answer PTR questions from it.
+struct HostsFile {
+    std::map<std::string, std::string> name_of;
+    std::map<std::string, std::vector<std::string>> addresses_of;
+
+    void read(const std::string& path) {
+        std::ifstream file(path);
+        std::string line;
+        while (std::getline(file, line)) {
+            const std::vector<std::string> words = split(line.substr(0, line.find('#')), " \t\r");
+            for (std::size_t i = 1; i < words.size(); ++i) {
+                name_of.emplace(words[0], words[i]);
+                addresses_of[to_lower(words[i])].push_back(words[0]);
+            }
+        }
+    }
+};
+
+class Unbound : public Dns {
+public:
+    Unbound() : context_(ub_ctx_create()) {}
+    ~Unbound() override {
+        events_.close();
+        ub_ctx_delete(context_);
+    }
+
+    Result<void> configure() {
+        if (context_ == nullptr) {
+            return Error(Errc::config, "cannot start the resolver library");
+        }
+        // Without a readable resolv.conf the library asks the root servers itself.
+        ub_ctx_resolvconf(context_, nullptr);
+        hosts_.read("/etc/hosts");
+        return {};
+    }
+
+    Task<Result<DnsAnswer>> query(std::string name, DnsType type, Millis timeout) override {
+        DnsAnswer known;
+        if (from_hosts(name, type, known)) {
+            co_return known;
+        }
+        start();
+        Waiting waiting;
+        waiting.type = type;
+        int id = 0;
+        const int status = ub_resolve_async(context_, name.c_str(), static_cast<int>(type), 1, &waiting,
+                                            &Unbound::answered, &id);
+        if (status != 0) {
+            co_return Error(Errc::temporary, "DNS lookup of " + printable(name) + ": " + ub_strerror(status));
+        }
+        if (!waiting.done) {
+            const Wake wake = co_await waiting.notice.wait(timeout);
+            if (wake != Wake::ready) {
+                ub_cancel(context_, id);
+                co_return Error(Errc::timeout, "DNS lookup of " + printable(name) + ": timeout");
+            }
+        }
+        if (waiting.failed) {
+            co_return Error(Errc::temporary, "DNS lookup of " + printable(name) + ": " + waiting.reason);
+        }
+        co_return std::move(waiting.answer);
+    }
+
+private:
+    struct Waiting {
+        DnsType type = DnsType::a;
+        bool done = false;
+        bool failed = false;
+        std::string reason;
+        DnsAnswer answer;
+        Notice notice;
+    };
+
+    bool from_hosts(const std::string& name, DnsType type, DnsAnswer& out) const {
+        if (type == DnsType::ptr) {
+            for (const auto& [address, host] : hosts_.name_of) {
+                if (reverse_name(address) == to_lower(name)) {
+                    out.records.push_back({host, 0});
+                    return true;
+                }
+            }
+            return false;
+        }
+        const auto found = hosts_.addresses_of.find(to_lower(name));
+        if (found == hosts_.addresses_of.end() || (type != DnsType::a && type != DnsType::aaaa)) {
+            return false;
+        }
+        for (const std::string& address : found->second) {
+            if ((address.find(':') != std::string::npos) == (type == DnsType::aaaa)) {
+                out.records.push_back({address, 0});
+            }
+        }
+        return true;
+    }
+
+    /// The library's thread and pipe begin with the first real question.
+    void start() {
+        if (started_) {
+            return;
+        }
+        started_ = true;
+        ub_ctx_async(context_, 1);
+        events_.open(ub_fd(context_));
+        spawn(process(*this));
+    }
+
+    static Task<> process(Unbound& self) {
+        for (;;) {
+            ub_process(self.context_);
+            const Wake wake = co_await self.events_.readable(kForever);
+            if (wake == Wake::closed) {
+                co_return;
+            }
+        }
+    }
+
+    static void answered(void* argument, int status, ub_result* result) {
+        auto* waiting = static_cast<Waiting*>(argument);
+        waiting->done = true;
+        if (status != 0 || result == nullptr) {
+            waiting->failed = true;
+            waiting->reason = ub_strerror(status);
+        } else {
+            fill(*waiting, *result);
+        }
+        ub_resolve_free(result);
+        waiting->notice.notify_all();
+    }
+
+    static void fill(Waiting& waiting, const ub_result& result) {
+        constexpr int kNxdomain = 3;
+        waiting.answer.nxdomain = result.nxdomain != 0;
+        waiting.answer.secure = result.secure != 0;
+        if (result.bogus != 0 || (result.rcode != 0 && result.rcode != kNxdomain)) {
+            waiting.failed = true;
+            waiting.reason = result.bogus != 0 ? "DNSSEC validation failed" : "the server failed";
+            return;
+        }
+        for (int i = 0; result.havedata != 0 && result.data[i] != nullptr; ++i) {
+            DnsAnswer::Record record;
+            const std::string_view wire(result.data[i], static_cast<std::size_t>(result.len[i]));
+            if (decode_record(waiting.type, wire, record)) {
+                waiting.answer.records.push_back(std::move(record));
+            }
+        }
+    }
+
+    ub_ctx* context_;
+    HostsFile hosts_;
+    FdEvents events_;
+    bool started_ = false;
+};
+
+constexpr Millis kPatience = std::chrono::seconds(10);
+
+}  // namespace
+
+Result<std::unique_ptr<Dns>> Dns::create() {
+    auto dns = std::make_unique<Unbound>();
+    if (Result<void> ready = dns->configure(); !ready) {
+        return ready.error();
+    }
+    return std::unique_ptr<Dns>(std::move(dns));
+}
+
+std::string reversed_labels(std::string_view address) {
+    const std::string text(address);
+    std::array<unsigned char, 16> bytes{};
+    std::string out;
+    if (::inet_pton(AF_INET, text.c_str(), bytes.data()) == 1) {
+        for (std::size_t i = 4; i-- > 0;) {
+            out += std::to_string(bytes[i]) + (i > 0 ? "." : "");
+        }
+        return out;
+    }
+    if (::inet_pton(AF_INET6, text.c_str(), bytes.data()) != 1) {
+        return out;
+    }
+    constexpr std::string_view kDigits = "0123456789abcdef";
+    for (std::size_t i = 16; i-- > 0;) {
+        out += kDigits[bytes[i] & 15];
+        out += '.';
+        out += kDigits[bytes[i] >> 4];
+        out += i > 0 ? "." : "";
+    }
+    return out;
+}
+
+std::string reverse_name(std::string_view address) {
+    const std::string labels = reversed_labels(address);
+    if (labels.empty()) {
+        return labels;
+    }
+    return labels + (address.find(':') != std::string_view::npos ? ".ip6.arpa" : ".in-addr.arpa");
+}
+
+Task<HostName> host_name_of(Dns& dns, std::string address) {
+    HostName out{"unknown", "unknown", false};
+    const std::string question = reverse_name(address);
+    if (question.empty()) {
+        co_return out;
+    }
+    Result<DnsAnswer> pointer = co_await dns.query(question, DnsType::ptr, kPatience);
+    if (!pointer || pointer->records.empty()) {
+        out.temporary = !pointer;
+        co_return out;
+    }
+    out.reverse = pointer->records[0].text;
+    const DnsType type = address.find(':') != std::string::npos ? DnsType::aaaa : DnsType::a;
+    Result<DnsAnswer> forward = co_await dns.query(out.reverse, type, kPatience);
+    if (!forward) {
+        out.temporary = true;
+        co_return out;
+    }
+    for (const DnsAnswer::Record& record : forward->records) {
+        if (reverse_name(record.text) == question) {
+            out.verified = out.reverse;
+        }
+    }
+    co_return out;
+}
+
+}  // namespace postern

@@ -1,0 +1,53 @@
+/// DNS lookups on the event loop, by libunbound.
+///
+/// Made before a process gives up its rights: /etc/resolv.conf and /etc/hosts are read then.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/async/loop.h"
+#include "lib/base/result.h"
+
+namespace postern {
+
+enum class DnsType : std::uint16_t { a = 1, cname = 5, ptr = 12, mx = 15, txt = 16, aaaa = 28 };
+
+/// What a lookup found.  Names come without the final dot.
+struct DnsAnswer {
+    bool nxdomain = false;              ///< the name does not exist
+    bool secure = false;                ///< validated by DNSSEC
+    struct Record {
+        std::string text;               ///< address, name, or text strings joined
+        std::uint16_t preference = 0;   ///< MX
+    };
+    std::vector<Record> records;        ///< empty with nxdomain false: the name has no such record
+};
+
+class Dns {
+public:
+    /// Errors: config (resolv.conf or hosts cannot be read).
+    static Result<std::unique_ptr<Dns>> create();
+    virtual ~Dns() = default;
+
+    /// Errors: temporary (SERVFAIL, refused), timeout.  "Does not exist" is an answer.
+    virtual Task<Result<DnsAnswer>> query(std::string name, DnsType type, Millis timeout) = 0;
+};
+
+/// The name to ask PTR for: "1.2.0.192.in-addr.arpa", or nibbles under ip6.arpa.  Empty for what is no address.
+std::string reverse_name(std::string_view address);
+/// The reversed address alone, as DNS lists want it ("1.2.0.192", or nibbles).
+std::string reversed_labels(std::string_view address);
+
+/// A client's name (RFC 1912 section 2.1): the PTR name, and whether that name resolves back to the address.
+struct HostName {
+    std::string verified;      ///< "unknown" when there is none, or it does not resolve back
+    std::string reverse;       ///< the PTR name, or "unknown"
+    bool temporary = false;    ///< DNS did not answer: it may be known later
+};
+Task<HostName> host_name_of(Dns& dns, std::string address);
+
+}  // namespace postern

@@ -1,0 +1,224 @@
+/// check_*_access: access(5) tables and what their answers do.
+#include <fmt/format.h>
+
+#include "lib/base/strings.h"
+#include "lib/config/config.h"
+#include "lib/log/log.h"
+#include "lib/table/address_lookup.h"
+#include "smtpd/restriction_rules.h"
+
+namespace postern::smtpd {
+
+namespace {
+
+/// A domain, then its parents: as "parent" or ".parent" (parent_domain_matches_subdomains).
+Lookup find_domain(TableList& table, std::string_view domain, bool parents_plain) {
+    Lookup found = table.lookup(domain);
+    if (!found || *found) {
+        return found;
+    }
+    std::size_t at = 0;
+    while ((at = domain.find('.', at)) != std::string_view::npos) {
+        const std::string_view parent = domain.substr(parents_plain ? at + 1 : at);
+        if (parent.size() > 1) {
+            found = table.lookup(parent, true);
+            if (!found || *found) {
+                return found;
+            }
+        }
+        ++at;
+    }
+    return found;
+}
+
+/// An address, then the networks around it cut at the separators (access(5), "HOST NAME/ADDRESS PATTERNS").
+Lookup find_address(TableList& table, std::string_view address) {
+    Lookup found = table.lookup(address);
+    const char separator = address.find(':') != std::string_view::npos ? ':' : '.';
+    while (found && !*found) {
+        const std::size_t cut = address.rfind(separator);
+        if (cut == std::string_view::npos || cut == 0) {
+            break;
+        }
+        address = address.substr(0, cut);
+        found = table.lookup(address, true);
+    }
+    return found;
+}
+
+Lookup find_client(TableList& table, const std::string& name, const std::string& address, bool parents) {
+    Lookup found = std::optional<std::string>();
+    if (!name.empty() && name != "unknown") {
+        found = find_domain(table, name, parents);
+    }
+    if (found && !*found && !address.empty()) {
+        found = find_address(table, address);
+    }
+    if (found && !*found && name == "unknown") {
+        found = table.lookup("unknown");
+    }
+    return found;
+}
+
+Lookup find_mail_address(TableList& table, const Evaluation& evaluation, const std::string& address, bool parents) {
+    if (address.empty()) {
+        return table.lookup(evaluation.context.config->smtpd_null_access_lookup_key());
+    }
+    AddressQuery query;
+    query.address = address;
+    query.keys = kKeysAccess;
+    query.delimiters = evaluation.context.config->recipient_delimiter();
+    query.parent_domains = parents;
+    Result<std::optional<AddressHit>> hit = lookup_address(table, query);
+    if (!hit) {
+        return hit.error();
+    }
+    return *hit ? std::optional<std::string>((*hit)->value) : std::optional<std::string>();
+}
+
+Lookup find_subject(const Rule& rule, const Evaluation& evaluation) {
+    const Subject& subject = evaluation.subject;
+    TableList& table = *rule.table;
+    const bool parents = matches_subdomains(*evaluation.context.config, "smtpd_access_maps");
+    const std::optional<std::string> nothing;
+    switch (rule.kind) {
+    case RuleKind::check_client_access:
+        return find_client(table, subject.client_name, subject.client_address, parents);
+    case RuleKind::check_reverse_client_hostname_access:
+        return find_client(table, subject.reverse_name, subject.client_address, parents);
+    case RuleKind::check_helo_access:
+    case RuleKind::check_etrn_access:
+        return subject.helo.empty() ? Lookup(nothing) : find_domain(table, subject.helo, parents);
+    case RuleKind::check_sasl_access:
+        return subject.sasl_username.empty() ? Lookup(nothing) : table.lookup(subject.sasl_username);
+    case RuleKind::check_sender_access:
+        return subject.sender ? find_mail_address(table, evaluation, *subject.sender, parents) : Lookup(nothing);
+    default:
+        return subject.recipient ? find_mail_address(table, evaluation, *subject.recipient, parents) : Lookup(nothing);
+    }
+}
+
+/// "5.7.1 text" or "text": the code in front, when there is one.
+std::pair<std::string, std::string> split_dsn(const std::string& text, std::string fallback) {
+    const std::size_t end = std::min(text.find(' '), text.size());
+    const std::string word = text.substr(0, end);
+    const bool looks = word.size() >= 5 && (word[0] == '2' || word[0] == '4' || word[0] == '5') && word[1] == '.' &&
+                       word.find_first_not_of("0123456789.") == std::string::npos;
+    if (!looks) {
+        return {std::move(fallback), text};
+    }
+    return {word, std::string(trim(std::string_view(text).substr(end)))};
+}
+
+Verdict refusal(const Evaluation& evaluation, const Judged& judged, int code, const std::string& text,
+                std::string_view default_text) {
+    auto [dsn, rest] = split_dsn(text, "5.7.1");
+    Verdict out = reject_with(evaluation, code, dsn,
+                              fmt::format("{}: {} rejected: {}", judged.what, judged.subject,
+                                          rest.empty() ? default_text : std::string_view(rest)));
+    out.disconnect = code == 421 || code == 521;
+    return out;
+}
+
+bool is_reply_code(const std::string& word) {
+    return word.size() == 3 && (word[0] == '4' || word[0] == '5') &&
+           word.find_first_not_of("0123456789") == std::string::npos;
+}
+
+bool is_number(const std::string& word) {
+    return !word.empty() && word.find_first_not_of("0123456789") == std::string::npos;
+}
+
+/// The actions that let the client go on; false when `action` is none of them.
+bool note_side_effect(const Action& action, Evaluation& evaluation) {
+    SideEffects& effects = evaluation.effects;
+    if (action.name == "WARN" || action.name == "INFO") {
+        effects.log.emplace_back(to_lower(action.name), action.text);
+    } else if (action.name == "HOLD") {
+        effects.hold = true;
+        effects.log.emplace_back("hold", action.text.empty() ? "triggers HOLD action" : action.text);
+    } else if (action.name == "DISCARD") {
+        effects.discard = true;
+        effects.log.emplace_back("discard", action.text.empty() ? "triggers DISCARD action" : action.text);
+    } else if (action.name == "FILTER") {
+        effects.filter = action.text;
+    } else if (action.name == "REDIRECT") {
+        effects.redirect = action.text;
+    } else if (action.name == "BCC") {
+        effects.bcc.push_back(action.text);
+    } else if (action.name == "PREPEND") {
+        effects.prepend.push_back(action.text);
+    } else if (action.name == "DEFER_IF_REJECT") {
+        evaluation.defer_if_reject = true;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+constexpr int kMaxActionDepth = 10;
+
+}  // namespace
+
+Task<Verdict> carry_out(const Action& action, const Judged& judged, Evaluation& evaluation) {
+    const Config& config = *evaluation.context.config;
+    if (action.name == "OK" || is_number(action.name)) {
+        if (!is_reply_code(action.name)) {
+            co_return permit_verdict();
+        }
+        co_return refusal(evaluation, judged, static_cast<int>(*parse_number(action.name)), action.text, "Access denied");
+    }
+    if (action.name == "DUNNO" || action.name.empty()) {
+        co_return Verdict{};
+    }
+    if (action.name == "REJECT") {
+        co_return refusal(evaluation, judged, static_cast<int>(config.access_map_reject_code()), action.text,
+                          "Access denied");
+    }
+    if (action.name == "DEFER") {
+        co_return refusal(evaluation, judged, static_cast<int>(config.access_map_defer_code()), action.text,
+                          "Access denied");
+    }
+    if (action.name == "DEFER_IF_PERMIT") {
+        if (!evaluation.defer_if_permit) {
+            evaluation.defer_if_permit = refusal(evaluation, judged, 450, action.text, "Access denied");
+        }
+        co_return Verdict{};
+    }
+    if (note_side_effect(action, evaluation)) {
+        if (action.name == "DISCARD") {
+            co_return permit_verdict();
+        }
+        co_return Verdict{};
+    }
+    // Anything else is a list of restrictions (access(5)).
+    if (++evaluation.depth > kMaxActionDepth) {
+        log_warning("access table: actions nested too deeply at \"{}\"", action.name);
+        co_return reject_with(evaluation, 451, "4.3.5", "Server configuration error");
+    }
+    const std::string rules = to_lower(action.name) + " " + action.text;
+    Result<RestrictionList> list =
+        RestrictionList::compile("access table", rules, evaluation.stage, evaluation.context, evaluation.depth);
+    if (!list) {
+        log_warning("{}", list.error().what);
+        co_return reject_with(evaluation, 451, "4.3.5", judged.what + ": Server configuration error");
+    }
+    Verdict verdict = co_await evaluate_rules(list->rules(), evaluation);
+    --evaluation.depth;
+    co_return verdict;
+}
+
+Task<Verdict> evaluate_access(const Rule& rule, Evaluation& evaluation) {
+    Lookup found = find_subject(rule, evaluation);
+    const Judged judged = judged_for(rule.kind, evaluation);
+    if (!found) {
+        co_return lookup_failure(evaluation, judged, found.error());
+    }
+    if (!*found) {
+        co_return Verdict{};
+    }
+    const Action action = parse_action(**found);
+    co_return co_await carry_out(action, judged, evaluation);
+}
+
+}  // namespace postern::smtpd

@@ -1,0 +1,168 @@
+/// smtpd_*_restrictions: lists of rules that decide whether a client may go on (Postfix SMTPD_ACCESS_README).
+///
+/// A list is compiled when the process starts, so that a wrong name is reported then, with the parameter it
+/// stands in.  A rule that this program does not know is an error, never an empty rule.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/async/task.h"
+#include "lib/base/result.h"
+#include "lib/route/router.h"
+#include "lib/table/match_list.h"
+#include "lib/table/table.h"
+
+namespace postern {
+class Config;
+class Dns;
+}
+
+namespace postern::smtpd {
+
+/// Where in the conversation a list belongs; also which table search a bare "type:table" stands for.
+enum class Stage : unsigned char { client, helo, sender, recipient, data, end_of_data, etrn };
+
+/// What is known about the client and its message when a list is evaluated.  Addresses are internal form.
+struct Subject {
+    std::string client_name = "unknown";       ///< verified, or "unknown"
+    std::string reverse_name = "unknown";      ///< PTR, not verified
+    bool name_lookup_failed_softly = false;    ///< DNS gave no answer (450), rather than none such
+    std::string client_address;
+    std::string helo;
+    std::optional<std::string> sender;         ///< nothing before MAIL; empty for <>
+    std::optional<std::string> recipient;
+    std::size_t recipient_count = 0;
+    std::string sasl_username;
+    std::string sasl_method;
+    bool tls = false;
+    bool certificate_verified = false;
+    bool pipelined_unexpectedly = false;
+    std::uint64_t size = 0;
+    std::string service;                       ///< for policy servers
+    std::string instance;                      ///< one per message attempt
+    std::string protocol;                      ///< SMTP or ESMTP
+};
+
+/// What a list decided.
+struct Verdict {
+    enum class Outcome : unsigned char { none, permit, reject };
+    Outcome outcome = Outcome::none;
+    int code = 0;                ///< SMTP reply when rejected
+    std::string dsn;
+    std::string text;            ///< "<a@b>: Relay access denied"
+    bool disconnect = false;     ///< 421, 521
+};
+
+/// What rules asked for beside a decision; collected over all lists of a message.
+struct SideEffects {
+    bool discard = false;
+    bool hold = false;
+    std::string filter;
+    std::string redirect;
+    std::vector<std::string> bcc;
+    std::vector<std::string> prepend;      ///< header fields
+    /// Lines for the log: action ("warn", "hold", "reject_warning"), text.
+    std::vector<std::pair<std::string, std::string>> log;
+};
+
+/// What rules look at; lives as long as the process.
+struct RuleContext {
+    const Config* config = nullptr;
+    Router* router = nullptr;
+    MatchList* mynetworks = nullptr;
+    MatchList* inet_interfaces = nullptr;
+    TableList* sender_login_maps = nullptr;
+    TableContext tables;
+    Dns* dns = nullptr;                    ///< null: rules that need DNS answer "temporary"
+};
+
+enum class RuleKind : unsigned char {
+    permit,
+    reject,
+    defer,
+    defer_if_permit,
+    defer_if_reject,
+    warn_if_reject,
+    permit_mynetworks,
+    permit_inet_interfaces,
+    permit_sasl_authenticated,
+    permit_tls_all_clientcerts,
+    permit_auth_destination,
+    reject_unauth_destination,
+    defer_unauth_destination,
+    reject_unlisted_recipient,
+    reject_unlisted_sender,
+    reject_invalid_helo_hostname,
+    reject_non_fqdn_helo_hostname,
+    reject_unknown_helo_hostname,
+    reject_non_fqdn_sender,
+    reject_non_fqdn_recipient,
+    reject_unknown_sender_domain,
+    reject_unknown_recipient_domain,
+    reject_unknown_client_hostname,
+    reject_unknown_reverse_client_hostname,
+    reject_unauth_pipelining,
+    reject_multi_recipient_bounce,
+    reject_plaintext_session,
+    reject_sender_login_mismatch,
+    reject_authenticated_sender_login_mismatch,
+    reject_unauthenticated_sender_login_mismatch,
+    reject_known_sender_login_mismatch,
+    reject_rbl_client,
+    reject_rhsbl_client,
+    reject_rhsbl_helo,
+    reject_rhsbl_sender,
+    reject_rhsbl_recipient,
+    check_client_access,
+    check_reverse_client_hostname_access,
+    check_helo_access,
+    check_sender_access,
+    check_recipient_access,
+    check_sasl_access,
+    check_etrn_access,
+    check_policy_service,
+    sleep,
+    restriction_class,
+};
+
+struct Rule;
+
+/// One compiled list.
+class RestrictionList {
+public:
+    /// `parameter` is for messages; `context` outlives the list.  Errors: config, and those of open_table().
+    static Result<RestrictionList> compile(const std::string& parameter, std::string_view rules, Stage stage,
+                                           const RuleContext& context, int depth = 0);
+
+    /// First rule that decides.  `effects` collects actions.
+    Task<Verdict> evaluate(const Subject& subject, SideEffects& effects) const;
+
+    const std::vector<Rule>& rules() const { return rules_; }
+    bool empty() const { return rules_.empty(); }
+
+private:
+    std::vector<Rule> rules_;
+    const RuleContext* context_ = nullptr;
+};
+
+struct Rule {
+    RuleKind kind = RuleKind::permit;
+    Stage stage = Stage::client;
+    std::string name;                        ///< as written
+    std::string argument;                    ///< table, domain, server, seconds
+    std::unique_ptr<TableList> table;        ///< check_*_access
+    std::unique_ptr<RestrictionList> list;   ///< restriction_class
+};
+
+/// The parts of an access(5) action: used for tables and policy servers.
+struct Action {
+    std::string name;   ///< upper case
+    std::string text;   ///< the rest, trimmed
+};
+Action parse_action(std::string_view value);
+
+}  // namespace postern::smtpd

@@ -1,0 +1,379 @@
+/// The rules that need no table of their own: networks, destinations, names, addresses.
+#include <fmt/format.h>
+
+#include "lib/async/loop.h"
+#include "lib/base/strings.h"
+#include "lib/config/config.h"
+#include "lib/log/log.h"
+#include "lib/mail/address.h"
+#include "lib/table/address_lookup.h"
+#include "smtpd/restriction_rules.h"
+
+namespace postern::smtpd {
+
+Verdict permit_verdict() {
+    Verdict out;
+    out.outcome = Verdict::Outcome::permit;
+    return out;
+}
+
+Verdict reject_with(const Evaluation&, int code, std::string dsn, std::string text) {
+    Verdict out;
+    out.outcome = Verdict::Outcome::reject;
+    out.code = code;
+    out.dsn = std::move(dsn);
+    if (!out.dsn.empty()) {
+        out.dsn[0] = static_cast<char>('0' + code / 100);
+    }
+    out.text = std::move(text);
+    return out;
+}
+
+Verdict lookup_failure(Evaluation& evaluation, const Judged& judged, const Error& error) {
+    log_warning("{}", error.what);
+    return reject_with(evaluation, 451, "4.3.0",
+                       judged.what.empty() ? "Temporary lookup failure" : judged.what + ": Temporary lookup failure");
+}
+
+Judged judged_for(RuleKind kind, const Evaluation& evaluation) {
+    const Subject& subject = evaluation.subject;
+    const std::string client = subject.client_name + "[" + subject.client_address + "]";
+    switch (kind) {
+    case RuleKind::check_client_access:
+    case RuleKind::check_sasl_access:
+    case RuleKind::reject_rbl_client:
+        return {"<" + client + ">", "Client host"};
+    case RuleKind::check_reverse_client_hostname_access:
+        return {"<" + subject.reverse_name + "[" + subject.client_address + "]>", "Unverified Client host"};
+    case RuleKind::check_helo_access:
+    case RuleKind::reject_invalid_helo_hostname:
+    case RuleKind::reject_non_fqdn_helo_hostname:
+    case RuleKind::reject_unknown_helo_hostname:
+        return {"<" + subject.helo + ">", "Helo command"};
+    case RuleKind::check_sender_access:
+    case RuleKind::reject_unlisted_sender:
+    case RuleKind::reject_non_fqdn_sender:
+    case RuleKind::reject_unknown_sender_domain:
+    case RuleKind::reject_sender_login_mismatch:
+    case RuleKind::reject_authenticated_sender_login_mismatch:
+    case RuleKind::reject_unauthenticated_sender_login_mismatch:
+    case RuleKind::reject_known_sender_login_mismatch:
+        return {"<" + subject.sender.value_or("") + ">", "Sender address"};
+    case RuleKind::check_recipient_access:
+    case RuleKind::reject_unlisted_recipient:
+    case RuleKind::reject_non_fqdn_recipient:
+    case RuleKind::reject_unknown_recipient_domain:
+    case RuleKind::reject_unauth_destination:
+    case RuleKind::defer_unauth_destination:
+        return {"<" + subject.recipient.value_or("") + ">", "Recipient address"};
+    default:
+        break;
+    }
+    switch (evaluation.stage) {
+    case Stage::client:
+        return {"<" + client + ">", "Client host"};
+    case Stage::helo:
+        return {"<" + subject.helo + ">", "Helo command"};
+    case Stage::sender:
+        return {"<" + subject.sender.value_or("") + ">", "Sender address"};
+    case Stage::recipient:
+        return {"<" + subject.recipient.value_or("") + ">", "Recipient address"};
+    case Stage::data:
+        return {"<DATA>", "Data command"};
+    case Stage::end_of_data:
+        return {"<END-OF-MESSAGE>", "End-of-data"};
+    case Stage::etrn:
+        return {"<ETRN>", "Etrn command"};
+    }
+    return {"", "Command"};
+}
+
+namespace {
+
+Verdict rejected(RuleKind kind, const Evaluation& evaluation, int code, std::string dsn, std::string_view why) {
+    const Judged judged = judged_for(kind, evaluation);
+    return reject_with(evaluation, code, std::move(dsn), fmt::format("{}: {} rejected: {}", judged.what, judged.subject, why));
+}
+
+Result<bool> in_list(MatchList* list, const Subject& subject) {
+    if (list == nullptr || subject.client_address.empty()) {
+        return false;
+    }
+    return list->matches(subject.client_name, subject.client_address);
+}
+
+std::string_view domain_of(std::string_view address) {
+    return split_address(address).domain;
+}
+
+/// Mail for this address ends here or is relayed for it (permit_auth_destination): its domain is ours, and nobody
+/// hides another destination in the local part.
+Result<bool> authorized_destination(const Evaluation& evaluation, const std::string& recipient) {
+    if (recipient.empty() || domain_of(recipient).empty()) {
+        return true;   // local: postmaster and friends
+    }
+    Result<Route> route = evaluation.context.router->resolve(evaluation.subject.sender.value_or(""), recipient);
+    if (!route) {
+        return route.error();
+    }
+    if (route->source_routed && !evaluation.context.config->allow_untrusted_routing()) {
+        return false;
+    }
+    return route->address_class != AddressClass::other;
+}
+
+Verdict unauth_destination(const Rule& rule, Evaluation& evaluation) {
+    const std::string& recipient = evaluation.subject.recipient.value_or("");
+    Result<bool> ours = authorized_destination(evaluation, recipient);
+    if (!ours) {
+        return lookup_failure(evaluation, judged_for(rule.kind, evaluation), ours.error());
+    }
+    if (*ours) {
+        return Verdict{};
+    }
+    const bool defer = rule.kind == RuleKind::defer_unauth_destination;
+    const int code = defer ? static_cast<int>(evaluation.context.config->defer_code())
+                           : static_cast<int>(evaluation.context.config->relay_domains_reject_code());
+    return reject_with(evaluation, code, "5.7.1", "<" + recipient + ">: Relay access denied");
+}
+
+Verdict unlisted(const Rule& rule, Evaluation& evaluation) {
+    const bool is_sender = rule.kind == RuleKind::reject_unlisted_sender;
+    const auto& address = is_sender ? evaluation.subject.sender : evaluation.subject.recipient;
+    if (!address || address->empty()) {
+        return Verdict{};
+    }
+    Router& router = *evaluation.context.router;
+    Result<Listing> listing = is_sender ? router.sender_known(*address) : router.recipient_known(*address);
+    if (!listing) {
+        return lookup_failure(evaluation, judged_for(rule.kind, evaluation), listing.error());
+    }
+    if (listing->known) {
+        return Verdict{};
+    }
+    const std::string why = evaluation.context.config->show_user_unknown_table_name()
+                                ? "User unknown in " + listing->table_text
+                                : std::string("User unknown");
+    return rejected(rule.kind, evaluation, listing->reply_code, is_sender ? "5.1.0" : "5.1.1", why);
+}
+
+/// Letters, digits, hyphens and dots; or an address literal.  Length and label rules as valid_hostname().
+bool plausible_helo(std::string_view helo) {
+    return valid_hostname(helo) || valid_address_literal(helo) || valid_ip_address(helo);
+}
+
+Verdict judge_helo(const Rule& rule, const Evaluation& evaluation) {
+    const Subject& subject = evaluation.subject;
+    const Config& config = *evaluation.context.config;
+    if (subject.helo.empty()) {
+        return Verdict{};
+    }
+    if (rule.kind == RuleKind::reject_invalid_helo_hostname) {
+        return plausible_helo(subject.helo) ? Verdict{}
+                                            : rejected(rule.kind, evaluation,
+                                                       static_cast<int>(config.invalid_hostname_reject_code()), "5.5.2",
+                                                       "Invalid name");
+    }
+    const bool literal = valid_address_literal(subject.helo);
+    const bool qualified = valid_hostname(subject.helo) && subject.helo.find('.') != std::string::npos;
+    return literal || qualified ? Verdict{}
+                                : rejected(rule.kind, evaluation, static_cast<int>(config.non_fqdn_reject_code()),
+                                           "5.5.2", "need fully-qualified hostname");
+}
+
+Verdict judge_fqdn(const Rule& rule, const Evaluation& evaluation) {
+    const auto& address = rule.kind == RuleKind::reject_non_fqdn_sender ? evaluation.subject.sender
+                                                                        : evaluation.subject.recipient;
+    if (!address || address->empty()) {
+        return Verdict{};
+    }
+    const std::string_view domain = domain_of(*address);
+    const bool postmaster = domain.empty() && equals_ignoring_case(*address, "postmaster");
+    const bool qualified = valid_address_literal(domain) ||
+                           (valid_hostname(domain, true) && domain.find('.') != std::string_view::npos);
+    return postmaster || qualified
+               ? Verdict{}
+               : rejected(rule.kind, evaluation, static_cast<int>(evaluation.context.config->non_fqdn_reject_code()),
+                          "5.5.2", "need fully-qualified address");
+}
+
+Verdict unknown_client(const Rule& rule, const Evaluation& evaluation) {
+    const Subject& subject = evaluation.subject;
+    const bool reverse_only = rule.kind == RuleKind::reject_unknown_reverse_client_hostname;
+    const std::string& name = reverse_only ? subject.reverse_name : subject.client_name;
+    if (name != "unknown" || subject.client_address.empty()) {
+        return Verdict{};
+    }
+    const int code = subject.name_lookup_failed_softly
+                         ? 450
+                         : static_cast<int>(evaluation.context.config->unknown_client_reject_code());
+    return reject_with(evaluation, code, "4.7.25",
+                       fmt::format("Client host rejected: cannot find your {}hostname, [{}]",
+                                   reverse_only ? "reverse " : "", subject.client_address));
+}
+
+/// reject_*_sender_login_mismatch with smtpd_sender_login_maps.
+Verdict login_mismatch(const Rule& rule, Evaluation& evaluation) {
+    const Subject& subject = evaluation.subject;
+    if (!subject.sender || subject.sender->empty()) {
+        return Verdict{};
+    }
+    const bool logged_in = !subject.sasl_username.empty();
+    std::optional<std::string> owners;
+    if (evaluation.context.sender_login_maps != nullptr && !evaluation.context.sender_login_maps->empty()) {
+        AddressQuery query;
+        query.address = *subject.sender;
+        query.delimiters = evaluation.context.config->recipient_delimiter();
+        Result<std::optional<AddressHit>> hit = lookup_address(*evaluation.context.sender_login_maps, query);
+        if (!hit) {
+            return lookup_failure(evaluation, judged_for(rule.kind, evaluation), hit.error());
+        }
+        if (*hit) {
+            owners = (*hit)->value;
+        }
+    }
+    const bool check_authenticated = rule.kind != RuleKind::reject_unauthenticated_sender_login_mismatch;
+    const bool check_unauthenticated = rule.kind == RuleKind::reject_sender_login_mismatch ||
+                                       rule.kind == RuleKind::reject_unauthenticated_sender_login_mismatch ||
+                                       rule.kind == RuleKind::reject_known_sender_login_mismatch;
+    if (logged_in && check_authenticated) {
+        if (!owners && rule.kind == RuleKind::reject_known_sender_login_mismatch) {
+            return Verdict{};
+        }
+        for (const std::string& owner : split_list(owners.value_or(""))) {
+            if (equals_ignoring_case(owner, subject.sasl_username)) {
+                return Verdict{};
+            }
+        }
+        return rejected(rule.kind, evaluation, 553, "5.7.1", "not owned by user " + subject.sasl_username);
+    }
+    if (!logged_in && check_unauthenticated && owners) {
+        return rejected(rule.kind, evaluation, 553, "5.7.1", "not logged in");
+    }
+    return Verdict{};
+}
+
+Verdict permit_if(bool yes) {
+    return yes ? permit_verdict() : Verdict{};
+}
+
+Verdict permit_network(MatchList* list, const Rule& rule, Evaluation& evaluation) {
+    Result<bool> inside = in_list(list, evaluation.subject);
+    if (!inside) {
+        return lookup_failure(evaluation, judged_for(rule.kind, evaluation), inside.error());
+    }
+    return permit_if(*inside);
+}
+
+Verdict permit_destination(const Rule& rule, Evaluation& evaluation) {
+    if (!evaluation.subject.recipient) {
+        return Verdict{};
+    }
+    Result<bool> ours = authorized_destination(evaluation, *evaluation.subject.recipient);
+    if (!ours) {
+        return lookup_failure(evaluation, judged_for(rule.kind, evaluation), ours.error());
+    }
+    return permit_if(*ours);
+}
+
+Verdict flat_reject(const Evaluation& evaluation, long code, const char* dsn, std::string_view why) {
+    const Judged judged = judged_for(RuleKind::reject, evaluation);
+    return reject_with(evaluation, static_cast<int>(code), dsn,
+                       fmt::format("{}: {} rejected: {}", judged.what, judged.subject, why));
+}
+
+/// Rules that decide at once, without waiting for anything.
+Verdict evaluate_now(const Rule& rule, Evaluation& evaluation) {
+    const Subject& subject = evaluation.subject;
+    const Config& config = *evaluation.context.config;
+    switch (rule.kind) {
+    case RuleKind::permit:
+        return permit_verdict();
+    case RuleKind::reject:
+        return flat_reject(evaluation, config.reject_code(), "5.7.1", "Access denied");
+    case RuleKind::defer:
+        return flat_reject(evaluation, config.defer_code(), "4.7.1", "Try again later");
+    case RuleKind::defer_if_permit:
+        if (!evaluation.defer_if_permit) {
+            evaluation.defer_if_permit = flat_reject(evaluation, 450, "4.7.1", "Try again later");
+        }
+        return Verdict{};
+    case RuleKind::defer_if_reject:
+        evaluation.defer_if_reject = true;
+        return Verdict{};
+    case RuleKind::permit_mynetworks:
+        return permit_network(evaluation.context.mynetworks, rule, evaluation);
+    case RuleKind::permit_inet_interfaces:
+        return permit_network(evaluation.context.inet_interfaces, rule, evaluation);
+    case RuleKind::permit_sasl_authenticated:
+        return permit_if(!subject.sasl_username.empty());
+    case RuleKind::permit_tls_all_clientcerts:
+        return permit_if(subject.certificate_verified);
+    case RuleKind::permit_auth_destination:
+        return permit_destination(rule, evaluation);
+    case RuleKind::reject_unauth_destination:
+    case RuleKind::defer_unauth_destination:
+        return subject.recipient ? unauth_destination(rule, evaluation) : Verdict{};
+    case RuleKind::reject_unlisted_recipient:
+    case RuleKind::reject_unlisted_sender:
+        return unlisted(rule, evaluation);
+    case RuleKind::reject_invalid_helo_hostname:
+    case RuleKind::reject_non_fqdn_helo_hostname:
+        return judge_helo(rule, evaluation);
+    case RuleKind::reject_non_fqdn_sender:
+    case RuleKind::reject_non_fqdn_recipient:
+        return judge_fqdn(rule, evaluation);
+    case RuleKind::reject_unknown_client_hostname:
+    case RuleKind::reject_unknown_reverse_client_hostname:
+        return unknown_client(rule, evaluation);
+    case RuleKind::reject_unauth_pipelining:
+        return subject.pipelined_unexpectedly
+                   ? flat_reject(evaluation, 503, "5.5.0", "Improper use of SMTP command pipelining")
+                   : Verdict{};
+    case RuleKind::reject_multi_recipient_bounce:
+        return subject.sender && subject.sender->empty() && subject.recipient_count > 1
+                   ? flat_reject(evaluation, config.multi_recipient_bounce_reject_code(), "5.5.3", "Multi-recipient bounce")
+                   : Verdict{};
+    case RuleKind::reject_plaintext_session:
+        return subject.tls ? Verdict{}
+                           : reject_with(evaluation, static_cast<int>(config.plaintext_reject_code()), "4.7.1",
+                                         "Session encryption is required");
+    default:
+        return login_mismatch(rule, evaluation);
+    }
+}
+
+}  // namespace
+
+Task<Verdict> evaluate_rule(const Rule& rule, Evaluation& evaluation) {
+    switch (rule.kind) {
+    case RuleKind::check_client_access:
+    case RuleKind::check_reverse_client_hostname_access:
+    case RuleKind::check_helo_access:
+    case RuleKind::check_sender_access:
+    case RuleKind::check_recipient_access:
+    case RuleKind::check_sasl_access:
+    case RuleKind::check_etrn_access:
+        co_return co_await evaluate_access(rule, evaluation);
+    case RuleKind::check_policy_service:
+        co_return co_await evaluate_policy(rule, evaluation);
+    case RuleKind::reject_unknown_helo_hostname:
+    case RuleKind::reject_unknown_sender_domain:
+    case RuleKind::reject_unknown_recipient_domain:
+    case RuleKind::reject_rbl_client:
+    case RuleKind::reject_rhsbl_client:
+    case RuleKind::reject_rhsbl_helo:
+    case RuleKind::reject_rhsbl_sender:
+    case RuleKind::reject_rhsbl_recipient:
+        co_return co_await evaluate_dns_rule(rule, evaluation);
+    case RuleKind::sleep:
+        co_await sleep_for(Seconds(static_cast<long>(parse_number(rule.argument).value_or(0))));
+        co_return Verdict{};
+    case RuleKind::restriction_class:
+        co_return co_await evaluate_rules(rule.list->rules(), evaluation);
+    default:
+        co_return evaluate_now(rule, evaluation);
+    }
+}
+
+}  // namespace postern::smtpd

@@ -1,0 +1,228 @@
+#include "smtpd/server.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "lib/base/strings.h"
+#include "lib/log/log.h"
+
+namespace postern::smtpd {
+
+namespace {
+
+Result<void> open_list(MatchList& out, const char* title, const std::string& patterns, const Config& config,
+                       const TableContext& tables) {
+    Result<MatchList> list =
+        MatchList::open(title, patterns, MatchKind::name_and_address, matches_subdomains(config, title), tables);
+    if (!list) {
+        return Error(list.error().code, fmt::format("parameter {}: {}", title, list.error().what));
+    }
+    out = std::move(*list);
+    return {};
+}
+
+TlsLevel level_of(const Config& config) {
+    const std::string& level = config.smtpd_tls_security_level();
+    if (level == "encrypt" || (level.empty() && config.smtpd_enforce_tls())) {
+        return TlsLevel::encrypt;
+    }
+    if (level == "may" || (level.empty() && config.smtpd_use_tls()) || config.smtpd_tls_wrappermode()) {
+        return TlsLevel::may;
+    }
+    return TlsLevel::none;
+}
+
+}  // namespace
+
+Server::Server(const Config& config, std::string service_name)
+    : config_(config), service_name_(std::move(service_name)), tables_(table_context(config)) {}
+
+Result<std::unique_ptr<Server>> Server::create(const Config& config, std::string service_name) {
+    std::unique_ptr<Server> server(new Server(config, std::move(service_name)));
+    if (Result<void> done = server->open_tables(); !done) {
+        return done.error();
+    }
+    if (Result<void> done = server->compile_lists(); !done) {
+        return done.error();
+    }
+    if (Result<void> done = server->prepare_tls(); !done) {
+        return done.error();
+    }
+    server->limits_ = std::make_unique<ClientLimits>(config);
+    server->auth_ = std::make_unique<AuthClient>("private/auth");
+    server->outlet_ = std::make_unique<CleanupOutlet>("public/" + config.cleanup_service_name());
+    return server;
+}
+
+Result<void> Server::open_tables() {
+    Result<std::unique_ptr<Router>> router = Router::create(config_, tables_);
+    if (!router) {
+        return router.error();
+    }
+    router_ = std::move(*router);
+    Result<std::unique_ptr<Dns>> dns = Dns::create();
+    if (!dns) {
+        return dns.error();
+    }
+    dns_ = std::move(*dns);
+    struct Wanted {
+        MatchList& list;
+        const char* title;
+        std::string patterns;
+    };
+    const Wanted wanted[] = {
+        {clients_.mynetworks, "mynetworks", router_->mynetworks()},
+        {clients_.xclient, "smtpd_authorized_xclient_hosts", config_.smtpd_authorized_xclient_hosts()},
+        {clients_.xforward, "smtpd_authorized_xforward_hosts", config_.smtpd_authorized_xforward_hosts()},
+        {clients_.bare_newline_exclusions, "smtpd_forbid_bare_newline_exclusions",
+         config_.smtpd_forbid_bare_newline_exclusions()},
+        {clients_.sasl_exceptions, "smtpd_sasl_exceptions_networks", config_.smtpd_sasl_exceptions_networks()},
+        {clients_.event_limit_exceptions, "smtpd_client_event_limit_exceptions",
+         config_.smtpd_client_event_limit_exceptions()},
+        {clients_.inet_interfaces, "inet_interfaces", "127.0.0.0/8 [::1]/128"},
+    };
+    for (const Wanted& want : wanted) {
+        if (Result<void> opened = open_list(want.list, want.title, want.patterns, config_, tables_); !opened) {
+            return opened;
+        }
+    }
+    struct WantedTable {
+        TableList& table;
+        const char* title;
+        const std::string& specs;
+    };
+    const WantedTable wanted_tables[] = {
+        {sender_login_maps_, "smtpd_sender_login_maps", config_.smtpd_sender_login_maps()},
+        {discard_keyword_maps_, "smtpd_discard_ehlo_keyword_address_maps",
+         config_.smtpd_discard_ehlo_keyword_address_maps()},
+    };
+    for (const WantedTable& want : wanted_tables) {
+        Result<TableList> table = TableList::open(want.title, want.specs, tables_);
+        if (!table) {
+            return table.error();
+        }
+        want.table = std::move(*table);
+    }
+    return {};
+}
+
+Result<void> Server::compile_lists() {
+    rules_.config = &config_;
+    rules_.router = router_.get();
+    rules_.mynetworks = &clients_.mynetworks;
+    rules_.inet_interfaces = &clients_.inet_interfaces;
+    rules_.sender_login_maps = &sender_login_maps_;
+    rules_.tables = tables_;
+    rules_.dns = dns_.get();
+    struct Wanted {
+        RestrictionList& list;
+        const char* parameter;
+        const std::string& rules;
+        Stage stage;
+    };
+    const Wanted wanted[] = {
+        {lists_.client, "smtpd_client_restrictions", config_.smtpd_client_restrictions(), Stage::client},
+        {lists_.helo, "smtpd_helo_restrictions", config_.smtpd_helo_restrictions(), Stage::helo},
+        {lists_.sender, "smtpd_sender_restrictions", config_.smtpd_sender_restrictions(), Stage::sender},
+        {lists_.relay, "smtpd_relay_restrictions", config_.smtpd_relay_restrictions(), Stage::recipient},
+        {lists_.recipient, "smtpd_recipient_restrictions", config_.smtpd_recipient_restrictions(), Stage::recipient},
+        {lists_.data, "smtpd_data_restrictions", config_.smtpd_data_restrictions(), Stage::data},
+        {lists_.end_of_data, "smtpd_end_of_data_restrictions", config_.smtpd_end_of_data_restrictions(),
+         Stage::end_of_data},
+        {lists_.etrn, "smtpd_etrn_restrictions", config_.smtpd_etrn_restrictions(), Stage::etrn},
+    };
+    for (const Wanted& want : wanted) {
+        Result<RestrictionList> list = RestrictionList::compile(want.parameter, want.rules, want.stage, rules_);
+        if (!list) {
+            return list.error();
+        }
+        want.list = std::move(*list);
+    }
+    // As Postfix: a server whose lists say nothing about relaying would be an open relay.
+    for (const RestrictionList* list : {&lists_.relay, &lists_.recipient}) {
+        for (const Rule& rule : list->rules()) {
+            if (rule.kind == RuleKind::reject_unauth_destination || rule.kind == RuleKind::defer_unauth_destination ||
+                rule.kind == RuleKind::reject || rule.kind == RuleKind::defer) {
+                return {};
+            }
+        }
+    }
+    return Error(Errc::config,
+                 "in parameter smtpd_relay_restrictions or smtpd_recipient_restrictions, specify at least one of: "
+                 "reject_unauth_destination, defer_unauth_destination, reject, defer; without it this would be an open "
+                 "mail relay");
+}
+
+Result<void> Server::prepare_tls() {
+    tls_level_ = level_of(config_);
+    if (tls_level_ == TlsLevel::none) {
+        return {};
+    }
+    TlsSettings settings;
+    settings.cert_file = config_.smtpd_tls_cert_file();
+    settings.key_file = config_.smtpd_tls_key_file();
+    settings.chain_files = split_list(config_.smtpd_tls_chain_files());
+    if (settings.cert_file.empty() && settings.chain_files.empty()) {
+        if (config_.smtpd_tls_wrappermode()) {
+            return Error(Errc::config, "smtpd_tls_wrappermode needs smtpd_tls_cert_file or smtpd_tls_chain_files");
+        }
+        log_warning("No server certs available. TLS won't be enabled: set smtpd_tls_cert_file or smtpd_tls_chain_files");
+        tls_level_ = TlsLevel::none;
+        return {};
+    }
+    settings.ca_file = config_.smtpd_tls_CAfile();
+    settings.protocols = tls_level_ == TlsLevel::encrypt ? config_.smtpd_tls_mandatory_protocols()
+                                                         : config_.smtpd_tls_protocols();
+    settings.eecdh_curves = config_.tls_eecdh_auto_curves();
+    settings.ask_client_certificate = config_.smtpd_tls_ask_ccert();
+    settings.require_client_certificate = config_.smtpd_tls_req_ccert() && tls_level_ == TlsLevel::encrypt;
+    settings.prefer_server_ciphers = config_.tls_preempt_cipherlist();
+    Result<std::unique_ptr<TlsContext>> context = TlsContext::server(settings);
+    if (!context) {
+        return context.error();
+    }
+    tls_ = std::move(*context);
+    return {};
+}
+
+std::vector<std::string> Server::discarded_keywords(const std::string& client_address) {
+    std::string words = config_.smtpd_discard_ehlo_keywords();
+    if (!discard_keyword_maps_.empty()) {
+        Lookup found = discard_keyword_maps_.lookup(client_address);
+        if (found && *found) {
+            words = **found;
+        }
+    }
+    std::vector<std::string> out;
+    for (const std::string& word : split_list(words)) {
+        out.push_back(to_lower(word));
+    }
+    return out;
+}
+
+Task<std::vector<std::string>> Server::sasl_mechanisms(bool tls_active) {
+    std::vector<std::string> out;
+    Result<std::vector<std::string>> all = co_await auth_->mechanisms();
+    if (!all) {
+        log_warning("SASL: {}", all.error().what);
+        co_return out;
+    }
+    const std::vector<std::string> options =
+        split_list(tls_active ? config_.smtpd_sasl_tls_security_options() : config_.smtpd_sasl_security_options());
+    const auto has = [&options](std::string_view name) {
+        return std::find(options.begin(), options.end(), name) != options.end();
+    };
+    const bool no_plaintext = has("noplaintext");
+    const bool no_anonymous = has("noanonymous");
+    for (const std::string& name : *all) {
+        const bool plaintext = name == "PLAIN" || name == "LOGIN";
+        if ((plaintext && no_plaintext) || (name == "ANONYMOUS" && no_anonymous) || name == "EXTERNAL") {
+            continue;
+        }
+        out.push_back(name);
+    }
+    co_return out;
+}
+
+}  // namespace postern::smtpd

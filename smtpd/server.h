@@ -1,0 +1,91 @@
+/// What all sessions of one smtpd process share: settings, tables, keys, and the ways to cleanup and auth.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lib/config/config.h"
+#include "lib/dns/dns.h"
+#include "lib/route/router.h"
+#include "lib/sasl/auth_client.h"
+#include "lib/stream/tls.h"
+#include "lib/table/match_list.h"
+#include "smtpd/client_limits.h"
+#include "smtpd/restrictions.h"
+#include "smtpd/submission.h"
+
+namespace postern::smtpd {
+
+/// smtpd_tls_security_level, with the older smtpd_use_tls and smtpd_enforce_tls.
+enum class TlsLevel : unsigned char { none, may, encrypt };
+
+/// The restriction lists, compiled.
+struct Lists {
+    RestrictionList client, helo, sender, relay, recipient, data, end_of_data, etrn;
+};
+
+/// Lists of clients that some feature is for.
+struct ClientLists {
+    MatchList mynetworks;
+    MatchList inet_interfaces;
+    MatchList xclient;
+    MatchList xforward;
+    MatchList bare_newline_exclusions;
+    MatchList sasl_exceptions;
+    MatchList event_limit_exceptions;
+};
+
+class Server {
+public:
+    /// Opens everything the settings name; call it before rights are given up.  `config` outlives the server.
+    /// Errors: config and those of open_table(), naming the parameter.
+    static Result<std::unique_ptr<Server>> create(const Config& config, std::string service_name);
+    Server(const Server&) = delete;
+    Server& operator=(const Server&) = delete;
+
+    const Config& config() const { return config_; }
+    const std::string& service_name() const { return service_name_; }
+    Router& router() { return *router_; }
+    Dns* dns() { return dns_.get(); }
+    Lists& lists() { return lists_; }
+    ClientLists& clients() { return clients_; }
+    ClientLimits& limits() { return *limits_; }
+    AuthClient& auth() { return *auth_; }
+    Outlet& outlet() { return *outlet_; }
+    void set_outlet(std::unique_ptr<Outlet> outlet) { outlet_ = std::move(outlet); }
+
+    TlsLevel tls_level() const { return tls_level_; }
+    /// Null when TLS is off.
+    TlsContext* tls() { return tls_.get(); }
+
+    /// EHLO keywords that this client must not see, lower case.
+    std::vector<std::string> discarded_keywords(const std::string& client_address);
+    /// SASL mechanisms to offer, filtered by smtpd_sasl_mechanism_filter and security options.
+    Task<std::vector<std::string>> sasl_mechanisms(bool tls_active);
+
+private:
+    Server(const Config& config, std::string service_name);
+    Result<void> open_tables();
+    Result<void> compile_lists();
+    Result<void> prepare_tls();
+
+    const Config& config_;
+    std::string service_name_;
+    TableContext tables_;
+    std::unique_ptr<Router> router_;
+    std::unique_ptr<Dns> dns_;
+    ClientLists clients_;
+    TableList sender_login_maps_;
+    TableList discard_keyword_maps_;
+    RuleContext rules_;
+    Lists lists_;
+    std::unique_ptr<ClientLimits> limits_;
+    std::unique_ptr<AuthClient> auth_;
+    std::unique_ptr<Outlet> outlet_;
+    TlsLevel tls_level_ = TlsLevel::none;
+    std::unique_ptr<TlsContext> tls_;
+};
+
+}  // namespace postern::smtpd
