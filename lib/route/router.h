@@ -35,18 +35,21 @@ struct Route {
     bool source_routed = false; ///< sender-specified routing is in the local part (user@a@b, a!b, a%b): smtpd refuses to relay it
 };
 
-/// Envelope addresses without a domain get one only from where that is right.
+/// Which domain completes an address that lacks one.
 enum class RewriteContext : unsigned char {
-    local,    ///< from this system or local_header_rewrite_clients: $myorigin and .$mydomain are added
-    remote,   ///< from elsewhere: headers are left alone, envelopes are completed as in Postfix
+    local,    ///< $myorigin and .$mydomain: all envelopes; headers from this system or local_header_rewrite_clients
+    remote,   ///< remote_header_rewrite_domain: headers from elsewhere; when it is empty nothing is appended
 };
 
 /// What smtpd's reject_unlisted_recipient and _sender ask.
 struct Listing {
     bool known = true;
-    std::string table_text;      ///< "local recipient table": for "User unknown in ..."
+    std::string table_text;      ///< "local recipient table": for "User unknown in ..."; empty when
+                                 ///< show_user_unknown_table_name = no
     std::string code_parameter;  ///< "unknown_local_recipient_reject_code"
     int reply_code = 550;        ///< that parameter's value
+    std::string error_text;      ///< the transport is "error": its text, perhaps with a DSN code in front; then the other
+                                 ///< texts are empty
 };
 
 class Router {
@@ -61,7 +64,7 @@ public:
     /// True for the local class: resolve_local() of Postfix.
     virtual Result<bool> is_local(std::string_view domain) = 0;
 
-    /// Completes an envelope address (unquoted form): swap_bangpath, allow_percent_hack, append_at_myorigin,
+    /// Completes an address (unquoted form): swap_bangpath, allow_percent_hack, append_at_myorigin,
     /// append_dot_mydomain, source routes.  The null sender stays empty; idempotent.
     virtual std::string rewrite_address(std::string_view address, RewriteContext context) const = 0;
 
@@ -76,8 +79,8 @@ public:
     /// The same for a sender (reject_unlisted_sender).  The null sender is known.
     virtual Result<Listing> sender_known(std::string_view address) = 0;
 
-    /// mynetworks as configured, or as mynetworks_style makes it from the interfaces.
-    virtual std::string mynetworks() const = 0;
+    /// True for an address of this host: inet_interfaces and proxy_interfaces.
+    virtual bool is_own_address(std::string_view ip) const = 0;
 };
 
 }  // namespace postern
