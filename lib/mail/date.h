@@ -16,8 +16,8 @@ struct DateTime {
 };
 
 /// The value of a Date field: optional day name, 2 to 4 digit years, obsolete and military zones (RFC 5322
-/// section 4.3: unknown ones are -0000), comments, missing seconds, a leap second (counted as the next
-/// second).  Nothing when it is no date or names no existing day.
+/// section 4.3: unknown ones are -0000), comments, missing seconds, a leap second (counted as the
+/// second before it).  Nothing when it is no date or names no existing day.
 std::optional<DateTime> parse_rfc5322_date(std::string_view text);
 /// `Thu, 13 Feb 1969 23:32:54 -0330`.
 std::string format_rfc5322_date(DateTime date);

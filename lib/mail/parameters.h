@@ -9,23 +9,23 @@
 
 namespace postern {
 
-struct Parameter {
+struct MimeParameter {
     std::string name;    ///< as written
     std::string value;   ///< quoting undone
-    bool operator==(const Parameter&) const = default;
+    bool operator==(const MimeParameter&) const = default;
 };
-using Parameters = std::vector<Parameter>;
+using MimeParameters = std::vector<MimeParameter>;
 
 inline constexpr std::size_t kMaxParameters = 200;
 
 struct ContentType {
     std::string type;      ///< as written; empty when the value makes no sense
     std::string subtype;   ///< as written; empty when missing
-    Parameters parameters; ///< in order, RFC 2231 sections not yet joined
+    MimeParameters parameters; ///< in order, RFC 2231 sections not yet joined
 };
 struct ContentDisposition {
     std::string type;      ///< as written; empty when the value makes no sense
-    Parameters parameters;
+    MimeParameters parameters;
 };
 
 /// `type/subtype; name=value`, folded or not, with comments.  Tolerates missing semicolons' values, spaces in
@@ -33,14 +33,14 @@ struct ContentDisposition {
 ContentType parse_content_type(std::string_view value);
 ContentDisposition parse_content_disposition(std::string_view value);
 /// What follows the first `;`.
-Parameters parse_parameters(std::string_view text);
+MimeParameters parse_parameters(std::string_view text);
 
 /// RFC 2231 sections 3 and 4: joins `name*0`, `name*1*` and decodes `name*`, to UTF-8.  A decoded form
 /// replaces the plain one of the same name.  With `encoded_words`, RFC 2047 words in plain values are decoded too
 /// (not allowed there, but common).
-Parameters decode_parameters(const Parameters& raw, bool encoded_words = true);
+MimeParameters decode_parameters(const MimeParameters& raw, bool encoded_words = true);
 
 /// The value of `name` (case ignored), or nullptr.
-const std::string* find_parameter(const Parameters& parameters, std::string_view name);
+const std::string* find_parameter(const MimeParameters& parameters, std::string_view name);
 
 }  // namespace postern
