@@ -95,12 +95,13 @@ struct Envelope {
     bool verify_only = false;               ///< sendmail -bv: report what would happen, deliver nothing
     std::string maildrop_file;              ///< name in maildrop/ that this message was made from; see pickup(8)
     std::uint32_t hop_count = 0;            ///< Received: headers found
+    std::int64_t submit_uid = -1;           ///< kOriginSendmail: the submitting user; otherwise -1
 };
 template <class A>
 void fields(A& a, Envelope& m) {
     a(m.sender, m.recipients, m.arrival_usec, m.dsn_envid, m.dsn_ret, m.encoding, m.smtputf8, m.requiretls, m.origin,
       m.rewrite_local, m.client, m.sender_full_name, m.verp_delimiters, m.content_filter, m.redirect, m.hold, m.trace,
-      m.verify_only, m.maildrop_file, m.hop_count);
+      m.verify_only, m.maildrop_file, m.hop_count, m.submit_uid);
 }
 
 }  // namespace postern::queue

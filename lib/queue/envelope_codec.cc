@@ -56,6 +56,7 @@ void visit_envelope(V& visitor, E& e) {
     visitor(18, e.verify_only);
     visitor(19, e.maildrop_file);
     visitor(20, e.hop_count);
+    visitor(21, e.submit_uid, std::int64_t{-1});
 }
 
 class Encoder {
@@ -67,8 +68,8 @@ public:
     }
     template <class Number>
         requires std::is_integral_v<Number>
-    void operator()(std::uint8_t tag, const Number& value) {
-        if (value != 0) {
+    void operator()(std::uint8_t tag, const Number& value, Number absent = 0) {
+        if (value != absent) {
             std::string bytes;
             put_number(bytes, value);
             field(tag, bytes);
@@ -117,7 +118,7 @@ struct Decoder {
     }
     template <class Number>
         requires std::is_integral_v<Number>
-    void operator()(std::uint8_t member_tag, Number& member) {
+    void operator()(std::uint8_t member_tag, Number& member, Number = 0) {
         if (member_tag == tag) {
             StoredReader in(bytes);
             if constexpr (std::is_same_v<Number, bool>) {

@@ -61,7 +61,8 @@ Result<std::unique_ptr<QueueFileWriter>> QueueFileWriter::create(WriterOptions o
             return errno_error("create " + path);
         }
         struct stat status {};
-        if (::fstat(file.get(), &status) != 0) {
+        // The mask may be anything in a command; 0700, what daemons use, passes all but absurd ones.
+        if (::fstat(file.get(), &status) != 0 || (options.mode != 0700 && ::fchmod(file.get(), options.mode) != 0)) {
             const int why = errno;
             ::unlink(path.c_str());
             return errno_error("stat " + path, why);

@@ -1,0 +1,322 @@
+#include "cleanup/message.h"
+
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <ctime>
+
+#include "cleanup/header_rewrite.h"
+#include "cleanup/received.h"
+#include "cleanup/recipients.h"
+#include "lib/base/strings.h"
+#include "lib/log/log.h"
+#include "lib/mail/header.h"
+
+namespace postern::cleanup {
+namespace {
+
+/// All header fields of a message together; they wait in memory until the body is on disk.
+constexpr std::size_t kMaxHeaderBytes = 16 * 1024 * 1024;
+
+std::int64_t now_usec() {
+    timespec now{};
+    ::clock_gettime(CLOCK_REALTIME, &now);
+    return static_cast<std::int64_t>(now.tv_sec) * 1000000 + now.tv_nsec / 1000;
+}
+
+/// The value of a field as it is logged: without white space around it.
+std::string_view field_value(std::string_view field) {
+    const std::size_t colon = field.find(':');
+    return colon == std::string_view::npos ? std::string_view() : trim(field.substr(colon + 1));
+}
+
+}  // namespace
+
+Shared::Shared(const Config& settings, AddressMaps& address_maps, ContentChecks& content_checks)
+    : config(settings),
+      maps(address_maps),
+      checks(content_checks),
+      drop_headers(split(to_lower(settings.message_drop_headers()), ", \t\r\n")) {}
+
+Message::Message(Shared& shared, queue::Begin begin)
+    : shared_(shared),
+      begin_(std::move(begin)),
+      splitter_(static_cast<std::size_t>(shared.config.header_size_limit()), kMaxHeaderBytes) {}
+
+Message::~Message() = default;
+
+Refusal Message::refuse(std::uint32_t code, std::string_view dsn, std::string_view text) const {
+    queue::Refused refused;
+    refused.code = code;
+    refused.dsn = dsn;
+    refused.text = text;
+    refused.queue_id = writer_ ? writer_->queue_id() : "";
+    return refused;
+}
+
+/// The reply for a failed write (RFC 5321 section 4.2.3, RFC 3463).
+Refusal Message::storage_error(const Error& error) const {
+    const std::string id = writer_ ? writer_->queue_id() : "NOQUEUE";
+    if (error.code == Errc::too_big) {
+        log_warning("{}: queue file size limit exceeded", id);
+        return refuse(552, "5.3.4", "Error: message file too big");
+    }
+    log_warning("{}: {}", id, error.what);
+    if (error.code == Errc::no_space) {
+        return refuse(452, "4.3.1", "Error: insufficient system storage");
+    }
+    return refuse(451, "4.3.0", "Error: queue file write error");
+}
+
+Refusal Message::map_error(const Error& error) const {
+    log_warning("{}: {} -- message not accepted, try again later", writer_ ? writer_->queue_id() : "NOQUEUE", error.what);
+    return refuse(451, "4.3.0", "Error: queue file write error");
+}
+
+Refusal Message::start() {
+    if (shared_.config.queue_minfree() > 0) {
+        struct statvfs disk {};
+        if (::statvfs(shared_.queue_directory.c_str(), &disk) == 0 &&
+            disk.f_bavail * disk.f_frsize < static_cast<std::uint64_t>(shared_.config.queue_minfree())) {
+            log_warning("NOQUEUE: not enough free space in mail queue: {} bytes < {}", disk.f_bavail * disk.f_frsize,
+                        shared_.config.queue_minfree());
+            return refuse(452, "4.3.1", "Error: insufficient system storage");
+        }
+    }
+    queue::WriterOptions options;
+    options.queue_directory = shared_.queue_directory;
+    options.size_limit_bytes = static_cast<std::uint64_t>(shared_.config.message_size_limit());
+    options.long_queue_ids = shared_.config.enable_long_queue_ids();
+    options.time_usec = now_usec();
+    options.io = shared_.io;
+    if (begin_.envelope.arrival_usec == 0) {
+        begin_.envelope.arrival_usec = options.time_usec;
+    }
+    Result<std::unique_ptr<queue::QueueFileWriter>> writer = queue::QueueFileWriter::create(std::move(options));
+    if (!writer) {
+        return storage_error(writer.error());
+    }
+    writer_ = std::move(*writer);
+    const Result<std::string> sender = shared_.maps.rewrite(begin_.envelope.sender, kEnvelopeSender, begin_.map_addresses);
+    if (!sender) {
+        return map_error(sender.error());
+    }
+    envelope_ = begin_.envelope;
+    envelope_.recipients.clear();
+    envelope_.sender = *sender;
+    envelope_.hop_count = 0;
+    if (begin_.add_received) {
+        return take_field(received_field(shared_.config, begin_.envelope, writer_->queue_id()));
+    }
+    return {};
+}
+
+Refusal Message::content(std::string_view bytes) {
+    splitter_.feed(bytes);
+    return take_pieces();
+}
+
+/// Moves what the splitter has found into the queue file.
+Refusal Message::take_pieces() {
+    for (std::string& field : splitter_.take_fields()) {
+        if (Refusal no = take_field(std::move(field))) {
+            return no;
+        }
+    }
+    if (splitter_.header_too_big()) {
+        return storage_error(Error(Errc::too_big, "header"));
+    }
+    if (splitter_.header_done() && !header_ended_) {
+        if (Refusal no = header_end()) {
+            return no;
+        }
+    }
+    const std::string body = splitter_.take_body();
+    if (body.empty()) {
+        return {};
+    }
+    if (shared_.checks.checks_body() && begin_.check_headers_and_body) {
+        return check_body_lines(body);
+    }
+    return add_body(body);
+}
+
+Refusal Message::add_body(std::string_view bytes) {
+    const Result<void> written = writer_->body(bytes);
+    return written ? Refusal() : storage_error(written.error());
+}
+
+Refusal Message::add_field(std::string_view text) {
+    const Result<void> added = writer_->header(text);
+    return added ? Refusal() : storage_error(added.error());
+}
+
+Refusal Message::take_field(std::string field) {
+    if (shared_.checks.checks_headers() && begin_.check_headers_and_body && !skip_header_checks_) {
+        field.pop_back();
+        const Result<CheckAction> action = shared_.checks.header(field);
+        if (!action) {
+            return map_error(action.error());
+        }
+        Checked checked = apply(*action, "header", field);
+        field += '\n';
+        if (checked.refusal || !checked.keep) {
+            return checked.refusal;
+        }
+    }
+    const std::string_view name = std::string_view(field).substr(0, header_name_length(field));
+    const HeaderKind& kind = header_kind(name);
+    if (kind.header == Header::other) {
+        return drops(name) ? Refusal() : add_field(field);
+    }
+    return known_field(kind, std::move(field));
+}
+
+Refusal Message::known_field(const HeaderKind& kind, std::string field) {
+    seen_.add(kind.header);
+    const std::string& id = writer_->queue_id();
+    if (kind.header == Header::message_id) {
+        log_info("{}: message-id={}", id, field_value(field));
+    } else if (kind.header == Header::resent_message_id) {
+        log_info("{}: resent-message-id={}", id, field_value(field));
+    } else if (kind.header == Header::received) {
+        if (++envelope_.hop_count >= static_cast<std::uint32_t>(shared_.config.hopcount_limit())) {
+            log_warning("{}: message rejected: hopcount exceeded", id);
+            return refuse(554, "5.4.6", "Error: too many hops");
+        }
+    }
+    if (kind.resent) {
+        resent_ = "Resent-";
+    }
+    if (drops(kind.name)) {
+        return {};
+    }
+    if (kind.sender_addresses || kind.recipient_addresses) {
+        if (Refusal no = rewrite_field(kind, field)) {
+            return no;
+        }
+    }
+    return add_field(field);
+}
+
+/// Header addresses are completed and mapped for local clients, and for others only with
+/// remote_header_rewrite_domain.
+Refusal Message::rewrite_field(const HeaderKind& kind, std::string& field) {
+    const std::string& remote_domain = shared_.config.remote_header_rewrite_domain();
+    if (!begin_.complete_headers && remote_domain.empty()) {
+        return {};
+    }
+    const AddressPlace place = kind.sender_addresses ? kHeaderSender : kHeaderRecipient;
+    const Result<std::string> rewritten = rewrite_addresses(field, [&](const std::string& address) {
+        const bool add_domain = !begin_.complete_headers && address.find('@') == std::string::npos;
+        return shared_.maps.rewrite(add_domain ? address + "@" + remote_domain : address, place, begin_.map_addresses);
+    });
+    if (!rewritten) {
+        return map_error(rewritten.error());
+    }
+    field = *rewritten;
+    return {};
+}
+
+bool Message::drops(std::string_view field_name) const {
+    return std::any_of(shared_.drop_headers.begin(), shared_.drop_headers.end(),
+                       [&](const std::string& dropped) { return equals_ignoring_case(dropped, field_name); });
+}
+
+/// Adds what RFC 5322 section 3.6 asks for and is missing, behind the last field, in Postfix's order.
+Refusal Message::header_end() {
+    header_ended_ = true;
+    const Config& config = shared_.config;
+    const bool complete = begin_.complete_headers || config.always_add_missing_headers();
+    const bool resent = !resent_.empty();
+    const std::int64_t now = begin_.envelope.arrival_usec / 1000000;
+    std::string added;
+    bool has_message_id = seen_.has(Header::message_id);
+    if (complete && !seen_.has(resent ? Header::resent_message_id : Header::message_id)) {
+        const std::string id = make_message_id(config, writer_->queue_id(), now);
+        added += resent_ + "Message-Id: <" + id + ">\n";
+        log_info("{}: {}message-id=<{}>", writer_->queue_id(), resent ? "resent-" : "", id);
+        has_message_id = has_message_id || !resent;
+    }
+    if (!has_message_id) {
+        log_info("{}: message-id=<>", writer_->queue_id());
+    }
+    if (complete && !seen_.has(resent ? Header::resent_date : Header::date)) {
+        added += resent_ + "Date: " + mail_date(now) + "\n";
+    }
+    if (complete && !seen_.has(resent ? Header::resent_from : Header::from)) {
+        added += from_field(config, resent_, envelope_.sender, envelope_.sender_full_name);
+    }
+    const bool visible = seen_.has(Header::to) || seen_.has(Header::cc) || seen_.has(Header::resent_to) ||
+                         seen_.has(Header::resent_cc);
+    if (complete && !visible && !config.undisclosed_recipients_header().empty()) {
+        if (header_name_length(config.undisclosed_recipients_header()) > 0) {
+            added += config.undisclosed_recipients_header() + "\n";
+        } else {
+            log_warning("bad undisclosed_recipients_header text: not a message header");
+        }
+    }
+    if (!added.empty()) {
+        if (Refusal no = add_field(added)) {
+            return no;
+        }
+    }
+    return splitter_.missing_separator() && complete ? add_body("\n") : Refusal();
+}
+
+Refusal Message::work_out_recipients() {
+    Result<std::vector<queue::Recipient>> recipients =
+        final_recipients(shared_.config, shared_.maps, begin_, envelope_.sender, extra_bcc_);
+    if (!recipients) {
+        return map_error(recipients.error());
+    }
+    envelope_.recipients = std::move(*recipients);
+    if (!envelope_.redirect.empty()) {
+        queue::Recipient only;
+        only.address = envelope_.redirect;
+        envelope_.recipients = {only};
+    }
+    return envelope_.recipients.empty() ? refuse(550, "5.1.0", "Error: no recipients specified") : Refusal();
+}
+
+Task<queue::FromCleanup> Message::finish() {
+    splitter_.finish();
+    Refusal no = take_pieces();
+    if (!no) {
+        no = work_out_recipients();
+    }
+    if (no) {
+        co_return std::move(*no);
+    }
+    queue::Queued queued;
+    queued.queue_id = writer_->queue_id();
+    queued.size_bytes = writer_->size_bytes();
+    if (discard_) {
+        co_return queued;
+    }
+    if (envelope_.hold) {
+        writer_->set_directory("hold");
+    }
+    Result<void> written = writer_->envelope(envelope_);
+    if (written) {
+        written = co_await writer_->commit();
+    }
+    if (!written) {
+        no = storage_error(written.error());
+        co_return std::move(*no);
+    }
+    committed_ = true;
+    co_return queued;
+}
+
+std::optional<queue::NewMessage> Message::notice() {
+    if (!committed_ || envelope_.hold) {
+        return std::nullopt;
+    }
+    queue::NewMessage message;
+    message.queue_id = writer_->queue_id();
+    message.file = writer_->take_file();
+    return message;
+}
+
+}  // namespace postern::cleanup

@@ -1,0 +1,92 @@
+/// One message on its way through cleanup(8): from Begin to a durable queue file.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cleanup/checks.h"
+#include "cleanup/header_kinds.h"
+#include "cleanup/maps.h"
+#include "cleanup/splitter.h"
+#include "lib/async/task.h"
+#include "lib/base/unique_fd.h"
+#include "lib/queue/messages.h"
+#include "lib/queue/queue_file.h"
+
+namespace postern::cleanup {
+
+/// What all messages of a process share; outlives them.
+struct Shared {
+    Shared(const Config& settings, AddressMaps& address_maps, ContentChecks& content_checks);
+    const Config& config;
+    AddressMaps& maps;
+    ContentChecks& checks;
+    std::vector<std::string> drop_headers;           ///< message_drop_headers, lower case
+    std::string queue_directory = ".";
+    queue::FileIo* io = nullptr;                     ///< null: the system
+};
+
+/// Why a message is not taken; nothing: all is well.
+using Refusal = std::optional<queue::Refused>;
+
+class Message {
+public:
+    Message(Shared& shared, queue::Begin begin);
+    ~Message();
+    Message(const Message&) = delete;
+    Message& operator=(const Message&) = delete;
+
+    /// Makes the queue file and the Received: field.  First of all.
+    Refusal start();
+    /// More content, cut anywhere.  After a refusal the message is to be destroyed.
+    Refusal content(std::string_view bytes);
+    /// The content is complete: finishes the headers, works out the recipients, commits.  The answer is Queued
+    /// only when the message is on stable storage.
+    Task<queue::FromCleanup> finish();
+
+    /// After Queued: the id when qmgr is to be told (the message is in incoming/).
+    std::optional<queue::NewMessage> notice();
+    /// Begin's envelope.maildrop_file.
+    const std::string& maildrop_file() const { return begin_.envelope.maildrop_file; }
+
+private:
+    Refusal refuse(std::uint32_t code, std::string_view dsn, std::string_view text) const;
+    Refusal storage_error(const Error& error) const;
+    Refusal map_error(const Error& error) const;
+
+    Refusal take_pieces();
+    Refusal take_field(std::string field);
+    Refusal known_field(const HeaderKind& kind, std::string field);
+    Refusal rewrite_field(const HeaderKind& kind, std::string& field);
+    Refusal header_end();
+    Refusal add_field(std::string_view text);
+    Refusal add_body(std::string_view bytes);
+    Refusal check_body_lines(std::string_view bytes);
+    Refusal check_line(const std::string& line);
+    struct Checked {
+        Refusal refusal;
+        bool keep = true;
+    };
+    Checked apply(const CheckAction& action, const char* what, std::string& text);
+    void log_action(const char* action, const char* what, std::string_view line, std::string_view text) const;
+    Refusal work_out_recipients();
+    bool drops(std::string_view field_name) const;
+
+    Shared& shared_;
+    queue::Begin begin_;
+    queue::Envelope envelope_;                 ///< as it will be stored
+    std::unique_ptr<queue::QueueFileWriter> writer_;
+    ContentSplitter splitter_;
+    HeaderSet seen_;
+    std::string resent_;                       ///< "Resent-" once a resent field was seen
+    std::vector<std::string> extra_bcc_;       ///< BCC actions
+    std::string body_line_;                    ///< waits for its end, for body_checks
+    std::uint64_t body_checked_ = 0;
+    bool header_ended_ = false, skip_header_checks_ = false, skip_body_checks_ = false, discard_ = false;
+    bool committed_ = false;
+};
+
+}  // namespace postern::cleanup

@@ -1,0 +1,155 @@
+// What header_checks and body_checks do to a message (header_checks(5)).
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "cleanup/message.h"
+#include "lib/base/strings.h"
+#include "lib/log/log.h"
+#include "lib/mail/header.h"
+
+namespace postern::cleanup {
+namespace {
+
+using Kind = CheckAction::Kind;
+
+/// "4.7.1 try later" or "try later": a code at the front replaces the default one.
+struct DsnText {
+    std::string dsn;
+    std::string text;
+};
+DsnText split_dsn(std::string_view text, std::string_view default_dsn, std::string_view default_text) {
+    const std::size_t end = text.find(' ');
+    const std::string_view word = text.substr(0, end);
+    const std::vector<std::string> parts = split_exact(word, '.');
+    const bool is_code = parts.size() == 3 && (parts[0] == "4" || parts[0] == "5") &&
+                         word.find_first_not_of("0123456789.") == std::string_view::npos && !parts[1].empty() &&
+                         !parts[2].empty();
+    if (is_code) {
+        text = end == std::string_view::npos ? std::string_view() : trim(text.substr(end));
+    }
+    return {std::string(is_code ? word : default_dsn), std::string(text.empty() ? default_text : text)};
+}
+
+}  // namespace
+
+/// "QID: reject: header Subject: x from client[addr]; from=<a> to=<b> proto=ESMTP helo=<c>: 5.7.1 text"
+void Message::log_action(const char* action, const char* what, std::string_view line, std::string_view text) const {
+    const queue::Client& client = begin_.envelope.client;
+    std::string out = fmt::format("{}: {}: {} {} from {}; from=<{}>", writer_->queue_id(), action, what, line.substr(0, 200),
+                                  client.name.empty() ? "local" : client.name + "[" + client.address + "]",
+                                  begin_.envelope.sender);
+    if (begin_.envelope.recipients.size() == 1) {
+        out += " to=<" + begin_.envelope.recipients.front().address + ">";
+    }
+    if (!client.protocol.empty()) {
+        out += " proto=" + client.protocol;
+    }
+    if (!client.helo.empty()) {
+        out += " helo=<" + client.helo + ">";
+    }
+    if (!text.empty()) {
+        out += ": ";
+        out += text;
+    }
+    log_info("{}", out);
+}
+
+/// Carries out one action on `text` (a field or a body line, without its last LF), which it may replace.
+Message::Checked Message::apply(const CheckAction& action, const char* what, std::string& text) {
+    const bool in_header = std::string_view(what) == "header";
+    switch (action.kind) {
+    case Kind::none:
+        break;
+    case Kind::pass:
+        (in_header ? skip_header_checks_ : skip_body_checks_) = true;
+        break;
+    case Kind::warn:
+        log_action("warning", what, text, action.text);
+        break;
+    case Kind::info:
+        log_action("info", what, text, action.text);
+        break;
+    case Kind::ignore:
+        return {{}, false};
+    case Kind::reject: {
+        const DsnText reason = split_dsn(action.text, "5.7.1", "message content rejected");
+        log_action("reject", what, text, reason.dsn + " " + reason.text);
+        return {refuse(reason.dsn[0] == '4' ? 450 : 550, reason.dsn, reason.text), false};
+    }
+    case Kind::discard:
+        log_action("discard", what, text, action.text);
+        discard_ = true;
+        break;
+    case Kind::hold:
+        log_action("hold", what, text, action.text);
+        envelope_.hold = true;
+        break;
+    case Kind::filter:
+        log_action("filter", what, text, action.text);
+        envelope_.content_filter = action.text;
+        break;
+    case Kind::redirect:
+        log_action("redirect", what, text, action.text);
+        envelope_.redirect = action.text;
+        break;
+    case Kind::bcc:
+        log_action("bcc", what, text, action.text);
+        extra_bcc_.push_back(action.text);
+        break;
+    case Kind::prepend:
+        log_action("prepend", what, text, action.text);
+        return {in_header ? add_field(action.text + "\n") : add_body(action.text + "\n"), true};
+    case Kind::replace:
+        log_action("replace", what, text, action.text);
+        if (!in_header || header_name_length(action.text) > 0) {
+            text = action.text;
+        } else {
+            log_warning("{}: REPLACE text is no header field: {}", writer_->queue_id(), action.text);
+        }
+        break;
+    }
+    return {};
+}
+
+Refusal Message::check_line(const std::string& line) {
+    std::string text = line.substr(0, line.size() - (line.ends_with('\n') ? 1 : 0));
+    const std::string before = text;
+    const Result<CheckAction> action = shared_.checks.body(text);
+    if (!action) {
+        return map_error(action.error());
+    }
+    Checked checked = apply(*action, "body", text);
+    if (checked.refusal || !checked.keep) {
+        return checked.refusal;
+    }
+    return add_body(text == before ? line : text + "\n");
+}
+
+/// body_checks see one line at a time, of at most line_length_limit bytes, in the first body_checks_size_limit bytes.
+Refusal Message::check_body_lines(std::string_view bytes) {
+    const auto line_limit = static_cast<std::size_t>(shared_.config.line_length_limit());
+    const auto size_limit = static_cast<std::uint64_t>(shared_.config.body_checks_size_limit());
+    while (!bytes.empty()) {
+        if (skip_body_checks_ || body_checked_ >= size_limit) {
+            const std::string waiting = std::exchange(body_line_, {});
+            Refusal no = waiting.empty() ? Refusal() : add_body(waiting);
+            return no ? no : add_body(bytes);
+        }
+        const std::size_t end = bytes.find('\n');
+        const std::size_t room = line_limit - std::min(line_limit, body_line_.size());
+        const std::size_t take = std::min(end == std::string_view::npos ? bytes.size() : end + 1, room);
+        body_line_ += bytes.substr(0, take);
+        bytes.remove_prefix(take);
+        if (!body_line_.ends_with('\n') && body_line_.size() < line_limit) {
+            break;   // the rest of the line comes later; finish() ends the last one with LF
+        }
+        body_checked_ += body_line_.size();
+        if (Refusal no = check_line(std::exchange(body_line_, {}))) {
+            return no;
+        }
+    }
+    return {};
+}
+
+}  // namespace postern::cleanup

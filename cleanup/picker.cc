@@ -1,0 +1,246 @@
+#include "cleanup/picker.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <ctime>
+#include <memory>
+
+#include "cleanup/pickup_notice.h"
+#include "lib/log/log.h"
+#include "lib/queue/maildrop.h"
+
+namespace postern::pickup {
+namespace {
+
+/// Files that are submitted at the same time: enough to share the disk's flushes.
+constexpr std::size_t kWorkers = 8;
+/// A temporary file of a submission that ended in the middle.
+constexpr time_t kStaleAge = 24 * 3600;
+constexpr std::size_t kPiece = queue::kMaxContentPiece;
+constexpr std::size_t kNoticeHeader = 50000;
+
+std::int64_t now_usec() {
+    timespec now{};
+    ::clock_gettime(CLOCK_REALTIME, &now);
+    return static_cast<std::int64_t>(now.tv_sec) * 1000000 + now.tv_nsec / 1000;
+}
+
+std::vector<std::string> list_directory(const std::string& path) {
+    std::vector<std::string> names;
+    const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), ::closedir);
+    if (!directory) {
+        log_warning("open directory {}", errno_error(path).what);
+        return names;
+    }
+    while (const dirent* entry = ::readdir(directory.get())) {
+        if (entry->d_name[0] != '.') {
+            names.emplace_back(entry->d_name);
+        }
+    }
+    return names;
+}
+
+}  // namespace
+
+Picker::Picker(const Config& config, std::string queue_directory, std::string cleanup_path)
+    : config_(config),
+      directory_(std::move(queue_directory)),
+      cleanup_path_(std::move(cleanup_path)),
+      queue_owner_(::geteuid()) {}
+
+Task<> Picker::scan() {
+    if (scanning_) {
+        again_ = true;
+        co_return;
+    }
+    scanning_ = true;
+    do {
+        again_ = false;
+        co_await scan_once();
+    } while (again_ && !give_up_);
+    scanning_ = false;
+}
+
+Task<> Picker::scan_once() {
+    give_up_ = false;
+    if (check_submitted_) {   // before the directory is read, see maildrop.h
+        find_submitted();
+    }
+    names_ = list_directory(directory_ + "/maildrop");
+    std::sort(names_.rbegin(), names_.rend());   // long ids sort by time: the oldest is taken first
+    const std::size_t wanted = std::min(names_.size(), kWorkers);
+    for (std::size_t i = 0; i < wanted; ++i) {
+        ++workers_;
+        spawn(worker());
+    }
+    while (workers_ > 0) {
+        co_await worker_ended_.wait(kForever);
+    }
+}
+
+Task<> Picker::worker() {
+    while (!names_.empty() && !give_up_) {
+        std::string name = std::move(names_.back());
+        names_.pop_back();
+        const Outcome outcome = co_await take(std::move(name));
+        give_up_ = give_up_ || outcome == Outcome::later;
+    }
+    --workers_;
+    worker_ended_.notify_all();
+}
+
+/// The names that messages in incoming/ were made from: cleanup or the machine stopped before it removed them.
+void Picker::find_submitted() {
+    submitted_.clear();
+    for (const std::string& name : list_directory(directory_ + "/incoming")) {
+        const UniqueFd fd(::open((directory_ + "/incoming/" + name).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+        const Result<queue::QueueFile> file = queue::QueueFile::read(fd.get());
+        if (file && file->verify_content(fd.get()).ok() && !file->envelope().maildrop_file.empty()) {
+            submitted_.insert(file->envelope().maildrop_file);
+        }
+    }
+    check_submitted_ = false;
+}
+
+void Picker::remove_stale(const std::string& name) const {
+    struct stat status {};
+    if (::lstat(path(name).c_str(), &status) == 0 && ::time(nullptr) - status.st_mtime > kStaleAge) {
+        log_warning("{}: removing unfinished submission", path(name));
+        (void)::unlink(path(name).c_str());
+    }
+}
+
+void Picker::set_aside(const std::string& name, const std::string& why) {
+    log_warning("{}", why);
+    const std::string target = directory_ + "/corrupt/" + name;
+    if (std::rename(path(name).c_str(), target.c_str()) == 0) {
+        log_warning("saving corrupt file \"{}\" from queue \"maildrop\" to queue \"corrupt\"", name);
+    } else {
+        log_warning("{}", errno_error("rename " + path(name) + " to " + target).what);
+    }
+}
+
+Task<Picker::Outcome> Picker::take(std::string name) {
+    if (name.starts_with("tmp.")) {
+        remove_stale(name);
+        co_return Outcome::done;
+    }
+    if (!queue::is_maildrop_name(name)) {
+        log_warning("{}: file name is no queue id, ignored", path(name));
+        co_return Outcome::done;
+    }
+    if (submitted_.count(name) != 0) {
+        (void)::unlink(path(name).c_str());
+        co_return Outcome::done;
+    }
+    Result<DropFile> drop = open_drop_file(directory_, name, queue_owner_);
+    if (!drop) {
+        if (drop.error().code == Errc::corrupt) {
+            set_aside(name, drop.error().what);
+        } else if (drop.error().code != Errc::not_found) {
+            log_warning("{}", drop.error().what);
+        }
+        co_return Outcome::done;
+    }
+    queue::CleanupClient cleanup(cleanup_path_);
+    co_return co_await submit(std::move(*drop), cleanup);
+}
+
+Task<Picker::Outcome> Picker::submit(DropFile drop, queue::CleanupClient& cleanup) {
+    const Result<queue::Envelope> envelope = envelope_to_submit(drop, now_usec());
+    if (!envelope) {
+        log_warning("{}: {}", path(drop.name), envelope.error().what);
+        co_return Outcome::done;
+    }
+    if (drop.requeued && envelope->recipients.empty()) {   // all were delivered before it was requeued
+        (void)::unlink(path(drop.name).c_str());
+        co_return Outcome::done;
+    }
+    queue::Begin begin;
+    begin.envelope = *envelope;
+    begin.envelope.content_filter = drop.requeued ? "" : config_.content_filter();
+    begin.complete_headers = !drop.requeued;
+    Result<queue::FromCleanup> answer = co_await send(drop, std::move(begin), cleanup);
+    if (!answer) {
+        log_warning("{}: cleanup: {}", path(drop.name), answer.error().what);
+        check_submitted_ = true;
+        co_return Outcome::later;
+    }
+    if (auto* refusal = std::get_if<queue::Refused>(&*answer)) {
+        co_return co_await refused(drop, *envelope, std::move(*refusal));
+    }
+    const queue::Queued& queued = std::get<queue::Queued>(*answer);
+    log_info("{}: uid={} from=<{}>", queued.queue_id, drop.owner, envelope->sender);
+    (void)::unlink(path(drop.name).c_str());   // cleanup has done it already, unless it discarded the message
+    co_return Outcome::done;
+}
+
+Task<Result<queue::FromCleanup>> Picker::send(const DropFile& drop, queue::Begin begin, queue::CleanupClient& cleanup) {
+    if (drop.file.size_bytes() <= kPiece) {
+        for (const queue::Extent extent : {drop.file.headers(), drop.file.body()}) {
+            const Result<std::string> bytes = queue::read_extent(drop.fd.get(), extent, kPiece);
+            if (!bytes) {
+                co_return bytes.error();
+            }
+            begin.content += *bytes;
+        }
+        co_return co_await cleanup.submit(std::move(begin));
+    }
+    const Result<void> begun = co_await cleanup.begin(std::move(begin));
+    if (!begun) {
+        co_return begun.error();
+    }
+    const queue::Extent extents[] = {drop.file.headers(), drop.file.body()};
+    for (queue::Extent extent : extents) {
+        while (extent.length > 0 && !cleanup.answered_early()) {
+            const queue::Extent piece{extent.offset, std::min<std::uint64_t>(extent.length, kPiece)};
+            const Result<std::string> bytes = queue::read_extent(drop.fd.get(), piece, kPiece);
+            if (!bytes) {
+                cleanup.cancel();
+                co_return bytes.error();
+            }
+            const Result<void> sent = co_await cleanup.content(*bytes);
+            if (!sent) {
+                co_return sent.error();
+            }
+            extent.offset += piece.length;
+            extent.length -= piece.length;
+        }
+    }
+    co_return co_await cleanup.end();
+}
+
+/// A temporary refusal ends the scan; a lasting one goes back to the sender, and only then is the file removed.
+Task<Picker::Outcome> Picker::refused(const DropFile& drop, const queue::Envelope& envelope, queue::Refused why) {
+    log_warning("{}: {} {} {}", path(drop.name), why.code, why.dsn, why.text);
+    if (why.code < 500) {
+        co_return Outcome::later;
+    }
+    if (envelope.sender.empty()) {
+        set_aside(drop.name, "refused message has no sender to return it to: " + drop.name);
+        co_return Outcome::done;
+    }
+    const queue::Extent start{drop.file.body().offset, std::min<std::uint64_t>(drop.file.body().length, kNoticeHeader)};
+    const Result<std::string> head = queue::read_extent(drop.fd.get(), drop.requeued ? drop.file.headers() : start,
+                                                        drop.requeued ? 16 * 1024 * 1024 : kNoticeHeader);
+    const std::string header = head ? head->substr(0, std::min(head->find("\n\n") + 1, kNoticeHeader)) : "";
+    queue::Begin notice = refusal_notice(config_, envelope, why, header);
+    notice.envelope.maildrop_file = drop.name;
+    queue::CleanupClient cleanup(cleanup_path_);
+    const Result<queue::FromCleanup> answer = co_await cleanup.submit(std::move(notice));
+    if (!answer || std::holds_alternative<queue::Refused>(*answer)) {
+        log_warning("{}: the notice for the sender was not taken", path(drop.name));
+        check_submitted_ = true;
+        co_return Outcome::later;
+    }
+    log_info("{}: sender non-delivery notification: {}", drop.name, std::get<queue::Queued>(*answer).queue_id);
+    (void)::unlink(path(drop.name).c_str());
+    co_return Outcome::done;
+}
+
+}  // namespace postern::pickup

@@ -1,0 +1,42 @@
+/// pickup - brings mail that local users submitted from maildrop/ into the queue.
+///
+/// Speaks to: postdrop(1) and sendmail(1), which write the files and wake it; master(8), which wakes it once a minute;
+/// cleanup(8), which it submits the messages to.
+#include "cleanup/picker.h"
+#include "lib/service/service.h"
+
+namespace {
+
+constexpr postern::Rights kRights{
+    .user = "mail_owner",
+    .capabilities = "",
+    .chroot = "queue_directory",
+    .readable = "system",
+    .writable = "$queue_directory",
+    .syscalls = postern::Syscalls::files,
+};
+
+/// Whatever comes over a connection, it means "look": nothing of it is used.
+postern::Task<> woken(postern::Connection client, postern::pickup::Picker& picker, postern::Service& service) {
+    client.fd.reset();
+    service.begin_work();
+    co_await picker.scan();
+    service.end_work();
+}
+
+postern::Task<> first_scan(postern::pickup::Picker& picker, postern::Service& service) {
+    service.begin_work();
+    co_await picker.scan();
+    service.end_work();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    using namespace postern;
+    Service service("pickup", argc, argv);
+    service.confine(kRights);
+    pickup::Picker picker(service.config(), ".", "public/" + service.config().cleanup_service_name());
+    service.on_start([&] { spawn(first_scan(picker, service)); });
+    return service.serve([&](Connection client) { return woken(std::move(client), picker, service); });
+}

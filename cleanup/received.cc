@@ -1,0 +1,106 @@
+#include "cleanup/received.h"
+
+#include <fmt/format.h>
+
+#include <ctime>
+
+#include "cleanup/header_rewrite.h"
+#include "lib/base/strings.h"
+#include "lib/mail/address.h"
+#include "lib/mail/date.h"
+#include "lib/mail/encoded_word.h"
+
+namespace postern::cleanup {
+namespace {
+
+/// Text from a client in a header: control characters become '?', UTF-8 stays (RFC 6531).
+std::string header_text(std::string_view text) {
+    std::string out(text.substr(0, 1000));
+    for (char& c : out) {
+        const auto byte = static_cast<unsigned char>(c);
+        c = byte < 32 || byte == 127 ? '?' : c;
+    }
+    return out;
+}
+
+std::string from_client(const Config& config, const queue::Client& client) {
+    std::string out = fmt::format("Received: from {} ({} [{}{}{}])\n", header_text(client.helo.empty() ? client.name : client.helo),
+                                  header_text(client.name), client.address.find(':') != std::string::npos ? "IPv6:" : "",
+                                  header_text(client.address),
+                                  config.smtpd_client_port_logging() ? ":" + header_text(client.port) : "");
+    for (const std::string& line : client.tls_comments) {
+        out += "\t" + header_text(line) + "\n";
+    }
+    if (config.smtpd_sasl_authenticated_header() && !client.sasl_username.empty()) {
+        out += fmt::format("\t(Authenticated sender: {})\n", header_text(client.sasl_username));
+    }
+    return out;
+}
+
+}  // namespace
+
+std::string mail_date(std::int64_t unix_time) {
+    const auto when = static_cast<time_t>(unix_time);
+    struct tm local {};
+    ::localtime_r(&when, &local);
+    char zone[32] = "";
+    (void)std::strftime(zone, sizeof zone, " (%Z)", &local);
+    return format_rfc5322_date(local_date(unix_time)) + zone;
+}
+
+std::string received_field(const Config& config, const queue::Envelope& envelope, std::string_view queue_id) {
+    const std::string date = mail_date(envelope.arrival_usec / 1000000);
+    const std::string by = fmt::format("by {} ({}", config.myhostname(), config.mail_name());
+    if (envelope.origin == queue::kOriginSendmail && envelope.submit_uid >= 0) {
+        return fmt::format("Received: {}, from userid {})\n\tid {}; {}\n", by, envelope.submit_uid, queue_id, date);
+    }
+    if (envelope.origin != queue::kOriginSmtp) {
+        return fmt::format("Received: {})\n\tid {}; {}\n", by, queue_id, date);
+    }
+    std::string out = from_client(config, envelope.client);
+    out += fmt::format("\t{}) with {} id {}", by, header_text(envelope.client.protocol), queue_id);
+    if (envelope.recipients.size() == 1) {
+        const queue::Recipient& only = envelope.recipients.front();
+        const std::string& address = only.original.empty() ? only.address : only.original;
+        out += fmt::format("\n\tfor <{}>; {}\n", header_text(external_form(address)), date);
+    } else {
+        out += fmt::format(";\n\t{}\n", date);
+    }
+    return out;
+}
+
+std::string make_message_id(const Config& config, std::string_view queue_id, std::int64_t unix_time) {
+    if (config.enable_long_queue_ids()) {
+        return fmt::format("{}@{}", queue_id, config.myhostname());
+    }
+    const auto when = static_cast<time_t>(unix_time);
+    struct tm utc {};
+    ::gmtime_r(&when, &utc);
+    char stamp[32] = "";
+    (void)std::strftime(stamp, sizeof stamp, "%Y%m%d%H%M%S", &utc);
+    return fmt::format("{}.{}@{}", stamp, queue_id, config.myhostname());
+}
+
+std::string from_field(const Config& config, std::string_view resent, std::string_view sender,
+                       std::string_view full_name) {
+    const std::string name = header_text(trim(full_name));
+    const std::string address = header_address(sender.empty() ? "MAILER-DAEMON" : sender);
+    if (sender.empty() || name.empty()) {
+        return fmt::format("{}From: {}\n", resent, address);
+    }
+    if (equals_ignoring_case(config.header_from_format(), "obsolete")) {
+        return fmt::format("{}From: {} ({})\n", resent, address, encode_header_text(name));
+    }
+    const std::string encoded = encode_header_text(name, true);
+    if (encoded != name) {
+        return fmt::format("{}From: {} <{}>\n", resent, encoded, address);
+    }
+    ListAddress entry;
+    entry.has_name = true;
+    entry.name = name;
+    entry.local = "x";
+    const std::string formatted = format_list_address(entry);   // "name" <x>: gives the quoting
+    return fmt::format("{}From: {}<{}>\n", resent, formatted.substr(0, formatted.rfind('<')), address);
+}
+
+}  // namespace postern::cleanup

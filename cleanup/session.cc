@@ -1,0 +1,122 @@
+#include "cleanup/session.h"
+
+#include <unistd.h>
+
+#include "lib/log/log.h"
+#include "lib/queue/maildrop.h"
+
+namespace postern::cleanup {
+namespace {
+
+/// How long a submitter may be silent in the middle of a message; smtpd's own client may be slow.
+constexpr Millis kContentPatience = std::chrono::seconds(3600);
+/// Between messages a session looks this often whether the process is to end.
+constexpr Millis kIdlePatience = std::chrono::seconds(5);
+
+class Session {
+public:
+    Session(SubmitterChannel& channel, Shared& shared, const SessionHooks& hooks)
+        : channel_(channel), shared_(shared), hooks_(hooks) {}
+
+    Task<> run() {
+        for (;;) {
+            const Millis patience = message_ ? kContentPatience : kIdlePatience;
+            Result<queue::ToCleanup> in = co_await channel_.receive(patience);
+            if (!in && in.error().code == Errc::timeout && !message_ && !hooks_.draining()) {
+                continue;
+            }
+            if (!in) {
+                if (in.error().code != Errc::closed && in.error().code != Errc::timeout) {
+                    log_warning("submission: {}", in.error().what);
+                }
+                co_return;
+            }
+            if (auto* begin = std::get_if<queue::Begin>(&*in)) {
+                co_await take_begin(std::move(*begin));
+            } else if (auto* content = std::get_if<queue::Content>(&*in)) {
+                co_await take_content(content->bytes, content->last);
+            } else {
+                message_.reset();
+            }
+            if (!message_ && hooks_.draining()) {
+                co_await channel_.flush();
+                co_return;
+            }
+        }
+    }
+
+private:
+    Task<> take_begin(queue::Begin begin) {
+        const std::string content = std::move(begin.content);
+        const bool last = begin.last;
+        begin.content.clear();
+        message_ = std::make_unique<Message>(shared_, std::move(begin));
+        Refusal no = message_->start();
+        if (no) {
+            message_.reset();
+            channel_.post(std::move(*no));
+            co_return;
+        }
+        co_await take_content(content, last);
+    }
+
+    /// After a refusal there is no message, and the rest of its content is passed over.
+    Task<> take_content(const std::string& bytes, bool last) {
+        if (!message_) {
+            co_return;
+        }
+        Refusal no = message_->content(bytes);
+        if (no) {
+            message_.reset();
+            channel_.post(std::move(*no));
+            co_return;
+        }
+        if (last) {
+            co_await finish();
+        }
+    }
+
+    Task<> finish() {
+        queue::FromCleanup answer = co_await message_->finish();
+        if (auto* refused = std::get_if<queue::Refused>(&answer)) {
+            channel_.post(std::move(*refused));
+            message_.reset();
+            co_return;
+        }
+        const std::string& source = message_->maildrop_file();
+        if (queue::is_maildrop_name(source)) {
+            // From now on the queue file is the message; see pickup(8) for a crash between the two.
+            (void)::unlink((shared_.queue_directory + "/maildrop/" + source).c_str());
+        }
+        channel_.post(std::move(std::get<queue::Queued>(answer)));
+        std::optional<queue::NewMessage> notice = message_->notice();
+        message_.reset();
+        if (notice) {
+            hooks_.tell_qmgr(std::move(*notice));
+        }
+    }
+
+    SubmitterChannel& channel_;
+    Shared& shared_;
+    const SessionHooks& hooks_;
+    std::unique_ptr<Message> message_;
+};
+
+}  // namespace
+
+Task<> serve_submitter(SubmitterChannel channel, Shared& shared, const SessionHooks& hooks) {
+    Session session(channel, shared, hooks);
+    co_await session.run();
+}
+
+Task<> serve_connection(Connection client, const queue::TrustedPeers& submitters, Shared& shared,
+                        const SessionHooks& hooks) {
+    if (!submitters.contains(client.peer_uid)) {
+        log_warning("connection from uid {} refused", client.peer_uid);
+        co_return;
+    }
+    SubmitterChannel channel(std::move(client.fd), queue::kMaxSubmitMessage);
+    co_await serve_submitter(std::move(channel), shared, hooks);
+}
+
+}  // namespace postern::cleanup

@@ -1,0 +1,48 @@
+#include "lib/queue/maildrop.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "lib/ipc/channel.h"
+#include "lib/queue/queue_id.h"
+
+namespace postern::queue {
+
+bool is_maildrop_name(std::string_view name) { return is_queue_id(name); }
+
+Result<std::unique_ptr<QueueFileWriter>> create_maildrop_file(const std::string& queue_directory,
+                                                              std::uint64_t size_limit_bytes) {
+    WriterOptions options;
+    options.queue_directory = queue_directory;
+    options.directory = "maildrop";
+    options.size_limit_bytes = size_limit_bytes;
+    options.long_queue_ids = true;
+    options.mode = 0744;   // pickup(8) is another user; the directory keeps everybody else out
+    return QueueFileWriter::create(std::move(options));
+}
+
+void remove_maildrop_source(const Envelope& envelope, const std::string& queue_directory) {
+    if (is_maildrop_name(envelope.maildrop_file)) {
+        (void)::unlink((queue_directory + "/maildrop/" + envelope.maildrop_file).c_str());
+    }
+}
+
+void wake_pickup(const std::string& queue_directory) {
+    const std::string path = queue_directory + "/public/pickup";
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.size() >= sizeof address.sun_path) {
+        return;
+    }
+    std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+    const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (socket && ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
+        // Failure is no harm: pickup also looks by itself, once a minute.
+        (void)!::send(socket.get(), kTriggerFrame, sizeof kTriggerFrame, MSG_NOSIGNAL);
+    }
+}
+
+}  // namespace postern::queue
