@@ -96,9 +96,8 @@ Result<void> Supervisor::start() {
     return adopt(std::move(loaded_));
 }
 
-Result<std::vector<std::shared_ptr<Supervisor::Socket>>> Supervisor::open_sockets(const PlannedService& planned) {
+Result<std::vector<std::shared_ptr<Supervisor::Socket>>> Supervisor::open_sockets(const PlannedService& planned, int backlog) {
     std::vector<std::shared_ptr<Socket>> sockets;
-    const int backlog = static_cast<int>(loaded_.config.listen_backlog());
     for (const Endpoint& endpoint : planned.endpoints) {
         std::shared_ptr<Socket> socket;
         for (const auto& [label, service] : services_) {
@@ -129,9 +128,10 @@ Result<std::vector<std::shared_ptr<Supervisor::Socket>>> Supervisor::open_socket
 
 /// Makes `loaded` what is served.  All sockets are opened before anything changes.
 Result<void> Supervisor::adopt(LoadedPlan loaded) {
+    const int backlog = static_cast<int>(loaded.config.listen_backlog());
     std::map<std::string, std::unique_ptr<Service>> next;
     for (PlannedService& planned : loaded.plan.services) {
-        Result<std::vector<std::shared_ptr<Socket>>> sockets = open_sockets(planned);
+        Result<std::vector<std::shared_ptr<Socket>>> sockets = open_sockets(planned, backlog);
         if (!sockets) {
             return sockets.error();
         }

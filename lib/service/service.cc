@@ -240,9 +240,7 @@ void Service::State::idle_too_long(void* self) {
 
 void Service::State::drain() {
     draining = true;
-    for (auto& listener : listeners) {
-        listener->pause();
-    }
+    listeners.clear();   // also closed: a new master must be able to bind while our last sessions go on
     look_idle();
 }
 
