@@ -1,0 +1,442 @@
+// cleanup(8): what becomes of headers, bodies, recipients and senders.
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <regex>
+
+#include "cleanup/message.h"
+#include "lib/async/loop.h"
+#include "lib/log/capture.h"
+
+using namespace postern;
+using namespace postern::cleanup;
+
+namespace {
+
+constexpr const char* kBaseConfig =
+    "myhostname = mx.example.org\nmydomain = example.org\nmyorigin = example.org\nmail_name = Postern\n"
+    "mydestination = example.org\nalias_maps =\nlocal_recipient_maps =\nmessage_size_limit = 100000\n"
+    "compatibility_level = 3.8\n";
+
+queue::Begin local_mail(const std::string& content) {
+    queue::Begin begin;
+    begin.envelope.sender = "user";
+    begin.envelope.recipients = {{"rcpt", "", "", 0}};
+    begin.envelope.origin = queue::kOriginSendmail;
+    begin.envelope.submit_uid = 1000;
+    begin.envelope.arrival_usec = 1700000000000000;
+    begin.envelope.rewrite_local = true;
+    begin.complete_headers = true;
+    begin.content = content;
+    return begin;
+}
+
+queue::Begin remote_mail(const std::string& content) {
+    queue::Begin begin;
+    begin.envelope.sender = "from@remote.example";
+    begin.envelope.recipients = {{"rcpt@example.org", "", "", 0}};
+    begin.envelope.client.name = "client.example";
+    begin.envelope.client.address = "192.0.2.1";
+    begin.envelope.client.helo = "helo.example";
+    begin.envelope.client.protocol = "ESMTPSA";
+    begin.envelope.arrival_usec = 1700000000000000;
+    begin.content = content;
+    return begin;
+}
+
+/// A cleanup with its own configuration and queue.
+class Cleanup {
+public:
+    explicit Cleanup(const std::string& settings = "")
+        : config_(load(std::string(kBaseConfig) + settings)) {
+        ::setenv("TZ", "UTC", 1);
+        ::tzset();
+        char name[] = "/tmp/cleanup_test.XXXXXX";
+        directory_ = ::mkdtemp(name);
+        for (const char* sub : {"/incoming", "/hold"}) {
+            ::mkdir((directory_ + sub).c_str(), 0700);
+        }
+        const TableContext context = table_context(config_);
+        Result<std::unique_ptr<Router>> router = Router::create(config_, context);
+        REQUIRE(router.ok());
+        router_ = std::move(*router);
+        auto maps = AddressMaps::open(config_, context, *router_);
+        REQUIRE(maps.ok());
+        maps_ = std::move(*maps);
+        auto checks = ContentChecks::open(config_, context);
+        REQUIRE(checks.ok());
+        checks_ = std::move(*checks);
+        shared_ = std::make_unique<Shared>(config_, *maps_, *checks_);
+        shared_->queue_directory = directory_;
+    }
+    ~Cleanup() {
+        for (const char* sub : {"/incoming", "/hold"}) {
+            for (const std::string& file : files(sub)) {
+                ::unlink((directory_ + sub + "/" + file).c_str());
+            }
+            ::rmdir((directory_ + sub).c_str());
+        }
+        ::rmdir(directory_.c_str());
+    }
+
+    std::vector<std::string> files(const std::string& sub) const {
+        std::vector<std::string> names;
+        DIR* dir = ::opendir((directory_ + sub).c_str());
+        while (const dirent* entry = ::readdir(dir)) {
+            if (entry->d_name[0] != '.') {
+                names.emplace_back(entry->d_name);
+            }
+        }
+        ::closedir(dir);
+        return names;
+    }
+
+    /// Puts the message through, in pieces of `cut` bytes; true when it was queued.
+    bool submit(queue::Begin begin, std::size_t cut = 100000) {
+        const std::string content = std::move(begin.content);
+        Message message(*shared_, std::move(begin));
+        Refusal no = message.start();
+        for (std::size_t at = 0; !no && at < content.size(); at += cut) {
+            no = message.content(std::string_view(content).substr(at, cut));
+        }
+        if (no) {
+            refused = *no;
+            return false;
+        }
+        queue::FromCleanup answer = Loop::current().run_until(message.finish());
+        if (auto* why = std::get_if<queue::Refused>(&answer)) {
+            refused = *why;
+            return false;
+        }
+        id = std::get<queue::Queued>(answer).queue_id;
+        std::optional<queue::NewMessage> notice = message.notice();
+        told_qmgr = notice.has_value();
+        const UniqueFd fd(::open((directory_ + (told_qmgr ? "/incoming/" : "/hold/") + id).c_str(), O_RDONLY));
+        if (fd) {
+            const Result<queue::QueueFile> file = queue::QueueFile::read(fd.get());
+            REQUIRE(file.ok());
+            REQUIRE(file->verify_content(fd.get()).ok());
+            envelope = file->envelope();
+            header = *queue::read_extent(fd.get(), file->headers(), 1 << 24);
+            body = *queue::read_extent(fd.get(), file->body(), 1 << 24);
+        }
+        return true;
+    }
+    /// The header with the queue id as QID.
+    std::string normal_header() const {
+        std::string out = header;
+        for (std::size_t at = out.find(id); at != std::string::npos; at = out.find(id)) {
+            out.replace(at, id.size(), "QID");
+        }
+        return out;
+    }
+    std::string recipients() const {
+        std::string out;
+        for (const queue::Recipient& r : envelope.recipients) {
+            out += (out.empty() ? "" : " ") + r.address + (r.original.empty() ? "" : "(" + r.original + ")");
+        }
+        return out;
+    }
+
+    std::string id, header, body;
+    queue::Envelope envelope;
+    queue::Refused refused;
+    bool told_qmgr = false;
+    LogCapture log;
+
+private:
+    static Config load(const std::string& text) {
+        Result<Config> config = Config::from_text(text);
+        if (!config) {
+            FAIL(config.error().what);
+        }
+        return std::move(*config);
+    }
+    Config config_;
+    std::string directory_;
+    std::unique_ptr<Router> router_;
+    std::unique_ptr<AddressMaps> maps_;
+    std::unique_ptr<ContentChecks> checks_;
+    std::unique_ptr<Shared> shared_;
+};
+
+const std::string kDate = "Tue, 14 Nov 2023 22:13:20 +0000 (UTC)";
+
+}  // namespace
+
+TEST_CASE("a relayed message gets a Received field and nothing else changes", "[cleanup]") {
+    Cleanup c;
+    REQUIRE(c.submit(remote_mail("Subject: x\nX-Odd :  y \n\tfolded\nTo: someone\n\nbody\n\0\r\n")));
+    CHECK(c.normal_header() == "Received: from helo.example (client.example [192.0.2.1])\n"
+                               "\tby mx.example.org (Postern) with ESMTPSA id QID\n"
+                               "\tfor <rcpt@example.org>; " + kDate + "\n"
+                               "Subject: x\nX-Odd :  y \n\tfolded\nTo: someone\n");
+    CHECK(c.log.count(c.id + ": message-id=<>") == 1);
+    CHECK(c.told_qmgr);
+    CHECK(c.envelope.sender == "from@remote.example");
+}
+
+TEST_CASE("with several recipients Received names none", "[cleanup]") {
+    Cleanup c;
+    queue::Begin begin = remote_mail("\nx\n");
+    begin.envelope.recipients.push_back({"b@example.org", "", "", 0});
+    begin.envelope.client.address = "2001:db8::1";
+    REQUIRE(c.submit(std::move(begin)));
+    CHECK(c.normal_header() == "Received: from helo.example (client.example [IPv6:2001:db8::1])\n"
+                               "\tby mx.example.org (Postern) with ESMTPSA id QID;\n\t" + kDate + "\n");
+    CHECK(c.body == "\nx\n");
+}
+
+TEST_CASE("a client cannot add header lines by way of HELO", "[cleanup]") {
+    Cleanup c;
+    queue::Begin begin = remote_mail("\nx\n");
+    begin.envelope.client.helo = "a\nX-Forged: y";
+    REQUIRE(c.submit(std::move(begin)));
+    CHECK(c.header.find("\nX-Forged") == std::string::npos);
+    CHECK(c.header.find("from a?X-Forged: y (") != std::string::npos);
+}
+
+TEST_CASE("a local submission is completed as Postfix completes it", "[cleanup]") {
+    Cleanup c;
+    queue::Begin begin = local_mail("To: friend, \"A B\" <other@host>\nSubject: hi\n\nbody\n");
+    begin.envelope.sender_full_name = "J. User";
+    REQUIRE(c.submit(std::move(begin)));
+    CHECK(c.normal_header() == "Received: by mx.example.org (Postern, from userid 1000)\n\tid QID; " + kDate + "\n"
+                               "To: friend@example.org, \"A B\" <other@host>\nSubject: hi\n"
+                               "Message-Id: <20231114221320.QID@mx.example.org>\nDate: " + kDate + "\n"
+                               "From: \"J. User\" <user@example.org>\n");
+    CHECK(c.envelope.sender == "user@example.org");
+    CHECK(c.recipients() == "rcpt@example.org(rcpt)");
+    CHECK(c.log.count("message-id=<20231114221320." + c.id + "@mx.example.org>") == 1);
+}
+
+TEST_CASE("fields that are there are not added again", "[cleanup]") {
+    Cleanup c;
+    REQUIRE(c.submit(local_mail("from: me@x.example\ndate: d\nmessage-id: <a@b>\nto: a@b.example\n\n")));
+    CHECK(c.header.substr(c.header.find("from:")) == "from: me@x.example\ndate: d\nmessage-id: <a@b>\nto: a@b.example\n");
+    CHECK(c.log.count(c.id + ": message-id=<a@b>") == 1);
+}
+
+TEST_CASE("a resent message gets the Resent- fields it lacks", "[cleanup]") {
+    Cleanup c;
+    REQUIRE(c.submit(local_mail("From: a@b.example\nResent-To: x@y.example\nMessage-ID: <1@b>\n\n")));
+    CHECK(c.normal_header().find("Resent-Message-Id: <20231114221320.QID@mx.example.org>\nResent-Date: " + kDate +
+                                 "\nResent-From: user@example.org\n") != std::string::npos);
+    CHECK(c.header.find("\nDate:") == std::string::npos);
+    CHECK(c.log.count(": message-id=<1@b>") == 1);
+    CHECK(c.log.count(": resent-message-id=<2023") == 1);
+}
+
+TEST_CASE("undisclosed_recipients_header and always_add_missing_headers are obeyed", "[cleanup]") {
+    Cleanup c("undisclosed_recipients_header = To: undisclosed-recipients:;\nalways_add_missing_headers = yes\n");
+    REQUIRE(c.submit(remote_mail("Subject: x\n\n")));
+    CHECK(c.header.find("Message-Id: <") != std::string::npos);
+    CHECK(c.header.find("From: from@remote.example\nTo: undisclosed-recipients:;\n") != std::string::npos);
+}
+
+TEST_CASE("Bcc and Return-Path are dropped whoever sent them, other fields as configured", "[cleanup]") {
+    Cleanup c;
+    REQUIRE(c.submit(remote_mail("Return-Path: <x>\nBcc: secret@x\n more\nContent-Length: 5\nA: b\nResent-Bcc: y\n\n")));
+    CHECK(c.header.substr(c.header.find("UTC)\n") + 5) == "A: b\n");
+    Cleanup d("message_drop_headers = x-secret\n");
+    REQUIRE(d.submit(remote_mail("X-Secret: 1\nBcc: kept@x\n\n")));
+    CHECK(d.header.substr(d.header.find("UTC)\n") + 5) == "Bcc: kept@x\n");
+}
+
+TEST_CASE("the result does not depend on how the content is cut", "[cleanup]") {
+    const std::string content = "Subject: a\n b\nTo: x\nBcc: gone\n\nbody line\n.\nlast\n";
+    Cleanup whole;
+    REQUIRE(whole.submit(local_mail(content)));
+    for (std::size_t cut = 1; cut < content.size(); ++cut) {
+        CAPTURE(cut);
+        Cleanup pieces("");
+        REQUIRE(pieces.submit(local_mail(content), cut));
+        REQUIRE(pieces.normal_header() == whole.normal_header());
+        REQUIRE(pieces.body == whole.body);
+    }
+}
+
+TEST_CASE("where the body begins", "[cleanup]") {
+    Cleanup c;
+    REQUIRE(c.submit(remote_mail("no header here\nSubject: body\n")));
+    CHECK(c.body == "\nno header here\nSubject: body\n");
+    REQUIRE(c.submit(remote_mail(" starts with a space\n")));
+    CHECK(c.body == "\n starts with a space\n");
+    REQUIRE(c.submit(remote_mail("Subject: only\n")));
+    CHECK(c.body.empty());
+    REQUIRE(c.submit(remote_mail("Subject: a\njunk line\nTo: b\n\nx\n")));
+    CHECK(c.body == "junk line\nTo: b\n\nx\n");   // relayed: byte for byte
+    REQUIRE(c.submit(local_mail("Subject: a\njunk line\n")));
+    CHECK(c.body == "\njunk line\n");             // fields were added, so the body is set apart
+    REQUIRE(c.submit(remote_mail("Subject: a\n\nno newline at the end")));
+    CHECK(c.body == "\nno newline at the end\n");
+    REQUIRE(c.submit(remote_mail("")));
+    CHECK(c.body.empty());
+    REQUIRE(c.submit(remote_mail(">From me Tue Nov 14\nSubject: x\n\n")));
+    CHECK(c.header.find("UTC)\nX-Mailbox-Line: >From me Tue Nov 14\nSubject: x\n") != std::string::npos);
+}
+
+TEST_CASE("a field over header_size_limit loses its excess", "[cleanup]") {
+    Cleanup c("header_size_limit = 30\n");
+    queue::Begin begin = remote_mail("A: 1234567890\n 1234567890\n 1234567890\n 1234567890\nB: " + std::string(100, 'x') + "\nC: d\n\n");
+    begin.add_received = false;
+    REQUIRE(c.submit(std::move(begin)));
+    CHECK(c.header == "A: 1234567890\n 1234567890\nB: " + std::string(26, 'x') + "\nC: d\n");
+}
+
+TEST_CASE("limits are answered with the right codes and leave nothing behind", "[cleanup]") {
+    Cleanup c("hopcount_limit = 3\nqueue_minfree = 0\n");
+    CHECK_FALSE(c.submit(remote_mail("Subject: x\n\n" + std::string(200000, 'y') + "\n")));
+    CHECK(c.refused.code == 552);
+    CHECK(c.refused.dsn == "5.3.4");
+    CHECK_FALSE(c.submit(remote_mail("Received: a\nReceived: b\n\n")));
+    CHECK(c.refused.code == 554);
+    CHECK(c.refused.dsn == "5.4.6");
+    CHECK(c.log.count("hopcount exceeded") == 1);
+    CHECK(c.submit(remote_mail("Received: a\n\n")));
+    queue::Begin nobody = remote_mail("\n");
+    nobody.envelope.recipients.clear();
+    CHECK_FALSE(c.submit(std::move(nobody)));
+    CHECK(c.refused.code == 550);
+    CHECK(c.files("/incoming").size() == 1);
+    Cleanup full("queue_minfree = 1000000000000000\n");
+    CHECK_FALSE(full.submit(remote_mail("\n")));
+    CHECK(full.refused.code == 452);
+    CHECK(full.refused.dsn == "4.3.1");
+}
+
+TEST_CASE("canonical maps, masquerading and their classes", "[cleanup]") {
+    Cleanup c("canonical_maps = inline:{ user@example.org=User.Name@example.com }\n"
+              "recipient_canonical_maps = inline:{ old@example.org=new@example.org }\n"
+              "masquerade_domains = !keep.masq.example masq.example\nmasquerade_exceptions = root\n");
+    queue::Begin begin = local_mail("From: user\nTo: old+ext, a@host.masq.example, b@keep.masq.example, root@h.masq.example,"
+                                    " c@d.keep.masq.example\n\n");
+    begin.envelope.recipients = {{"old", "", "", 0}, {"a@host.masq.example", "", "", 0}};
+    REQUIRE(c.submit(std::move(begin)));
+    CHECK(c.envelope.sender == "User.Name@example.com");
+    CHECK(c.header.find("From: User.Name@example.com\n") != std::string::npos);
+    CHECK(c.header.find("a@masq.example, b@keep.masq.example, root@h.masq.example, c@d.keep.masq.example\n") != std::string::npos);
+    CHECK(c.recipients() == "new@example.org(old) a@host.masq.example");   // masquerading leaves envelope recipients
+}
+
+TEST_CASE("header addresses of remote clients stay, or get remote_header_rewrite_domain", "[cleanup]") {
+    Cleanup c("canonical_maps = inline:{ user@example.org=changed@example.org }\n");
+    REQUIRE(c.submit(remote_mail("From: user@example.org\nTo: bare\n\n")));
+    CHECK(c.header.find("From: user@example.org\nTo: bare\n") != std::string::npos);
+    Cleanup d("remote_header_rewrite_domain = domain.invalid\n");
+    REQUIRE(d.submit(remote_mail("From: user@x.example\nTo: bare (a, comment), Group: m1, <m2>;\n\n")));
+    CHECK(d.header.find("From: user@x.example\nTo: bare@domain.invalid (a, comment), Group: m1@domain.invalid, <m2@domain.invalid>;\n") !=
+          std::string::npos);
+}
+
+TEST_CASE("virtual aliases are expanded, nested and without duplicates", "[cleanup]") {
+    Cleanup c("virtual_alias_maps = inline:{ { team@example.org = a, b@x.example, sub@example.org } "
+              "{ sub@example.org = b@x.example, c@x.example } { self@example.org = self@example.org, copy@x.example } }\n"
+              "recipient_delimiter = +\n");
+    queue::Begin begin = remote_mail("\n");
+    begin.envelope.recipients = {{"team@example.org", "", "", 0}, {"self+ext@example.org", "", "", 0}, {"plain@x.example", "", "", 0}};
+    REQUIRE(c.submit(std::move(begin)));
+    CHECK(c.recipients() == "a@example.org(team@example.org) b@x.example(team@example.org) c@x.example(team@example.org) "
+                            "self+ext@example.org copy+ext@x.example(self+ext@example.org) plain@x.example");
+}
+
+TEST_CASE("enable_original_recipient decides what a duplicate is", "[cleanup]") {
+    const std::string maps = "virtual_alias_maps = inline:{ alias@example.org=a@x.example }\n";
+    queue::Begin begin = remote_mail("\n");
+    begin.envelope.recipients = {{"a@x.example", "", "", 0}, {"alias@example.org", "", "", 0}, {"A@x.example", "", "", 0}};
+    queue::Begin again = remote_mail("\n");
+    again.envelope.recipients = begin.envelope.recipients;
+    Cleanup with(maps);
+    REQUIRE(with.submit(std::move(begin)));
+    CHECK(with.recipients() == "a@x.example a@x.example(alias@example.org)");
+    Cleanup without(maps + "enable_original_recipient = no\n");
+    REQUIRE(without.submit(std::move(again)));
+    CHECK(without.recipients() == "a@x.example");
+}
+
+TEST_CASE("an alias that explodes or loops defers the message", "[cleanup]") {
+    Cleanup c("virtual_alias_maps = inline:{ { big@example.org = a@x, b@x, c@x, d@x } }\nvirtual_alias_expansion_limit = 3\n");
+    queue::Begin begin = remote_mail("\n");
+    begin.envelope.recipients = {{"big@example.org", "", "", 0}};
+    CHECK_FALSE(c.submit(std::move(begin)));
+    CHECK(c.refused.code == 451);
+    CHECK(c.log.count("unreasonable virtual_alias_maps map expansion size") == 1);
+    Cleanup d("virtual_alias_maps = inline:{ one@example.org=two@example.org, two@example.org=one@example.org }\n");
+    queue::Begin loop = remote_mail("\n");
+    loop.envelope.recipients = {{"one@example.org", "", "", 0}};
+    CHECK_FALSE(d.submit(std::move(loop)));
+    CHECK(d.refused.code == 451);
+    CHECK(d.log.count("map nesting") == 1);
+}
+
+TEST_CASE("automatic copies go where they are configured, and not for bounces", "[cleanup]") {
+    const std::string settings =
+        "always_bcc = archive@example.org\nsender_bcc_maps = inline:{ from@remote.example=s@example.org }\n"
+        "recipient_bcc_maps = inline:{ rcpt@example.org=r@example.org }\n";
+    Cleanup c(settings);
+    REQUIRE(c.submit(remote_mail("\n")));
+    CHECK(c.recipients() == "rcpt@example.org r@example.org s@example.org archive@example.org");
+    queue::Begin bounce = remote_mail("\n");
+    bounce.add_bcc = false;
+    REQUIRE(c.submit(std::move(bounce)));
+    CHECK(c.recipients() == "rcpt@example.org");
+}
+
+TEST_CASE("no_address_mappings leaves the addresses alone", "[cleanup]") {
+    Cleanup c("virtual_alias_maps = inline:{ rcpt@example.org=else@example.org }\n");
+    queue::Begin begin = remote_mail("\n");
+    begin.map_addresses = false;
+    REQUIRE(c.submit(std::move(begin)));
+    CHECK(c.recipients() == "rcpt@example.org");
+}
+
+TEST_CASE("header_checks and body_checks carry out their actions", "[cleanup]") {
+    Cleanup c("header_checks = inline:{ { Subject: bad = REJECT no thanks } { Subject: later = REJECT 4.7.9 wait } "
+              "{ Subject: drop = IGNORE } { Subject: hold = HOLD } { Subject: gone = DISCARD } "
+              "{ Subject: old = REPLACE Subject: new } { Subject: pre = PREPEND X-Pre: 1 } "
+              "{ Subject: else = REDIRECT other@example.org } { Subject: filter = FILTER scan:[127.0.0.1]:10 } "
+              "{ Subject: copy = BCC copy@example.org } { Subject: warn = WARN look } }\n"
+              "body_checks = inline:{ { spam line = REJECT } { old line = REPLACE new line } { cut = IGNORE } }\n");
+    CHECK_FALSE(c.submit(remote_mail("Subject: bad\n\n")));
+    CHECK(c.refused.code == 550);
+    CHECK(c.refused.dsn + " " + c.refused.text == "5.7.1 no thanks");
+    CHECK(c.log.count(": reject: header Subject: bad from client.example[192.0.2.1]; from=<from@remote.example> "
+                      "to=<rcpt@example.org> proto=ESMTPSA helo=<helo.example>: 5.7.1 no thanks") == 1);
+    CHECK_FALSE(c.submit(remote_mail("Subject: later\n\n")));
+    CHECK(c.refused.code == 450);
+    CHECK(c.refused.dsn + " " + c.refused.text == "4.7.9 wait");
+    REQUIRE(c.submit(remote_mail("Subject: drop\nA: b\n\n")));
+    CHECK(c.header.find("Subject") == std::string::npos);
+    REQUIRE(c.submit(remote_mail("Subject: old\n\n")));
+    CHECK(c.header.find("\nSubject: new\n") != std::string::npos);
+    REQUIRE(c.submit(remote_mail("Subject: pre\n\n")));
+    CHECK(c.header.find("\nX-Pre: 1\nSubject: pre\n") != std::string::npos);
+    REQUIRE(c.submit(remote_mail("Subject: else\n\n")));
+    CHECK(c.recipients() == "other@example.org");
+    REQUIRE(c.submit(remote_mail("Subject: filter\n\n")));
+    CHECK(c.envelope.content_filter == "scan:[127.0.0.1]:10");
+    REQUIRE(c.submit(remote_mail("Subject: copy\n\n")));
+    CHECK(c.recipients() == "rcpt@example.org copy@example.org");
+    REQUIRE(c.submit(remote_mail("Subject: warn\n\n")));
+    CHECK(c.log.count(": warning: header Subject: warn from client.example[192.0.2.1]") == 1);
+    const std::size_t before = c.files("/incoming").size();
+    REQUIRE(c.submit(remote_mail("Subject: gone\n\n")));
+    CHECK_FALSE(c.told_qmgr);
+    CHECK(c.files("/incoming").size() == before);
+    REQUIRE(c.submit(remote_mail("Subject: hold\n\n")));
+    CHECK_FALSE(c.told_qmgr);
+    CHECK(c.files("/hold").size() == 1);
+    for (const std::size_t cut : {1, 3, 1000}) {
+        REQUIRE(c.submit(remote_mail("A: b\n\nkeep\nold line\ncut\nold line\n"), cut));
+        CHECK(c.body == "\nkeep\nnew line\nnew line\n");
+    }
+    CHECK_FALSE(c.submit(remote_mail("A: b\n\nspam line\n")));
+    CHECK(c.refused.text == "message content rejected");
+    queue::Begin unchecked = remote_mail("Subject: bad\n\nspam line\n");
+    unchecked.check_headers_and_body = false;
+    CHECK(c.submit(std::move(unchecked)));
+}
