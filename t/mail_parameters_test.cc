@@ -75,15 +75,15 @@ TEST_CASE("content types of mail-parser", "[mail][corpus]") {
         {"Message/Partial;", "Message/Partial;id=oc=jpbe0M2Yt4s@thumper.bellcore.com;number=2;total=3"},
         // RFC 2231 section 4.1: only the first section names a charset.
         {"application/pdf\n   filename*0*=iso",
-         "application/pdf;filename=\xC3\x91and\xC3\xBAiso-8859-1' r\xC3\xA1pidoiso-8859-1' (versi\xC3\xB3n '99 \"oficial\").pdf"},
+         "application/pdf;filename=\xC3\x91" "and\xC3\xBAiso-8859-1' r\xC3\xA1pidoiso-8859-1' (versi\xC3\xB3n '99 \"oficial\").pdf"},
         // White space between adjacent encoded words is no text (RFC 2047 section 6.2), quoted or not.
         {"image/jpeg;\n   name=\"=?iso", "image/jpeg;name=\xC3\xA1\xC3\xA9\xC3\xAD.jpeg"},
         // Not media types either way.
         {"=\n", "/"},
         {"name=value\n", "name/"},
         // Sections out of order (9999) and names that are only stars stay parameters of their own.
-        {"test/encoded; key4*", std::string("test/encoded;*=test;key*9999=ba%;key2=ab%;key3=xyzplop%;key4=foo;key=f\0oobaz", 78)},
-        {"malicious/attempt;", "malicious/attempt;*****7*8*=e;*5**6=d;*=h;1*2=a;15*x***fff===g;3*=b;4**=c;9*10*11*12*13*14=f"},
+        {"test/encoded; key4*", std::string("test/encoded;*=test;key*9999=ba%;key2=ab%;key3=xyzplop%;key4=foo;key=f\0oobaz", 76)},
+        {"malicious/attempt;", "malicious/attempt;*****7*8=e;*5**6=d;*=h;1*2=a;15*x***fff===g;3*=b;4**=c;9*10*11*12*13*14=f"},
     };
     const Json table = parse_json(read_file(root + "/fields/mail-parser/content_type.json"));
     REQUIRE(table.items.size() == 103);

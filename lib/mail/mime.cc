@@ -54,7 +54,7 @@ private:
     bool find_boundary(std::string_view line, Match& match) const;
     std::uint32_t add_part(std::uint32_t parent);
     void begin_entity(std::uint32_t parent);
-    void at_boundary(const Match& match);
+    bool at_boundary(const Match& match);
     void header();
     void header_field(MimePart& part, std::string_view field);
     void end_header();
@@ -133,8 +133,9 @@ void MimeParser::begin_entity(std::uint32_t parent) {
     header();
 }
 
-/// The line just read is a delimiter: all that is nested in its multipart ends before it.
-void MimeParser::at_boundary(const Match& match) {
+/// The line just read is a delimiter: all that is nested in its multipart ends before it.  True when a part
+/// begins after it.
+bool MimeParser::at_boundary(const Match& match) {
     close_above(match.level, line_end_);
     Open& multipart = open_[match.level];
     if (match.close) {
@@ -147,7 +148,9 @@ void MimeParser::at_boundary(const Match& match) {
         boundaries_ = 0;
     } else {
         begin_entity(multipart.part);
+        return true;
     }
+    return false;
 }
 
 /// Reads the header of the newest entity, then decides what its body is.
@@ -254,8 +257,7 @@ void MimeParser::body() {
         const Mark before = now_;
         const std::string_view line = next_line();
         Match match;
-        if (find_boundary(line, match)) {
-            at_boundary(match);
+        if (find_boundary(line, match) && at_boundary(match)) {
             continue;
         }
         line_end_ = before;   // where the line's end begins
