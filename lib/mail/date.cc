@@ -85,6 +85,9 @@ int zone(Scanner& in) {
             return 0;
         }
         const int value = (digits[0] - '0') * 600 + (digits[1] - '0') * 60 + (digits[2] - '0') * 10 + (digits[3] - '0');
+        if (value >= 24 * 60 || digits[2] > '5') {   // no place on earth
+            return 0;
+        }
         return west ? -value : value;
     }
     struct Zone {
