@@ -1,0 +1,21 @@
+/// What this server says it can do (RFC 3501 section 7.2.1).
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace postern::imapd {
+
+/// Extensions that hold before and after login.
+inline constexpr std::string_view kBaseCapabilities = "IMAP4rev1 LITERAL+ ENABLE ID IDLE SASL-IR";
+
+/// What is said after login; nothing here is announced that does not work.
+inline constexpr std::string_view kSessionCapabilities =
+    "NAMESPACE CHILDREN UNSELECT UIDPLUS MOVE CONDSTORE ESEARCH SEARCHRES WITHIN LIST-EXTENDED LIST-STATUS "
+    "SPECIAL-USE CREATE-SPECIAL-USE STATUS=SIZE MULTIAPPEND BINARY SORT SORT=DISPLAY THREAD=ORDEREDSUBJECT "
+    "THREAD=REFERENCES";
+
+/// All that a logged-in client sees.  `append_limit` 0: no limit is announced (RFC 7889).
+std::string session_capabilities(long append_limit);
+
+}  // namespace postern::imapd

@@ -1,0 +1,164 @@
+/// Commands on mailboxes as a whole: CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE, STATUS.
+#include "imapd/commands.h"
+#include "imapd/response.h"
+#include "imapd/status_response.h"
+#include "lib/async/offload.h"
+#include "lib/base/strings.h"
+
+namespace postern::imapd {
+
+namespace {
+
+std::string reply_to(const Result<void>& result, std::string ok) {
+    return result ? std::move(ok) : reply_for(result.error());
+}
+
+/// A single mailbox name as the whole argument.  False: `reply` is the answer.
+bool one_name(Session& session, Command& command, std::string& name, std::string& reply) {
+    std::string raw;
+    if (!command.parser.astring(raw) || !command.parser.end()) {
+        reply = command.bad();
+        return false;
+    }
+    Result<std::string> decoded = mailbox_from_client(raw, session.account().separator());
+    if (!decoded) {
+        reply = reply_for(decoded.error());
+        return false;
+    }
+    name = std::move(*decoded);
+    return true;
+}
+
+/// The special use that this server gives `name`, or "".
+std::string special_use_of(std::string_view name) {
+    const store::AccountOptions defaults;
+    for (const store::SpecialUse& use : defaults.special_use) {
+        if (use.mailbox == name) {
+            return use.use;
+        }
+    }
+    return {};
+}
+
+/// Whether `name` is selected by this session; then it is closed first, as others that have it selected will
+/// notice at their next command.
+void close_if_selected(Session& session, const std::string& name) {
+    if (session.mailbox() != nullptr && session.mailbox()->name() == name) {
+        session.close();
+    }
+}
+
+}  // namespace
+
+/// CREATE (RFC 3501 section 6.3.3, RFC 6154 section 3).  A name that ends in the separator only says that
+/// mailboxes below it will follow.  Special uses follow from names here, so USE must agree with the name.
+Task<std::string> cmd_create(Session& session, Command& command) {
+    CreateArguments arguments;
+    if (!parse_create(command.parser, arguments)) {
+        co_return command.bad();
+    }
+    store::Account& account = session.account();
+    Result<std::string> name = mailbox_from_client(arguments.mailbox, account.separator());
+    if (!name) {
+        co_return reply_for(name.error());
+    }
+    const bool parent_only = name->back() == account.separator();
+    if (parent_only) {
+        name->pop_back();
+    }
+    if (name->empty()) {
+        co_return "NO [CANNOT] Invalid mailbox name";
+    }
+    for (const std::string& use : arguments.uses) {
+        if (!equals_ignoring_case(use, special_use_of(*name))) {
+            co_return "NO [USEATTR] This special use goes with another mailbox name here.";
+        }
+    }
+    if (parent_only && account.exists(*name)) {
+        co_return "NO [ALREADYEXISTS] Mailbox already exists";
+    }
+    auto work = [&account, &name] { return account.create(*name); };
+    const Result<void> created = co_await offload(std::move(work));
+    co_return reply_to(created, "OK Create completed.");
+}
+
+/// DELETE (section 6.3.4).
+Task<std::string> cmd_delete(Session& session, Command& command) {
+    std::string name;
+    std::string reply;
+    if (!one_name(session, command, name, reply)) {
+        co_return reply;
+    }
+    if (name == "INBOX") {
+        co_return "NO [CANNOT] INBOX can't be deleted.";
+    }
+    close_if_selected(session, name);
+    store::Account& account = session.account();
+    auto work = [&account, &name] { return account.remove(name); };
+    const Result<void> removed = co_await offload(std::move(work));
+    co_return reply_to(removed, "OK Delete completed.");
+}
+
+/// RENAME (section 6.3.5).
+Task<std::string> cmd_rename(Session& session, Command& command) {
+    std::string from;
+    std::string to;
+    if (!command.parser.astring(from) || !command.parser.space() || !command.parser.astring(to) ||
+        !command.parser.end()) {
+        co_return command.bad();
+    }
+    store::Account& account = session.account();
+    const Result<std::string> old_name = mailbox_from_client(from, account.separator());
+    Result<std::string> new_name = mailbox_from_client(to, account.separator());
+    if (!old_name || !new_name) {
+        co_return reply_for(!old_name ? old_name.error() : new_name.error());
+    }
+    if (new_name->back() == account.separator()) {
+        new_name->pop_back();
+    }
+    if (*old_name != "INBOX") {
+        close_if_selected(session, *old_name);
+    }
+    auto work = [&account, &old_name, &new_name] { return account.rename(*old_name, *new_name); };
+    const Result<void> renamed = co_await offload(std::move(work));
+    co_return reply_to(renamed, "OK Rename completed.");
+}
+
+/// SUBSCRIBE (section 6.3.6).  The mailbox must exist, as in Dovecot.
+Task<std::string> cmd_subscribe(Session& session, Command& command) {
+    std::string name;
+    std::string reply;
+    if (!one_name(session, command, name, reply)) {
+        co_return reply;
+    }
+    if (!session.account().exists(name)) {
+        co_return "NO [NONEXISTENT] Mailbox doesn't exist";
+    }
+    co_return reply_to(session.account().subscribe(name, true), "OK Subscribe completed.");
+}
+
+/// UNSUBSCRIBE (section 6.3.7).
+Task<std::string> cmd_unsubscribe(Session& session, Command& command) {
+    std::string name;
+    std::string reply;
+    if (!one_name(session, command, name, reply)) {
+        co_return reply;
+    }
+    co_return reply_to(session.account().subscribe(name, false), "OK Unsubscribe completed.");
+}
+
+/// STATUS (section 6.3.10, RFC 7162, RFC 7889, RFC 8438).
+Task<std::string> cmd_status(Session& session, Command& command) {
+    StatusArguments arguments;
+    if (!parse_status(command.parser, arguments)) {
+        co_return command.bad();
+    }
+    const Result<std::string> name = mailbox_from_client(arguments.mailbox, session.account().separator());
+    if (!name) {
+        co_return reply_for(name.error());
+    }
+    const Result<void> written = write_status(session, *name, arguments.items);
+    co_return reply_to(written, "OK Status completed.");
+}
+
+}  // namespace postern::imapd
