@@ -1,5 +1,6 @@
 #include "smtpd/content.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace postern::smtpd {
@@ -79,6 +80,22 @@ std::size_t DataDecoder::feed(std::string_view wire, std::string& content) {
         }
     }
     return i;
+}
+
+void unix_lines(std::string_view wire, bool& pending_cr, std::string& content) {
+    std::size_t i = 0;
+    while (i < wire.size()) {
+        if (pending_cr) {
+            pending_cr = false;
+            if (wire[i] != '\n') {
+                content += '\r';
+            }
+        }
+        const std::size_t cr = std::min(wire.find('\r', i), wire.size());
+        content.append(wire, i, cr - i);
+        pending_cr = cr < wire.size();
+        i = cr + 1;
+    }
 }
 
 }  // namespace postern::smtpd

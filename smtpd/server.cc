@@ -72,7 +72,7 @@ Result<void> Server::open_tables() {
         std::string patterns;
     };
     const Wanted wanted[] = {
-        {clients_.mynetworks, "mynetworks", router_->mynetworks()},
+        {clients_.mynetworks, "mynetworks", config_.mynetworks()},
         {clients_.xclient, "smtpd_authorized_xclient_hosts", config_.smtpd_authorized_xclient_hosts()},
         {clients_.xforward, "smtpd_authorized_xforward_hosts", config_.smtpd_authorized_xforward_hosts()},
         {clients_.bare_newline_exclusions, "smtpd_forbid_bare_newline_exclusions",

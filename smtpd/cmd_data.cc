@@ -1,0 +1,277 @@
+/// DATA (RFC 5321 section 4.1.1.4) and BDAT (RFC 3030): the content of a message, handed to cleanup as it arrives.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "lib/base/strings.h"
+#include "lib/log/log.h"
+#include "smtpd/session.h"
+
+namespace postern::smtpd {
+
+namespace {
+
+constexpr const char* kTooBig = "552 5.3.4 Error: message file too big";
+
+}  // namespace
+
+/// There is a transaction with recipients, and smtpd_data_restrictions agree; answers when not.
+Task<bool> Session::message_may_begin(std::string_view where) {
+    if (!mail_ || (mail_->envelope.recipients.empty() && !mail_->in_bdat)) {
+        co_await refuse(mail_ ? "554 5.5.1 Error: no valid recipients" : "503 5.5.1 Error: need RCPT command");
+        co_return false;
+    }
+    const Verdict verdict = co_await judge(server_.lists().data);
+    if (verdict.outcome == Verdict::Outcome::reject) {
+        co_await reject(where, verdict);
+        co_return false;
+    }
+    co_return true;
+}
+
+/// Envelope and client facts for cleanup; content follows.
+void Session::begin_submission() {
+    queue::Begin begin;
+    queue::Envelope& envelope = mail_->envelope;
+    queue::Client& client = envelope.client;
+    client.name = forwarded_.name.empty() ? info_.name : forwarded_.name;
+    client.reverse_name = info_.reverse_name;
+    client.address = forwarded_.address.empty() ? info_.address : forwarded_.address;
+    client.port = forwarded_.port.empty() ? info_.port : forwarded_.port;
+    client.helo = forwarded_.helo.empty() ? helo_ : forwarded_.helo;
+    client.protocol = forwarded_.protocol.empty() ? protocol_name() : forwarded_.protocol;
+    client.ident = forwarded_.ident;
+    client.sasl_method = sasl_.method;
+    client.sasl_username = sasl_.username;
+    client.sasl_sender = sasl_.sender;
+    client.service = server_.service_name();
+    const TlsInfo* tls = client_.tls();
+    if (tls != nullptr && config_.smtpd_tls_received_header()) {
+        client.tls_comments.push_back(fmt::format("(using {} with cipher {} ({}/{} bits))", tls->protocol, tls->cipher,
+                                                  tls->used_bits, tls->algorithm_bits));
+        if (!tls->peer_subject.empty()) {
+            client.tls_comments.push_back(fmt::format("(Client CN \"{}\" ({}))", printable(tls->peer_subject, 200),
+                                                      tls->peer_verified ? "verified OK" : "not verified"));
+        }
+    }
+    envelope.origin = queue::kOriginSmtp;
+    envelope.content_filter = mail_->effects.filter.empty() ? config_.content_filter() : mail_->effects.filter;
+    envelope.redirect = mail_->effects.redirect;
+    envelope.hold = mail_->effects.hold;
+    for (const std::string& address : mail_->effects.bcc) {
+        queue::Recipient bcc;
+        bcc.address = address;
+        envelope.recipients.push_back(std::move(bcc));
+    }
+    const bool local_client = info_.local || sasl_.authenticated() || info_.address.compare(0, 4, "127.") == 0 ||
+                              info_.address == "::1";
+    const std::vector<std::string> rewrite = split_list(config_.local_header_rewrite_clients());
+    const auto allows = [&rewrite](std::string_view name) {
+        return std::find(rewrite.begin(), rewrite.end(), name) != rewrite.end();
+    };
+    Result<bool> inside = server_.clients().mynetworks.matches(info_.name, info_.address);
+    envelope.rewrite_local = (allows("permit_inet_interfaces") && local_client && !sasl_.authenticated()) ||
+                             (allows("permit_sasl_authenticated") && sasl_.authenticated()) ||
+                             (allows("permit_mynetworks") && inside && *inside) || info_.local;
+    begin.complete_headers = envelope.rewrite_local;
+    const std::vector<std::string> off = split_list(config_.receive_override_options());
+    const auto is_off = [&off](std::string_view name) { return std::find(off.begin(), off.end(), name) != off.end(); };
+    begin.map_addresses = !is_off("no_address_mappings");
+    begin.check_headers_and_body = !is_off("no_header_body_checks");
+    begin.envelope = envelope;
+    mail_->submission = server_.outlet().begin(std::move(begin));
+    for (const std::string& field : mail_->effects.prepend) {
+        mail_->content += field + "\n";
+    }
+}
+
+Task<> Session::data(const Command& command) {
+    if (!command.argument.empty()) {
+        co_return co_await refuse("501 5.5.4 Syntax: DATA");
+    }
+    if (mail_ && mail_->in_bdat) {
+        co_return co_await refuse("503 5.5.1 Error: DATA after BDAT");
+    }
+    const bool may_begin = co_await message_may_begin("DATA");
+    if (!may_begin) {
+        co_return;
+    }
+    begin_submission();
+    co_await reply("354 End data with <CR><LF>.<CR><LF>");
+    DataDecoder decoder(bare_newline_policy());
+    const Result<void> read = co_await read_data(decoder);
+    if (!read) {
+        // The line that ends the session says how far the client got.
+        stage_ = fmt::format("DATA ({} bytes)", mail_->content_bytes);
+        const Error error = read.error();
+        reset_transaction();
+        co_await end_of_conversation(error);
+        finished_ = true;
+        co_return;
+    }
+    if (decoder.saw_bare_newline() && bare_newline_policy() == BareNewline::reject) {
+        log_info("NOQUEUE: reject: {}: {} 5.5.2 {} Error: bare <LF> received;{}", where_from("END-OF-MESSAGE"),
+                 config_.smtpd_forbid_bare_newline_reject_code(), config_.myhostname(), envelope_text());
+        reset_transaction();
+        co_await refuse(fmt::format("{} 5.5.2 {} Error: bare <LF> received",
+                                    config_.smtpd_forbid_bare_newline_reject_code(), config_.myhostname()));
+        finished_ = true;   // what follows may have been smuggled inside the message
+        co_return;
+    }
+    if (decoder.saw_bare_newline() && bare_newline_policy() == BareNewline::note) {
+        log_info("NOQUEUE: info: {}: bare <LF> received;{}", where_from("END-OF-MESSAGE"), envelope_text());
+    }
+    stage_ = "END-OF-MESSAGE";
+    co_await finish_message("END-OF-MESSAGE");
+}
+
+/// Reads to the end of data.  Content over message_size_limit is read but not kept.
+Task<Result<void>> Session::read_data(DataDecoder& decoder) {
+    const auto limit = static_cast<std::uint64_t>(config_.message_size_limit());
+    while (!decoder.finished()) {
+        Result<void> more = co_await client_.fill(config_.smtpd_timeout());
+        if (!more) {
+            co_return more;
+        }
+        const std::size_t before = mail_->content.size();
+        const std::size_t used = decoder.feed(client_.buffered(), mail_->content);
+        client_.consume(used);
+        mail_->content_bytes += mail_->content.size() - before;
+        if (limit > 0 && mail_->content_bytes > limit) {
+            mail_->submission.reset();
+            mail_->refusal = kTooBig;
+            mail_->content.clear();
+            continue;
+        }
+        co_await mail_->submission->write(mail_->content);
+    }
+    co_return Result<void>();
+}
+
+/// End of a message: restrictions, cleanup's answer, ours.
+Task<> Session::finish_message(std::string_view where) {
+    if (mail_->refusal) {
+        const std::string text = *mail_->refusal;
+        log_info("NOQUEUE: reject: {}: {};{}", where_from(where), text, envelope_text());
+        reset_transaction();
+        co_return co_await refuse(text);
+    }
+    const Verdict verdict = co_await judge(server_.lists().end_of_data);
+    if (verdict.outcome == Verdict::Outcome::reject) {
+        co_await reject(where, verdict);
+        reset_transaction();
+        co_return;
+    }
+    if (mail_->effects.discard) {
+        reset_transaction();
+        co_return co_await reply("250 2.0.0 Ok");
+    }
+    std::string rest = std::move(mail_->content);
+    const Receipt receipt = co_await mail_->submission->finish(std::move(rest));
+    if (!receipt.queued) {
+        log_info("{}: reject: {}: {} {} {};{}", receipt.queue_id.empty() ? "NOQUEUE" : receipt.queue_id,
+                 where_from(where), receipt.code, receipt.dsn, receipt.text, envelope_text());
+        reset_transaction();
+        co_return co_await refuse(fmt::format("{} {} {}", receipt.code, receipt.dsn, receipt.text));
+    }
+    std::string extra;
+    if (!forwarded_.ident.empty()) {
+        extra += ", orig_queue_id=" + forwarded_.ident;
+    }
+    if (!forwarded_.name.empty() || !forwarded_.address.empty()) {
+        extra += fmt::format(", orig_client={}[{}]", forwarded_.name, forwarded_.address);
+    }
+    if (sasl_.authenticated()) {
+        extra += fmt::format(", sasl_method={}, sasl_username={}", sasl_.method, sasl_.username);
+        if (!sasl_.sender.empty()) {
+            extra += ", sasl_sender=" + sasl_.sender;
+        }
+    }
+    log_info("{}: client={}{}", receipt.queue_id, info_.text(), extra);
+    reset_transaction();
+    co_await reply("250 2.0.0 Ok: queued as " + receipt.queue_id);
+}
+
+// --- BDAT ---------------------------------------------------------------------------------------------------
+
+/// RFC 3030 section 2: "BDAT n [LAST]", then n bytes as they are.  After an error the bytes that were announced are
+/// still read, because the client has sent them already.
+Task<> Session::bdat(const Command& command) {
+    const std::vector<std::string> words = split(command.argument, " \t");
+    const auto size = words.empty() ? std::nullopt : parse_number(words[0]);
+    const bool last = words.size() == 2 && equals_ignoring_case(words[1], "LAST");
+    if (!size || words.size() > 2 || (words.size() == 2 && !last)) {
+        co_await refuse("501 5.5.4 Syntax: BDAT count [LAST]");
+        finished_ = true;   // without the count the next command cannot be found
+        co_return;
+    }
+    std::optional<std::string> early;
+    if (!mail_ || (mail_->envelope.recipients.empty() && !mail_->in_bdat)) {
+        early = mail_ ? "554 5.5.1 Error: no valid recipients" : "503 5.5.1 Error: need RCPT command";
+    } else if (!mail_->in_bdat) {
+        const Verdict verdict = co_await judge(server_.lists().data);
+        mail_->in_bdat = true;
+        begin_submission();
+        if (verdict.outcome == Verdict::Outcome::reject) {
+            log_info("NOQUEUE: reject: {}: {} {} {};{}", where_from("BDAT"), verdict.code, verdict.dsn, verdict.text,
+                     envelope_text());
+            mail_->refusal = fmt::format("{} {} {}", verdict.code, verdict.dsn, verdict.text);
+        }
+    }
+    const Result<bool> read = co_await read_chunk(*size);
+    if (!read) {
+        stage_ = fmt::format("BDAT ({} bytes)", mail_ ? mail_->content_bytes : 0);
+        const Error error = read.error();
+        reset_transaction();
+        co_await end_of_conversation(error);
+        finished_ = true;
+        co_return;
+    }
+    if (early) {
+        co_return co_await refuse(*early);
+    }
+    if (last) {
+        stage_ = "END-OF-MESSAGE";
+        // A CR that ended the last chunk was kept back in case a LF followed.
+        if (mail_->pending_cr) {
+            mail_->content += '\r';
+        }
+        co_return co_await finish_message("END-OF-MESSAGE");
+    }
+    if (mail_->refusal) {
+        co_return co_await refuse(*mail_->refusal);
+    }
+    co_await reply(fmt::format("250 2.0.0 Ok: {} bytes", *size));
+}
+
+/// Reads one chunk into the open message, CRLF turned into LF; bytes nobody wants are dropped.
+Task<Result<bool>> Session::read_chunk(std::uint64_t size) {
+    const auto limit = static_cast<std::uint64_t>(config_.message_size_limit());
+    while (size > 0) {
+        Result<void> more = co_await client_.fill(config_.smtpd_timeout());
+        if (!more) {
+            co_return more.error();
+        }
+        const std::string_view piece = client_.buffered().substr(0, size);
+        const std::size_t taken = piece.size();
+        if (mail_ && mail_->in_bdat && !mail_->refusal) {
+            mail_->content_bytes += taken;
+            unix_lines(piece, mail_->pending_cr, mail_->content);
+        }
+        client_.consume(taken);
+        size -= taken;
+        if (!mail_ || !mail_->in_bdat || mail_->refusal) {
+            continue;
+        }
+        if (limit > 0 && mail_->content_bytes > limit) {
+            mail_->submission.reset();
+            mail_->content.clear();
+            mail_->refusal = kTooBig;
+            continue;
+        }
+        co_await mail_->submission->write(mail_->content);
+    }
+    co_return true;
+}
+
+}  // namespace postern::smtpd

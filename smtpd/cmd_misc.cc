@@ -1,0 +1,132 @@
+/// The short commands: RSET, NOOP, QUIT, VRFY, EXPN, ETRN, HELP (RFC 5321 sections 4.1.1.5 to 4.1.1.10, RFC 1985).
+#include <fmt/format.h>
+
+#include "lib/base/strings.h"
+#include "lib/log/log.h"
+#include "lib/mail/address.h"
+#include "lib/ipc/channel.h"
+#include "lib/queue/messages.h"
+#include "smtpd/session.h"
+
+namespace postern::smtpd {
+
+namespace {
+
+/// Commands that do nothing for the client count against smtpd_junk_command_limit.
+bool too_much_junk(Counters& counters, const Config& config) {
+    return ++counters.junk > config.smtpd_junk_command_limit();
+}
+
+}  // namespace
+
+Task<> Session::rset(const Command& command) {
+    if (!command.argument.empty()) {
+        co_return co_await refuse("501 5.5.4 Syntax: RSET");
+    }
+    reset_transaction();
+    counters_.errors += too_much_junk(counters_, config_) ? 1 : 0;
+    co_await reply("250 2.0.0 Ok");
+}
+
+Task<> Session::noop(const Command&) {
+    counters_.errors += too_much_junk(counters_, config_) ? 1 : 0;
+    co_await reply("250 2.0.0 Ok");
+}
+
+Task<> Session::quit(const Command& command) {
+    if (!command.argument.empty()) {
+        co_return co_await refuse("501 5.5.4 Syntax: QUIT");
+    }
+    co_await reply("221 2.0.0 Bye");
+    finished_ = true;
+}
+
+/// VRFY: whether a message to this address would be taken, by the rules of RCPT.
+Task<> Session::vrfy(const Command& command) {
+    if (config_.disable_vrfy_command()) {
+        co_return co_await refuse("502 5.5.1 VRFY command is disabled");
+    }
+    if (command.argument.empty()) {
+        co_return co_await refuse("501 5.5.4 Syntax: VRFY address");
+    }
+    counters_.errors += too_much_junk(counters_, config_) ? 1 : 0;
+    const std::string_view argument = command.argument;
+    const bool utf8_word = argument.size() > 9 && equals_ignoring_case(argument.substr(argument.size() - 9), " SMTPUTF8");
+    Result<Address> address = parse_address(utf8_word ? argument.substr(0, argument.size() - 9) : argument);
+    if (!address || address->empty()) {
+        co_return co_await refuse("501 5.1.3 Bad recipient address syntax");
+    }
+    const bool open = mail_.has_value();
+    if (!open) {
+        mail_.emplace();
+    }
+    recipient_ = server_.router().rewrite_address(address->internal(), RewriteContext::local);
+    const Verdict verdict = co_await judge_recipient();
+    const std::string shown = external_form(*recipient_);
+    if (verdict.outcome == Verdict::Outcome::reject) {
+        co_await reject("VRFY", verdict);
+    } else {
+        co_await reply(fmt::format("252 2.0.0 {}", shown));
+    }
+    recipient_.reset();
+    if (!open) {
+        mail_.reset();
+    }
+}
+
+Task<> Session::expn(const Command&) {
+    co_await refuse("502 5.5.1 EXPN command is not available");
+}
+
+Task<> Session::help(const Command&) {
+    counters_.errors += too_much_junk(counters_, config_) ? 1 : 0;
+    co_await reply("214 2.0.0 HELO EHLO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY ETRN QUIT");
+}
+
+/// ETRN (RFC 1985): asks qmgr to try the deferred mail of a site that this server relays for.
+Task<> Session::etrn(const Command& command) {
+    if (helo_.empty()) {
+        co_return co_await refuse("503 5.5.1 Error: send HELO/EHLO first");
+    }
+    std::string domain = command.argument;
+    if (domain.empty()) {
+        co_return co_await refuse("500 Syntax: ETRN domain");
+    }
+    if (domain[0] == '@' || domain[0] == '#') {
+        domain.erase(0, 1);
+    }
+    if (mail_) {
+        co_return co_await refuse("503 5.5.1 Error: MAIL transaction in progress");
+    }
+    if (!valid_mail_domain(domain)) {
+        co_return co_await refuse("501 5.5.4 Error: invalid parameter syntax");
+    }
+    counters_.errors += too_much_junk(counters_, config_) ? 1 : 0;
+    const Verdict verdict = co_await judge(server_.lists().etrn);
+    if (verdict.outcome == Verdict::Outcome::reject) {
+        co_return co_await reject("ETRN", verdict);
+    }
+    Result<AddressClass> address_class = server_.router().classify(domain);
+    if (!address_class) {
+        co_return co_await refuse("458 4.3.0 Unable to queue messages for this site: lookup failure");
+    }
+    if (*address_class == AddressClass::other) {
+        co_return co_await reject("ETRN", 459, "4.7.1", fmt::format("<{}>: service unavailable", domain));
+    }
+    Result<UniqueFd> socket = co_await connect_unix("public/" + config_.queue_service_name(), Seconds(10));
+    if (!socket) {
+        log_warning("{}", socket.error().what);
+        co_return co_await refuse("458 4.3.0 Unable to queue messages");
+    }
+    Channel<queue::ToQmgr, queue::FromQmgr> qmgr(std::move(*socket));
+    queue::FlushSite request;
+    request.domain = domain;
+    qmgr.post(std::move(request));
+    Result<queue::FromQmgr> answer = co_await qmgr.receive(Seconds(30));
+    if (!answer) {
+        co_return co_await refuse("458 4.3.0 Unable to queue messages");
+    }
+    co_await reply("250 2.0.0 Queuing started");
+}
+
+}  // namespace postern::smtpd

@@ -1,0 +1,151 @@
+/// RCPT TO (RFC 5321 section 4.1.1.3) with NOTIFY and ORCPT (RFC 3461): adds one recipient to the open transaction.
+#include <fmt/format.h>
+
+#include "lib/base/strings.h"
+#include "lib/mail/address.h"
+#include "lib/mail/xtext.h"
+#include "smtpd/session.h"
+
+namespace postern::smtpd {
+
+Task<> Session::rcpt(const Command& command) {
+    const bool is_secure = co_await secure("RCPT");
+    if (!is_secure) {
+        co_return;
+    }
+    if (!mail_) {
+        co_return co_await refuse("503 5.5.1 Error: need MAIL command");
+    }
+    if (mail_->in_bdat) {
+        co_return co_await refuse("503 5.5.1 Error: MAIL transaction in progress");
+    }
+    if (!starts_with_ignoring_case(command.argument, "TO:")) {
+        co_return co_await refuse("501 5.5.4 Syntax: RCPT TO:<address>");
+    }
+    const PathOptions options{config_.strict_rfc821_envelopes(), false};
+    Result<SmtpPath> path = parse_path(std::string_view(command.argument).substr(3), options);
+    if (!path || path->address.empty()) {
+        co_return co_await refuse("501 5.1.3 Bad recipient address syntax");
+    }
+    if (path->utf8 && !mail_->envelope.smtputf8) {
+        co_return co_await reject("RCPT", 553, "5.6.7", "Must declare SMTPUTF8 to send unicode address");
+    }
+    const bool too_many = co_await over_limit(ClientEvent::recipient, "recipients", "Recipient address rate");
+    if (too_many) {
+        co_return;
+    }
+    if (mail_->envelope.recipients.size() >= static_cast<std::size_t>(config_.smtpd_recipient_limit())) {
+        // RFC 5321 section 4.5.3.1.10: 452, and the client sends the rest in another transaction.
+        recipient_ = path->address.internal();
+        co_await reject("RCPT", 452, "4.5.3", "Error: too many recipients");
+        recipient_.reset();
+        co_return;
+    }
+    queue::Recipient recipient;
+    const bool parameters_fine = co_await rcpt_parameters(path->parameters, recipient);
+    if (!parameters_fine) {
+        co_return;
+    }
+    const std::string original = path->address.internal();
+    recipient.address = server_.router().rewrite_address(original, RewriteContext::local);
+    recipient.original = recipient.address == original ? std::string() : original;
+    recipient_ = recipient.address;
+    const Verdict verdict = co_await judge_recipient();
+    if (verdict.outcome == Verdict::Outcome::reject) {
+        co_await reject("RCPT", verdict);
+    } else {
+        mail_->envelope.recipients.push_back(std::move(recipient));
+        co_await reply("250 2.1.5 Ok");
+    }
+    recipient_.reset();
+}
+
+/// All lists that apply here, in Postfix's order; with smtpd_delay_reject those of earlier stages too.
+Task<Verdict> Session::judge_recipient() {
+    Lists& lists = server_.lists();
+    std::vector<const RestrictionList*> order;
+    if (config_.smtpd_delay_reject()) {
+        order = {&lists.client, &lists.helo, &lists.sender};
+    }
+    if (config_.smtpd_relay_before_recipient_restrictions()) {
+        order.insert(order.end(), {&lists.relay, &lists.recipient});
+    } else {
+        order.insert(order.end(), {&lists.recipient, &lists.relay});
+    }
+    for (const RestrictionList* list : order) {
+        const Verdict verdict = co_await judge(*list);
+        if (verdict.outcome == Verdict::Outcome::reject) {
+            co_return verdict;
+        }
+        if (mail_->effects.discard) {
+            co_return Verdict{};
+        }
+    }
+    if (config_.smtpd_reject_unlisted_recipient()) {
+        Result<Listing> listing = server_.router().recipient_known(*recipient_);
+        Verdict verdict;
+        if (!listing) {
+            verdict.outcome = Verdict::Outcome::reject;
+            verdict.code = 451;
+            verdict.dsn = "4.3.0";
+            verdict.text = fmt::format("<{}>: Temporary lookup failure", *recipient_);
+        } else if (!listing->known) {
+            verdict.outcome = Verdict::Outcome::reject;
+            verdict.code = listing->reply_code;
+            verdict.dsn = fmt::format("{}.1.1", listing->reply_code / 100);
+            verdict.text = fmt::format("<{}>: Recipient address rejected: User unknown{}{}", *recipient_,
+                                       config_.show_user_unknown_table_name() ? " in " : "",
+                                       config_.show_user_unknown_table_name() ? listing->table_text : "");
+        }
+        co_return verdict;
+    }
+    co_return Verdict{};
+}
+
+/// Answers when a parameter is not acceptable.
+Task<bool> Session::rcpt_parameters(std::string_view text, queue::Recipient& recipient) {
+    for (const std::string& word : split(text, " \t")) {
+        const std::size_t equals = word.find('=');
+        const std::string name = to_upper(word.substr(0, equals));
+        const std::string value = equals == std::string::npos ? "" : word.substr(equals + 1);
+        if (name == "NOTIFY" && recipient.notify == 0) {
+            std::uint8_t notify = 0;
+            bool good = !value.empty();
+            for (const std::string& kind : split_exact(value, ',')) {
+                if (equals_ignoring_case(kind, "NEVER")) {
+                    notify |= queue::kNotifyNever;
+                } else if (equals_ignoring_case(kind, "SUCCESS")) {
+                    notify |= queue::kNotifySuccess;
+                } else if (equals_ignoring_case(kind, "FAILURE")) {
+                    notify |= queue::kNotifyFailure;
+                } else if (equals_ignoring_case(kind, "DELAY")) {
+                    notify |= queue::kNotifyDelay;
+                } else {
+                    good = false;
+                }
+            }
+            // NEVER stands alone (RFC 3461 section 4.1).
+            good = good && ((notify & queue::kNotifyNever) == 0 || notify == queue::kNotifyNever);
+            if (!good) {
+                co_await refuse("501 5.5.4 Error: Bad NOTIFY parameter syntax");
+                co_return false;
+            }
+            recipient.notify = notify;
+        } else if (name == "ORCPT" && recipient.dsn_orcpt.empty()) {
+            const std::size_t semicolon = value.find(';');
+            const bool good = semicolon != std::string::npos && semicolon > 0 && value.size() <= 500 &&
+                              (mail_->envelope.smtputf8 || valid_xtext(value.substr(semicolon + 1)));
+            if (!good) {
+                co_await refuse("501 5.5.4 Error: Bad ORCPT parameter syntax");
+                co_return false;
+            }
+            recipient.dsn_orcpt = value;
+        } else {
+            co_await refuse("555 5.5.4 Unsupported option: " + printable(word, 100));
+            co_return false;
+        }
+    }
+    co_return true;
+}
+
+}  // namespace postern::smtpd

@@ -1,0 +1,349 @@
+#include "smtpd/session.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "lib/base/strings.h"
+#include "lib/log/log.h"
+
+namespace postern::smtpd {
+
+namespace {
+
+/// Which row of the command table a verb is, for the counters.
+std::size_t row_of(const Session::KnownCommand* command) {
+    return static_cast<std::size_t>(command - Session::find_command("HELO"));
+}
+constexpr std::size_t kRows = 17;
+
+}  // namespace
+
+Session::Session(Stream& client, Server& server, ClientInfo info)
+    : client_(client), server_(server), config_(server.config()), info_(std::move(info)) {}
+
+Session::~Session() = default;
+
+/// Serves one client: the greeting (RFC 5321 section 3.1), then one command after another (section 4.1) until QUIT,
+/// too many errors, or a lost connection.
+Task<> Session::run() {
+    limit_key_ = server_.limits().key_for(info_.address);
+    const long open = server_.limits().connected(limit_key_);
+    const bool secured = co_await wrapper_tls();
+    if (secured) {
+        log_info("connect from {}", info_.text());
+        co_await greet(open);
+        const std::size_t line_limit = static_cast<std::size_t>(config_.line_length_limit());
+        while (!finished_) {
+            Result<std::string> line = co_await client_.read_line(line_limit, config_.smtpd_timeout());
+            if (!line) {
+                if (line.error().code == Errc::too_big) {
+                    co_await refuse("500 5.5.2 Error: line too long");
+                    continue;
+                }
+                co_await end_of_conversation(line.error());
+                break;
+            }
+            co_await one_command(std::move(*line));
+        }
+        Result<void> last = co_await client_.flush(config_.smtpd_timeout());
+        (void)last.ok();   // the client may be gone already
+        log_disconnect();
+    }
+    server_.limits().disconnected(limit_key_);
+    client_.close();
+}
+
+Task<bool> Session::wrapper_tls() {
+    if (!config_.smtpd_tls_wrappermode()) {
+        co_return true;
+    }
+    Result<void> done = co_await client_.start_tls(*server_.tls(), config_.smtpd_starttls_timeout());
+    if (done) {
+        co_return true;
+    }
+    log_info("connect from {}", info_.text());
+    log_info("SSL_accept error from {}: {}", info_.text(), done.error().what);
+    log_info("lost connection after CONNECT from {}", info_.text());
+    log_disconnect();
+    co_return false;
+}
+
+Task<> Session::greet(long open) {
+    hidden_keywords_ = server_.discarded_keywords(info_.address);
+    const long limit = server_.limits().connection_limit();
+    if (limit > 0 && open > limit && limits_apply()) {
+        log_warning("Connection concurrency limit exceeded: {} from {} for service {}", open, info_.text(),
+                    server_.service_name());
+        co_await reply(fmt::format("421 4.7.0 {} Error: too many connections from {}", config_.myhostname(), info_.address));
+        finished_ = true;
+        co_return;
+    }
+    const bool too_fast = co_await over_limit(ClientEvent::connection, "CONNECT", "Connection rate");
+    if (too_fast) {
+        finished_ = true;
+        co_return;
+    }
+    if (!config_.smtpd_delay_reject()) {
+        const Verdict verdict = co_await judge(server_.lists().client);
+        if (verdict.outcome == Verdict::Outcome::reject) {
+            co_await reject("CONNECT", verdict);
+            finished_ = true;
+            co_return;
+        }
+    }
+    co_await reply(fmt::format("220 {}", config_.smtpd_banner()));
+}
+
+bool Session::limits_apply() {
+    Result<bool> exempt = server_.clients().event_limit_exceptions.matches(info_.name, info_.address);
+    return !info_.local && exempt && !*exempt;
+}
+
+/// Counts an event; when it is one too many, logs, answers 4xx and yields true.
+Task<bool> Session::over_limit(ClientEvent event, std::string_view where, std::string_view what) {
+    const long limit = server_.limits().limit(event);
+    if (limit <= 0 || !limits_apply()) {
+        co_return false;
+    }
+    const long count = server_.limits().count(limit_key_, event);
+    if (count <= limit) {
+        co_return false;
+    }
+    log_warning("{} limit exceeded: {} from {} for service {}", what, count, info_.text(), server_.service_name());
+    const bool at_connect = event == ClientEvent::connection;
+    co_await refuse(fmt::format("{} 4.7.0 {} Error: too much {} from {}", at_connect ? 421 : 450, config_.myhostname(),
+                                at_connect ? "connections" : where, info_.address));
+    co_return true;
+}
+
+Task<> Session::one_command(std::string line) {
+    const Command command = split_command(line);
+    if (!client_.line_had_crlf() && bare_newline_policy() == BareNewline::reject) {
+        log_info("{}: bare <LF> received after {} from {}", "NOQUEUE", stage_, info_.text());
+        co_await refuse(fmt::format("{} 5.5.2 {} Error: bare <LF> received", config_.smtpd_forbid_bare_newline_reject_code(),
+                                    config_.myhostname()));
+        finished_ = true;
+        co_return;
+    }
+    const bool blocked = co_await forbidden(command);
+    if (blocked) {
+        co_return;
+    }
+    if (command.verb.empty()) {
+        co_return co_await refuse("500 5.5.2 Error: bad syntax");
+    }
+    const KnownCommand* known = find_command(command.verb);
+    ++counters_.commands_total;
+    if (known == nullptr) {
+        stage_ = "UNKNOWN";
+        if (config_.smtpd_error_sleep_time().count() > 0 && counters_.errors >= config_.smtpd_soft_error_limit()) {
+            co_await sleep_for(config_.smtpd_error_sleep_time());
+        }
+        co_await refuse("502 5.5.2 Error: command not recognized");
+    } else {
+        stage_ = command.verb;
+        const std::size_t row = row_of(known);
+        ++counters_.verbs[row].total;
+        const long errors_before = counters_.errors;
+        if (config_.smtpd_forbid_unauth_pipelining() && !known->may_be_followed && command.verb != "DATA" &&
+            !client_.buffered().empty() && command.verb != "QUIT" && command.verb != "NOOP") {
+            // Somebody who does not wait for the answer to EHLO or STARTTLS has not read it (RFC 2920 section 3.1).
+            log_info("improper command pipelining after {} from {}: {}", command.verb, info_.text(),
+                     printable(client_.buffered(), 100));
+            if (command.verb != "STARTTLS") {
+                co_await refuse(fmt::format("503 5.5.0 {} Error: SMTP protocol synchronization", config_.myhostname()));
+                finished_ = true;
+                co_return;
+            }
+        }
+        co_await (this->*known->handler)(command);
+        if (counters_.errors == errors_before) {
+            ++counters_.verbs[row].good;
+            ++counters_.commands_good;
+        }
+    }
+    if (!finished_ && counters_.errors >= config_.smtpd_hard_error_limit()) {
+        co_await reply(fmt::format("421 4.7.0 {} Error: too many errors", config_.myhostname()));
+        log_info("too many errors after {} from {}", stage_, info_.text());
+        finished_ = true;
+    }
+}
+
+/// smtpd_forbidden_commands: a web browser, or a header line where a command should be.
+Task<bool> Session::forbidden(const Command& command) {
+    bool found = false;
+    for (const std::string& word : split_list(config_.smtpd_forbidden_commands())) {
+        found = found || equals_ignoring_case(word, command.verb);
+    }
+    const bool header_like = !command.verb.empty() && command.verb.find(':') == command.verb.size() - 1;
+    const bool not_a_letter = !command.line.empty() && !command.verb.empty() &&
+                              (command.verb[0] < 'A' || command.verb[0] > 'Z') && config_.smtpd_forbidden_commands().find("regexp:") != std::string::npos;
+    if (!found && !header_like && !not_a_letter) {
+        co_return false;
+    }
+    log_warning("non-SMTP command from {}: {}", info_.text(), printable(command.line, 100));
+    co_await reply("221 2.7.0 Error: I can break rules, too. Goodbye.");
+    finished_ = true;
+    co_return true;
+}
+
+Task<> Session::end_of_conversation(const Error& error) {
+    if (error.code == Errc::timeout) {
+        log_info("timeout after {} from {}", stage_, info_.text());
+        co_await reply(fmt::format("421 4.4.2 {} Error: timeout exceeded", config_.myhostname()));
+        co_return;
+    }
+    log_info("lost connection after {} from {}", stage_, info_.text());
+}
+
+void Session::log_disconnect() {
+    std::string counts;
+    for (std::size_t i = 0; i < kRows; ++i) {
+        const Counters::PerVerb& verb = counters_.verbs[i];
+        if (verb.total == 0) {
+            continue;
+        }
+        counts += fmt::format(" {}={}", find_command("HELO")[i].log_name, verb.good);
+        if (verb.good != verb.total) {
+            counts += fmt::format("/{}", verb.total);
+        }
+    }
+    counts += fmt::format(" commands={}", counters_.commands_good);
+    if (counters_.commands_good != counters_.commands_total) {
+        counts += fmt::format("/{}", counters_.commands_total);
+    }
+    log_info("disconnect from {}{}", info_.text(), counts);
+}
+
+Task<> Session::reply(std::string text) {
+    client_.write(text);
+    client_.write("\r\n");
+    if (client_.congested()) {
+        Result<void> sent = co_await client_.flush(config_.smtpd_timeout());
+        (void)sent.ok();   // the next read tells
+    }
+}
+
+Task<> Session::refuse(std::string text) {
+    ++counters_.errors;
+    if (counters_.errors >= config_.smtpd_soft_error_limit()) {
+        co_await sleep_for(config_.smtpd_error_sleep_time());
+    }
+    co_await reply(std::move(text));
+}
+
+std::string Session::where_from(std::string_view where) const {
+    return fmt::format("{} from {}", where, info_.text());
+}
+
+/// "from=<..> to=<..> proto=ESMTP helo=<..>", as far as known.
+std::string Session::envelope_text() const {
+    std::string out;
+    if (mail_) {
+        out += fmt::format(" from=<{}>", mail_->envelope.sender);
+    }
+    if (recipient_) {
+        out += fmt::format(" to=<{}>", *recipient_);
+    }
+    if (!helo_.empty()) {
+        out += fmt::format(" proto={} helo=<{}>", esmtp_ ? "ESMTP" : "SMTP", helo_);
+    }
+    return out;
+}
+
+Task<> Session::reject(std::string_view where, const Verdict& verdict) {
+    log_info("NOQUEUE: reject: {}: {} {} {};{}", where_from(where), verdict.code, verdict.dsn, verdict.text,
+             envelope_text());
+    co_await refuse(fmt::format("{} {} {}", verdict.code, verdict.dsn, printable(verdict.text)));
+    finished_ = finished_ || verdict.disconnect || verdict.code == 421 || verdict.code == 521;
+}
+
+Task<> Session::reject(std::string_view where, int code, std::string_view dsn, std::string text) {
+    Verdict verdict;
+    verdict.outcome = Verdict::Outcome::reject;
+    verdict.code = code;
+    verdict.dsn = dsn;
+    verdict.text = std::move(text);
+    co_await reject(where, verdict);
+}
+
+void Session::log_effects(std::string_view where, SideEffects& effects) {
+    for (const auto& [action, text] : effects.log) {
+        log_info("NOQUEUE: {}: {}: {};{}", action, where_from(where), text, envelope_text());
+    }
+    effects.log.clear();
+}
+
+bool Session::keyword_hidden(std::string_view keyword) const {
+    return std::any_of(hidden_keywords_.begin(), hidden_keywords_.end(),
+                       [keyword](const std::string& hidden) { return equals_ignoring_case(hidden, keyword); });
+}
+
+bool Session::certificate_verified() const {
+    return client_.tls() != nullptr && client_.tls()->peer_verified;
+}
+
+BareNewline Session::bare_newline_policy() {
+    const std::string& setting = config_.smtpd_forbid_bare_newline();
+    if (setting == "no" || info_.local) {
+        return BareNewline::accept;
+    }
+    Result<bool> excluded = server_.clients().bare_newline_exclusions.matches(info_.name, info_.address);
+    if (excluded && *excluded) {
+        return BareNewline::accept;
+    }
+    if (setting == "reject") {
+        return BareNewline::reject;
+    }
+    return setting == "note" ? BareNewline::note : BareNewline::normalize;
+}
+
+Subject Session::subject() const {
+    Subject out;
+    out.client_name = info_.name;
+    out.reverse_name = info_.reverse_name;
+    out.name_lookup_failed_softly = info_.name_temporary;
+    out.client_address = info_.address;
+    out.helo = helo_;
+    if (mail_) {
+        out.sender = mail_->envelope.sender;
+        out.recipient_count = mail_->envelope.recipients.size();
+        out.size = mail_->content_bytes > 0 ? mail_->content_bytes : mail_->declared_size;
+        out.instance = mail_->instance;
+    }
+    out.recipient = recipient_;
+    out.sasl_username = sasl_.username;
+    out.sasl_method = sasl_.method;
+    out.tls = client_.tls() != nullptr;
+    out.certificate_verified = certificate_verified();
+    out.service = server_.service_name();
+    out.protocol = esmtp_ ? "ESMTP" : "SMTP";
+    return out;
+}
+
+Task<Verdict> Session::judge(const RestrictionList& list) {
+    SideEffects scratch;
+    SideEffects& effects = mail_ ? mail_->effects : scratch;
+    const Subject who = subject();
+    Verdict verdict = co_await list.evaluate(who, effects);
+    log_effects(stage_, effects);
+    co_return verdict;
+}
+
+/// RFC 3848 and RFC 6531 section 4.3.
+std::string Session::protocol_name() const {
+    if (!esmtp_) {
+        return "SMTP";
+    }
+    const bool utf8 = mail_ && mail_->envelope.smtputf8;
+    return fmt::format("{}{}{}", utf8 ? "UTF8SMTP" : "ESMTP", client_.tls() != nullptr ? "S" : "",
+                       sasl_.authenticated() ? "A" : "");
+}
+
+void Session::reset_transaction() {
+    mail_.reset();
+    recipient_.reset();
+}
+
+}  // namespace postern::smtpd

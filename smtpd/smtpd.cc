@@ -1,0 +1,60 @@
+/// smtpd - receives mail by SMTP from the network and hands it to cleanup(8).
+///
+/// Standards: RFC 5321 (SMTP), 1870 (SIZE), 2920 (PIPELINING), 3030 (CHUNKING), 3207 (STARTTLS), 3461 (DSN), 4954
+/// (AUTH), 6152 (8BITMIME), 6409 (submission), 6531 (SMTPUTF8).
+/// Speaks to: any client on the network; cleanup(8), which queues; auth(8), which alone knows passwords;
+/// proxymap(8) for tables that need rights; qmgr(8) for ETRN.
+/// If taken over: can submit mail, ask auth(8) as any stranger can, and log.  Sees no queue file and no mailbox.
+#include "lib/log/log.h"
+#include "lib/service/service.h"
+#include "smtpd/session.h"
+
+constexpr postern::Rights kRights{
+    .user = "network_owner",
+    .capabilities = "",
+    .chroot = "queue_directory",
+    .readable = "",
+    .writable = "",
+    .syscalls = postern::Syscalls::network_only,
+};
+
+namespace {
+
+using namespace postern;
+
+/// The client's verified name (smtpd_peername_lookup), then the conversation.
+Task<> serve_client(Connection connection, smtpd::Server& server) {
+    smtpd::ClientInfo info;
+    if (connection.peer.is_ip()) {
+        info.address = connection.peer.ip;
+        info.port = std::to_string(connection.peer.port);
+        info.server_address = connection.local.ip;
+        info.server_port = std::to_string(connection.local.port);
+    } else {
+        info.address = "127.0.0.1";
+        info.name = "localhost";
+        info.reverse_name = "localhost";
+        info.local = true;
+    }
+    const std::unique_ptr<Stream> stream = make_socket_stream(std::move(connection.fd));
+    if (!info.local && server.config().smtpd_peername_lookup() && server.dns() != nullptr) {
+        const HostName name = co_await host_name_of(*server.dns(), info.address);
+        info.name = name.verified;
+        info.reverse_name = name.reverse;
+        info.name_temporary = name.temporary;
+    }
+    smtpd::Session session(*stream, server, std::move(info));
+    co_await session.run();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    Service service("smtpd", argc, argv);
+    Result<std::unique_ptr<smtpd::Server>> server = smtpd::Server::create(service.config(), service.service_name());
+    if (!server) {
+        fatal("{}", server.error().what);
+    }
+    service.confine(kRights);
+    return service.serve([&server](Connection client) { return serve_client(std::move(client), **server); });
+}
