@@ -96,8 +96,10 @@ public:
     /// Errors: no_space, io.
     virtual Result<void> write(std::string_view bytes) = 0;
     /// Makes the bytes durable (fsync) and parses them for the cache.  Takes no lock: made for offload().
-    /// Errors: no_space, io.
+    /// Set internal_date before.  Errors: no_space, io.
     virtual Result<void> finish() = 0;
+    /// commit_appends() is done: the message stays when this object goes.
+    virtual void keep() = 0;
 
     std::uint32_t flags = 0;                      ///< of Flag
     std::vector<std::string> keywords;

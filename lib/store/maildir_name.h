@@ -1,0 +1,43 @@
+/// File names in a Maildir: `unique[,S=size][,W=size]:2,flags` (https://cr.yp.to/proto/maildir.html and
+/// Dovecot's additions: S is the size in bytes, W the size with CRLF line ends, a-z are keywords).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "lib/store/index_format.h"
+
+namespace postern::store {
+
+/// `suffix` is all from the first colon on; `base` never changes while the message exists.
+struct NameParts {
+    std::string_view base, suffix;
+};
+NameParts split_name(std::string_view file_name);
+
+/// What a suffix says.
+struct NameFlags {
+    std::uint32_t flags = 0;        ///< of Flag, and kPassed
+    std::uint64_t keywords = 0;     ///< bits 0-25
+    bool usual = false;             ///< exactly what suffix_for() would write
+};
+NameFlags parse_suffix(std::string_view suffix);
+
+/// ":2,FS" and keyword letters, in ASCII order.
+std::string suffix_for(std::uint32_t flags, std::uint64_t keywords);
+/// The same, keeping letters in `old_suffix` that mean nothing to us.
+std::string changed_suffix(std::string_view old_suffix, std::uint32_t flags, std::uint64_t keywords);
+
+/// The number after ",S=" or ",W=".
+std::optional<std::uint64_t> size_in_name(std::string_view base, char letter);
+
+/// A name nobody else on this or another host makes: seconds, microseconds, process, counter, host.
+std::string unique_base();
+std::string unique_base(std::uint64_t size, std::uint64_t crlf_size);
+
+/// Older deliveries first: by the leading number of seconds, then by the microseconds after M, then by bytes.
+bool delivered_before(std::string_view a, std::string_view b);
+
+}  // namespace postern::store
