@@ -1,0 +1,104 @@
+/// "postern check": what is said about a configuration.
+#include <catch2/catch.hpp>
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "lib/config/check.h"
+
+using namespace postern;
+
+namespace {
+
+class Directory {
+public:
+    Directory(std::string_view main_cf, std::string_view master_cf) {
+        char name[] = "/tmp/postern-check-XXXXXX";
+        path_ = ::mkdtemp(name);
+        std::ofstream(path_ + "/main.cf") << main_cf;
+        std::ofstream(path_ + "/master.cf") << master_cf;
+    }
+    ~Directory() {
+        ::unlink((path_ + "/main.cf").c_str());
+        ::unlink((path_ + "/master.cf").c_str());
+        ::rmdir(path_.c_str());
+    }
+    Directory(const Directory&) = delete;
+    Directory& operator=(const Directory&) = delete;
+
+    /// All findings, a line each, without the directory's name.
+    std::string check() const {
+        std::string all;
+        for (const Finding& finding : check_configuration(path_)) {
+            const char kind = finding.severity == Severity::error ? 'E' : finding.severity == Severity::warning ? 'W' : 'N';
+            std::string text = finding.text;
+            for (std::size_t at = text.find(path_ + "/"); at != std::string::npos; at = text.find(path_ + "/")) {
+                text.erase(at, path_.size() + 1);
+            }
+            all += std::string(1, kind) + " " + text + "\n";
+        }
+        return all;
+    }
+
+private:
+    std::string path_;
+};
+
+}  // namespace
+
+TEST_CASE("a good configuration has no findings", "[config]") {
+    CHECK(Directory("myhostname = mx.example.org\nmine = a\nmyorigin = ${mine?b}\nrelay_destination_rate_delay = 1s\n"
+                    "smtpd_restriction_classes = strict\nstrict = reject\n",
+                    "smtp inet n - n - - smtpd -o own=x -o smtpd_banner=$own\n")
+              .check()
+              .empty());
+}
+
+TEST_CASE("all mistakes are reported with their place", "[config]") {
+    const std::string all = Directory("append_at_myorigin = maybe\nsmtpd_timeout = 5x\nsmtpd_hello_required = yes\nappend_at_myorigin = no\n"
+                                      "process_name = x\nmyorigin = $nothing\n",
+                                      "smtp inet n - n - - smtpd -o smtpd_timeout=never -o smtpd_baner=x\n")
+                                .check();
+    CHECK(all ==
+          "W main.cf:4: overriding earlier entry: append_at_myorigin = maybe (main.cf:1)\n"
+          "E main.cf:2: smtpd_timeout = 5x: accepted: a time of at least 1s, with s, m, h, d or w (s without one)\n"
+          "W main.cf:6: myorigin refers to \"nothing\", which has no value\n"
+          "W main.cf:5: \"process_name\" is read-only: what is set here has no effect\n"
+          "W main.cf:3: unknown parameter \"smtpd_hello_required\"; did you mean \"smtpd_helo_required\"?\n"
+          "W master.cf:1: -o: unknown parameter \"smtpd_baner\"; did you mean \"smtpd_banner\"?\n"
+          "E master.cf:1: -o: smtpd_timeout = never: accepted: a time of at least 1s, with s, m, h, d or w (s without one)\n");
+}
+
+TEST_CASE("syntax errors in both files are reported together", "[config]") {
+    const std::string all = Directory("nonsense\n", "smtp inet\n").check();
+    CHECK(all == "E main.cf:1: missing '=' after parameter name: \"nonsense\"\n"
+                 "E master.cf:1: bad field count: 2 of 8 columns in \"smtp inet\"\n");
+}
+
+TEST_CASE("a parameter that is not in force yet is named", "[config]") {
+    CHECK(Directory("qmqpd_timeout = 1s\n", "").check() ==
+          "N main.cf:1: \"qmqpd_timeout\" is known but not in force yet: it has no effect\n");
+}
+
+TEST_CASE("settings of a lookup table are no unknown parameters", "[config]") {
+    CHECK(Directory("alias_maps = ldap:people\npeople_server_host = ldap.example.org\n", "").check().empty());
+}
+
+TEST_CASE("names from elsewhere lead to ours", "[config]") {
+    CHECK(Directory("ssl_cert = /x\n", "").check() == "W main.cf:1: unknown parameter \"ssl_cert\"; did you mean \"ssl_cert_file\"?\n");
+    CHECK(nearest_parameter("my_hostname") == "myhostname");
+    CHECK(nearest_parameter("mynetwroks") == "mynetworks");
+    CHECK(nearest_parameter("completely_unlike_anything").empty());
+    CHECK(nearest_parameter("").empty());
+}
+
+TEST_CASE("references are found where expansion finds them", "[config]") {
+    using Names = std::vector<std::string>;
+    CHECK(referenced_names("$a ${b} $(c) ${d?x} ${e:{f}} $$g ${ h }") == Names{"a", "b", "c", "d", "e", "h"});
+    CHECK(referenced_names("${{$a} == {b} ? {$c} : {d}}") == Names{"a", "c"});
+    CHECK(referenced_names("${domain_to_ascii{$a}} $ $").size() == 1);
+    CHECK(referenced_names("").empty());
+}
