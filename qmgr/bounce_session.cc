@@ -1,0 +1,161 @@
+#include "qmgr/bounce_session.h"
+
+#include <algorithm>
+
+#include "lib/base/strings.h"
+#include "lib/log/log.h"
+#include "lib/mail/address.h"
+#include "lib/queue/queue_file.h"
+#include "qmgr/agent_pool.h"
+
+namespace postern::qmgr {
+namespace {
+
+constexpr std::size_t kPiece = 256 * 1024;
+
+bool has_word(std::string_view list, std::string_view name) {
+    const std::vector<std::string> words = split(list, ", \t\r\n");
+    return std::any_of(words.begin(), words.end(), [&](const std::string& word) { return equals_ignoring_case(word, name); });
+}
+
+bool has_class(const Config& config, std::string_view name) { return has_word(config.notify_classes(), name); }
+
+std::string complete(const Config& config, const std::string& address) {
+    return address.find('@') == std::string::npos ? address + "@" + config.myorigin() : address;
+}
+
+std::string double_bounce_address(const Config& config) { return complete(config, config.double_bounce_sender()); }
+
+bool is_double_bounce(const Config& config, const std::string& sender) {
+    return equals_ignoring_case(sender, double_bounce_address(config)) || equals_ignoring_case(sender, config.double_bounce_sender());
+}
+
+}  // namespace
+
+std::vector<NoticePlan> notices_for(const Config& config, const Report& report) {
+    std::vector<NoticePlan> plans;
+    const bool failure = report.kind == kReportFailure;
+    if (is_double_bounce(config, report.sender)) {
+        if (failure) {
+            log_warning("{}: undeliverable postmaster notification discarded", report.queue_id);
+        }
+        return plans;
+    }
+    if (report.sender.empty()) {   // never a bounce about a bounce (RFC 5321 section 6.1)
+        if (failure && has_class(config, "2bounce")) {
+            plans.push_back({Audience::double_bounce, complete(config, config._2bounce_notice_recipient()), double_bounce_address(config)});
+        }
+        return plans;
+    }
+    plans.push_back({Audience::sender, report.sender, ""});
+    if (failure && has_class(config, "bounce")) {
+        plans.push_back({Audience::postmaster, complete(config, config.bounce_notice_recipient()), double_bounce_address(config)});
+    }
+    if (report.kind == kReportDelay && has_class(config, "delay")) {
+        plans.push_back({Audience::postmaster, complete(config, config.delay_notice_recipient()), double_bounce_address(config)});
+    }
+    return plans;
+}
+
+Task<> BounceSession::run() {
+    for (;;) {
+        Result<ToBounce> request = co_await channel_.receive(kForever);
+        if (!request) {
+            co_return;
+        }
+        const Report& report = std::get<Report>(*request);
+        Reported answer = co_await handle(report);
+        const Result<void> sent = co_await channel_.send(std::move(answer));
+        if (!sent) {
+            co_return;
+        }
+    }
+}
+
+/// The first notice decides: the copy for the postmaster is a courtesy.
+Task<Reported> BounceSession::handle(const Report& report) {
+    Reported answer;
+    answer.ok = true;
+    if (report.recipients.empty() || !report.message || report.kind < kReportFailure || report.kind > kReportTrace) {
+        answer.ok = false;
+        answer.text = "malformed report";
+        co_return answer;
+    }
+    bool first = true;
+    for (const NoticePlan& plan : notices_for(config_, report)) {
+        const Result<std::string> queued = co_await send(report, plan);
+        const std::string name = notice_name(report.kind, plan.audience);
+        if (queued) {
+            log_info("{}: {}: {}", report.queue_id, name, *queued);
+        } else if (first) {
+            answer.ok = false;
+            answer.text = queued.error().what;
+            co_return answer;
+        } else {
+            log_warning("{}: {} failure: {}", report.queue_id, name, queued.error().what);
+        }
+        first = false;
+    }
+    co_return answer;
+}
+
+Task<Result<void>> BounceSession::send_extent(int fd, queue::Extent extent) {
+    while (extent.length > 0 && !cleanup_.answered_early()) {
+        const queue::Extent piece{extent.offset, std::min<std::uint64_t>(extent.length, kPiece)};
+        const Result<std::string> bytes = queue::read_extent(fd, piece, kPiece);
+        if (!bytes) {
+            co_return bytes.error();
+        }
+        const Result<void> sent = co_await cleanup_.content(*bytes);
+        if (!sent) {
+            co_return sent;
+        }
+        extent.offset += piece.length;
+        extent.length -= piece.length;
+    }
+    co_return Result<void>();
+}
+
+Task<Result<std::string>> BounceSession::send(const Report& report, const NoticePlan& plan) {
+    const NoticeText notice = make_notice(config_, report, plan.audience, plan.to, wall_clock_usec());
+    queue::Begin begin;
+    begin.envelope.sender = plan.sender;
+    queue::Recipient recipient;
+    recipient.address = plan.to;
+    begin.envelope.recipients.push_back(std::move(recipient));
+    begin.envelope.origin = queue::kOriginBounce;
+    begin.envelope.rewrite_local = true;
+    begin.envelope.encoding = report.encoding;
+    begin.envelope.smtputf8 = notice.utf8;
+    begin.complete_headers = true;
+    begin.add_bcc = false;
+    const bool filtered = has_word(config_.internal_mail_filter_classes(), "bounce");
+    begin.check_headers_and_body = filtered;
+    begin.run_milters = filtered;
+    begin.content = notice.head;
+    const Result<void> begun = co_await cleanup_.begin(std::move(begin));
+    if (!begun) {
+        co_return begun.error();
+    }
+    Result<void> copied = co_await send_extent(report.message.get(), report.headers);
+    if (copied && !notice.headers_only) {
+        copied = co_await send_extent(report.message.get(), report.body);
+    }
+    if (copied && !cleanup_.answered_early()) {
+        copied = co_await cleanup_.content(notice.tail);
+    }
+    if (!copied) {
+        cleanup_.cancel();
+        co_return copied.error();
+    }
+    Result<queue::FromCleanup> answer = co_await cleanup_.end();
+    if (!answer) {
+        co_return answer.error();
+    }
+    if (const auto* refused = std::get_if<queue::Refused>(&*answer)) {
+        co_return Error(Errc::temporary, "cleanup: " + refused->text);
+    }
+    co_return std::get<queue::Queued>(*answer).queue_id;
+}
+
+}  // namespace postern::qmgr

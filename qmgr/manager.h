@@ -1,0 +1,146 @@
+/// The queue manager itself: takes messages from incoming and deferred, gives them to delivery agents, and sees to it
+/// that each comes to an end: delivered, returned, or put back to wait.
+///
+/// What survives a crash at any moment: a message leaves the queue (unlink) only when each recipient is
+/// delivered or its failure is reported.  While others of the same message are still open, each delivery is
+/// written to the journal as its answer comes; what the journal names is never tried again.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "lib/async/loop.h"
+#include "lib/base/result.h"
+#include "lib/base/unique_fd.h"
+#include "lib/config/config.h"
+#include "lib/route/router.h"
+#include "qmgr/message.h"
+#include "qmgr/partners.h"
+#include "qmgr/scheduler.h"
+#include "qmgr/waiting.h"
+
+namespace postern::qmgr {
+
+class Manager final : public AgentEvents {
+public:
+    /// The current directory is the queue directory.  Everything named outlives the manager.
+    Manager(const Config& config, Router& router, Agents& agents, Notifier& notifier, Clock clock);
+    ~Manager() override;
+
+    /// After start: what was active goes back to be tried (a crash, or an orderly end), then incoming and
+    /// deferred are read, off the loop.
+    Task<> start();
+
+    /// cleanup has queued a message.  `file` may be none.
+    void new_message(const std::string& queue_id, UniqueFd file);
+    /// Looks for files nobody told us about, soon.
+    void want_rescan() { rescan_wanted_usec_ = clock_() + kRescanDelay; changed_.notify_all(); }
+    Task<> rescan(bool incoming, bool deferred);
+
+    /// postqueue -f: everything that waits is tried now, dead destinations too.
+    void flush_all();
+    /// postqueue -i.  Errors: not_found.
+    Result<void> flush_one(const std::string& queue_id);
+    /// postqueue -s: what has a recipient in this domain.
+    Task<> flush_site(std::string domain);
+    /// postsuper has moved or removed files.
+    void altered(std::uint8_t change, const std::vector<std::string>& queue_ids);
+
+    /// Does what is due.  Yields when to come again at the latest.
+    std::int64_t tick();
+    /// Given when tick() should be called earlier.
+    Notice& changed() { return changed_; }
+
+    void answered(std::uint64_t batch, std::vector<queue::RecipientDone> answers) override;
+    void ended(std::uint64_t batch, BatchEnd end) override;
+
+    std::size_t active() const { return active_.size(); }
+    std::size_t waiting() const { return deferred_.size() + incoming_.size(); }
+    std::size_t memory_of_waiting() const { return deferred_.memory_bytes() + incoming_.memory_bytes(); }
+
+private:
+    struct Flight {
+        MessageKey message = 0;
+        std::vector<std::uint32_t> open;    ///< recipients without an answer
+    };
+    struct Found {
+        std::string id;
+        std::int64_t due_seconds = 0;
+    };
+    static constexpr std::int64_t kSecond = 1'000'000;
+    static constexpr std::int64_t kRescanDelay = 5 * kSecond;
+    static constexpr std::size_t kMaxBatch = 1000;
+
+    static TransportLimits limits_of(const void* self, std::string_view transport);
+
+    // Taking messages up (manager.cc)
+    void fill_active();
+    bool room() const;
+    void activate(const std::string& id, const std::string& directory, UniqueFd file);
+    Result<std::unique_ptr<Message>> load(const std::string& id, const std::string& directory, UniqueFd file);
+    void set_aside(const std::string& id, const std::string& directory, const std::string& why);
+    void log_active(const Message& message) const;
+
+    // Choosing transports (manager_route.cc)
+    struct Target;
+    void route(Message& message, const std::vector<std::uint32_t>& indices);
+    std::string destination_key(const Target& target) const;
+    bool choose_filter(const Message& message, Target& target) const;
+    bool choose(Message& message, std::uint32_t index, Target& target);
+    void settle(Message& message, std::uint32_t index, std::uint8_t outcome, std::string dsn, std::string reason);
+
+    // Delivering (manager.cc)
+    void pump();
+    void dispatch(Batch batch);
+    void defer_suspended(Suspended& suspended);
+    queue::Deliver request(Message& message, const Batch& batch);
+
+    // Coming to an end (manager_end.cc)
+    void look_finished(Message& message);
+    Task<> conclude(Message& message);
+    Task<> report_failures(Message& message);
+    Task<> report_successes(Message& message);
+    Task<> report_delay(Message& message);
+    Report report_for(Message& message, std::uint8_t kind);
+    bool expired(const Message& message) const;
+    void dispose(Message& message);
+    void remove(Message& message);
+    void defer(Message& message);
+    void remember_delivered(Message& message);
+    bool append(Message& message, const std::vector<queue::JournalRecord>& records);
+    Message* find(const std::string& id);
+
+    // Reading directories (manager_scan.cc)
+    void recover_active();
+    Task<> scan(std::string directory);
+    Task<> flush_matching(std::vector<std::string> ids, std::string domain);
+
+    const Config& config_;
+    Router& router_;
+    Agents& agents_;
+    Notifier& notifier_;
+    Clock clock_;
+    Scheduler scheduler_;
+    WaitingSet incoming_;       ///< what there was no room for
+    WaitingSet deferred_;
+    std::unordered_map<MessageKey, std::unique_ptr<Message>> active_;
+    std::unordered_map<std::string, MessageKey> by_id_;
+    std::unordered_map<std::uint64_t, Flight> flights_;
+    std::vector<std::string> defer_transports_;
+    Notice changed_;
+    MessageKey last_key_ = 0;
+    std::size_t active_limit_ = 20000;
+    std::size_t active_recipients_ = 0;
+    std::int64_t started_usec_ = 0;
+    std::int64_t rescan_wanted_usec_ = 0;
+    bool take_deferred_next_ = false;
+    bool pumping_ = false;
+    bool scanning_ = false;
+};
+
+}  // namespace postern::qmgr

@@ -1,0 +1,284 @@
+// How a delivery attempt ends: reports to the sender, then the file is removed or put back to wait.
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "lib/async/offload.h"
+#include "lib/log/log.h"
+#include "lib/mail/address.h"
+#include "lib/queue/queue_id.h"
+#include "qmgr/manager.h"
+
+namespace postern::qmgr {
+namespace {
+
+ReportRecipient report_line(const Message& message, const queue::RecipientDone& done, std::string_view action, std::int64_t now) {
+    ReportRecipient line;
+    line.recipient = message.envelope().recipients[done.index];
+    line.dsn = done.dsn;
+    line.reason = done.reason;
+    line.action = done.action.empty() || action == "failed" || action == "delayed" ? std::string(action) : done.action;
+    line.remote_mta = done.remote_mta;
+    line.diagnostic = done.diagnostic;
+    line.time_usec = now;
+    return line;
+}
+
+/// Makes journal entries about finished deliveries survive a power failure too; nobody waits for it.
+Task<> sync_later(UniqueFd file) {
+    auto sync = [fd = file.get()] { return ::fdatasync(fd); };
+    co_await offload(std::move(sync));
+}
+
+std::string_view trace_action(const Message& message, const queue::RecipientDone& done) {
+    const bool verify = message.envelope().verify_only;
+    if (done.outcome == queue::kDelivered) {
+        return verify ? "deliverable" : "delivered";
+    }
+    return verify ? "undeliverable" : done.outcome == queue::kBounced ? "failed" : "delayed";
+}
+
+}  // namespace
+
+/// Called whenever something about the message was decided.
+void Manager::look_finished(Message& message) {
+    const bool given_up = message.deleted || message.stopped;
+    if (message.concluding || message.batches > 0 || (message.pending > 0 && !given_up)) {
+        return;
+    }
+    message.concluding = true;
+    scheduler_.cancel(message.key);
+    const bool traced = message.envelope().trace || message.envelope().verify_only;
+    if (message.deleted || (message.results.empty() && !traced)) {
+        dispose(message);   // the ordinary end: everybody has it and nobody asked to be told
+        return;
+    }
+    spawn(conclude(message));
+}
+
+bool Manager::expired(const Message& message) const {
+    const Seconds lifetime = message.envelope().sender.empty() ? config_.bounce_queue_lifetime() : config_.maximal_queue_lifetime();
+    return message.expire || clock_() >= message.envelope().arrival_usec + lifetime.count() * kSecond;
+}
+
+/// `message` lives until dispose().  What is delivered is journaled first, because reports take time.
+Task<> Manager::conclude(Message& message) {
+    remember_delivered(message);
+    if (message.has(Fate::deferred) && expired(message)) {
+        log_info("{}: from=<{}>, status={}, returned to sender", message.id, external_form(message.envelope().sender),
+                 message.expire ? "force-expired" : "expired");
+        std::replace(message.fates.begin(), message.fates.end(), Fate::deferred, Fate::bounced);
+    }
+    if (!message.envelope().verify_only) {
+        co_await report_failures(message);
+    }
+    co_await report_successes(message);
+    co_await report_delay(message);
+    dispose(message);
+    changed_.notify_all();
+}
+
+Report Manager::report_for(Message& message, std::uint8_t kind) {
+    const queue::Envelope& envelope = message.envelope();
+    Report report;
+    report.kind = kind;
+    report.queue_id = message.id;
+    report.message = UniqueFd(::fcntl(message.file.get(), F_DUPFD_CLOEXEC, 3));
+    report.headers = message.content.headers();
+    report.body = message.content.body();
+    report.sender = envelope.sender;
+    report.dsn_envid = envelope.dsn_envid;
+    report.dsn_ret = envelope.dsn_ret;
+    report.encoding = envelope.encoding;
+    report.smtputf8 = envelope.smtputf8;
+    report.arrival_usec = envelope.arrival_usec;
+    return report;
+}
+
+/// Failures the sender need not hear of (NOTIFY without FAILURE) count as reported.
+Task<> Manager::report_failures(Message& message) {
+    Report report = report_for(message, kReportFailure);
+    std::vector<std::uint32_t> told;
+    for (const queue::RecipientDone& done : message.results) {
+        if (message.fates[done.index] != Fate::bounced) {
+            continue;
+        }
+        if (wants_notice(message.envelope().recipients[done.index], queue::kNotifyFailure)) {
+            report.recipients.push_back(report_line(message, done, "failed", clock_()));
+            told.push_back(done.index);
+        } else {
+            message.fates[done.index] = Fate::reported;
+        }
+    }
+    if (told.empty()) {
+        co_return;
+    }
+    const Result<void> reported = co_await notifier_.report(std::move(report));
+    if (!reported) {
+        log_warning("{}: bounce service: {}", message.id, reported.error().what);
+        co_return;
+    }
+    for (const std::uint32_t index : told) {
+        message.fates[index] = Fate::reported;
+    }
+}
+
+/// NOTIFY=SUCCESS (RFC 3461 section 4.1), and what sendmail -v and -bv asked for.  Not tried a second time.
+Task<> Manager::report_successes(Message& message) {
+    const bool traced = message.envelope().trace || message.envelope().verify_only;
+    Report report = report_for(message, traced ? kReportTrace : kReportSuccess);
+    std::vector<queue::JournalRecord> records;
+    for (const queue::RecipientDone& done : message.results) {
+        const bool success = message.fates[done.index] == Fate::delivered && done.action != "none" &&
+                             (message.envelope().recipients[done.index].notify & queue::kNotifySuccess) != 0;
+        if (traced || success) {
+            report.recipients.push_back(report_line(message, done, trace_action(message, done), clock_()));
+            queue::JournalRecord record;
+            record.kind = queue::kJournalSuccessReported;
+            record.recipient = done.index;
+            record.time_usec = clock_();
+            records.push_back(record);
+        }
+    }
+    if (report.recipients.empty()) {
+        co_return;
+    }
+    const Result<void> reported = co_await notifier_.report(std::move(report));
+    if (!reported) {
+        log_warning("{}: trace service: {}", message.id, reported.error().what);
+        co_return;
+    }
+    if (message.has(Fate::deferred) && !message.envelope().verify_only) {
+        append(message, records);
+    }
+}
+
+/// delay_warning_time: once for each message.
+Task<> Manager::report_delay(Message& message) {
+    const Seconds patience = config_.delay_warning_time();
+    const std::int64_t warn_usec = message.envelope().arrival_usec + patience.count() * kSecond;
+    if (patience.count() == 0 || message.delay_warned || clock_() < warn_usec || !message.has(Fate::deferred)) {
+        co_return;
+    }
+    Report report = report_for(message, kReportDelay);
+    report.expires_usec = message.envelope().arrival_usec + config_.maximal_queue_lifetime().count() * kSecond;
+    for (const queue::RecipientDone& done : message.results) {
+        const bool waits = message.fates[done.index] == Fate::deferred;
+        if (waits && wants_notice(message.envelope().recipients[done.index], queue::kNotifyDelay)) {
+            report.recipients.push_back(report_line(message, done, "delayed", clock_()));
+        }
+    }
+    if (report.recipients.empty()) {
+        co_return;
+    }
+    const Result<void> reported = co_await notifier_.report(std::move(report));
+    if (!reported) {
+        log_warning("{}: bounce service: {}", message.id, reported.error().what);
+        co_return;
+    }
+    queue::JournalRecord record;
+    record.kind = queue::kJournalDelayWarned;
+    record.time_usec = clock_();
+    append(message, {record});
+}
+
+bool Manager::append(Message& message, const std::vector<queue::JournalRecord>& records) {
+    if (records.empty()) {
+        return true;
+    }
+    for (const char* directory : {message.directory.c_str(), "hold"}) {   // postsuper -h may have been quick
+        if (!message.journal) {
+            message.journal.reset(::open(queue::queue_path(directory, message.id).c_str(), O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW));
+        }
+    }
+    if (!message.journal) {
+        if (errno != ENOENT) {
+            log_warning("{}: open {} for its journal{}", message.id, message.path(), errno_error("").what);
+        }
+        return false;
+    }
+    const Result<void> written = queue::append_journal(message.journal.get(), records);
+    if (!written) {
+        log_warning("{}: journal: {}", message.id, written.error().what);
+    }
+    return written.ok();
+}
+
+void Manager::remember_delivered(Message& message) {
+    append(message, message.delivered_records(clock_()));
+}
+
+/// The end of the attempt: nothing of `message` is left afterwards.
+void Manager::dispose(Message& message) {
+    const bool verified = message.envelope().verify_only && message.pending == 0;
+    const bool unfinished = message.pending > 0 || message.has(Fate::deferred) || message.has(Fate::bounced);
+    if (!message.deleted) {
+        if (unfinished && !verified) {
+            defer(message);
+        } else {
+            remove(message);
+        }
+    }
+    active_recipients_ -= message.fates.size();
+    const MessageKey key = message.key;
+    by_id_.erase(message.id);
+    active_.erase(key);
+    if (!incoming_.empty() || (!deferred_.empty() && deferred_.first_due() <= clock_() / kSecond)) {
+        changed_.notify_all();
+    }
+}
+
+void Manager::remove(Message& message) {
+    const std::string path = message.path(), held = queue::queue_path("hold", message.id);
+    if (::unlink(path.c_str()) == 0 || (errno == ENOENT && (::unlink(held.c_str()) == 0 || errno == ENOENT))) {
+        log_info("{}: removed", message.id);
+        return;
+    }
+    // It must not be delivered again: what cannot be removed is at least remembered as done.
+    log_warning("{}: remove {}{}", message.id, path, errno_error("").what);
+    remember_delivered(message);
+}
+
+/// Writes down what happened and lets the message wait as long again as it has been here, within
+/// minimal_backoff_time and maximal_backoff_time.
+void Manager::defer(Message& message) {
+    const std::int64_t now = clock_();
+    std::vector<queue::JournalRecord> records = message.delivered_records(now);
+    const bool finished_some = !records.empty();
+    for (queue::JournalRecord& record : message.journal_records(now)) {
+        records.push_back(std::move(record));
+    }
+    append(message, records);
+    const std::int64_t age = std::max<std::int64_t>(0, now - message.envelope().arrival_usec) / kSecond;
+    const std::int64_t delay = std::clamp<std::int64_t>(age, config_.minimal_backoff_time().count(),
+                                                        std::max(config_.minimal_backoff_time(),
+                                                                 config_.maximal_backoff_time()).count());
+    const std::int64_t due = now / kSecond + delay;
+    ::flock(message.file.get(), LOCK_UN);
+    if (message.directory == "hold") {
+        return;   // postsuper will tell when it is free
+    }
+    const timespec times[2] = {{due, 0}, {due, 0}};
+    const int fd = message.journal ? message.journal.get() : message.file.get();
+    if (::futimens(fd, times) != 0) {
+        log_warning("{}: set time of queue file{}", message.id, errno_error("").what);
+    }
+    const std::string from = message.path(), to = queue::queue_path("deferred", message.id);
+    if (::rename(from.c_str(), to.c_str()) != 0) {
+        if (errno != ENOENT) {
+            log_warning("{}: rename {} to {}{}", message.id, from, to, errno_error("").what);
+        }
+        return;
+    }
+    deferred_.put(message.id, due);
+    changed_.notify_all();
+    if (finished_some && message.journal) {
+        spawn(sync_later(std::move(message.journal)));
+    }
+}
+
+}  // namespace postern::qmgr

@@ -1,0 +1,225 @@
+// What changes the queue from outside: files found in directories, postqueue, postsuper.
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+
+#include "lib/async/offload.h"
+#include "lib/base/strings.h"
+#include "lib/log/log.h"
+#include "lib/queue/messages.h"
+#include "lib/queue/queue_id.h"
+#include "qmgr/manager.h"
+
+namespace postern::qmgr {
+namespace {
+
+struct CloseDirectory {
+    void operator()(DIR* directory) const { ::closedir(directory); }
+};
+using Directory = std::unique_ptr<DIR, CloseDirectory>;
+
+struct Entry {
+    std::string id;
+    std::int64_t modified = 0;   ///< for deferred mail: when it is due
+    std::int64_t changed = 0;
+};
+
+constexpr std::int64_t kStaleTemporary = 86400;
+
+/// Every queue file in `name`, with its times; temporary files that a killed writer left a day ago are removed.
+std::vector<Entry> read_queue_directory(const std::string& name, std::int64_t now_seconds) {
+    std::vector<Entry> found;
+    const Directory directory(::opendir(name.c_str()));
+    if (directory == nullptr) {
+        return found;
+    }
+    const int fd = ::dirfd(directory.get());
+    while (const dirent* entry = ::readdir(directory.get())) {
+        const std::string_view file = entry->d_name;
+        const bool temporary = file.substr(0, 4) == "tmp.";
+        if (!temporary && !queue::is_queue_id(file)) {
+            continue;
+        }
+        struct stat info {};
+        if (::fstatat(fd, entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode)) {
+            continue;
+        }
+        if (!temporary) {
+            found.push_back({std::string(file), info.st_mtime, info.st_ctime});
+        } else if (info.st_mtime < now_seconds - kStaleTemporary && info.st_ctime < now_seconds - kStaleTemporary) {
+            ::unlinkat(fd, entry->d_name, 0);
+        }
+    }
+    return found;
+}
+
+/// Whether a recipient of the message is in `domain`; false for a file that is gone or damaged.
+bool goes_to(const std::string& path, const std::string& domain) {
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (!file) {
+        return false;
+    }
+    const Result<queue::QueueFile> content = queue::QueueFile::read(file.get());
+    if (!content) {
+        return false;
+    }
+    const auto& recipients = content->envelope().recipients;
+    return std::any_of(recipients.begin(), recipients.end(), [&](const queue::Recipient& recipient) {
+        const std::size_t at = recipient.address.rfind('@');
+        return at != std::string::npos && equals_ignoring_case(std::string_view(recipient.address).substr(at + 1), domain);
+    });
+}
+
+}  // namespace
+
+/// Before anything else: whoever was delivering these is gone.  They are the first to be tried, with their journals.
+void Manager::recover_active() {
+    for (const Entry& entry : read_queue_directory("active", clock_() / kSecond)) {
+        const std::string from = queue::queue_path("active", entry.id), to = queue::queue_path("deferred", entry.id);
+        if (::rename(from.c_str(), to.c_str()) == 0) {
+            deferred_.put(entry.id, 0);
+        } else {
+            log_warning("rename {} to {}{}", from, to, errno_error("").what);
+        }
+    }
+}
+
+Task<> Manager::start() {
+    recover_active();
+    co_await rescan(true, true);
+}
+
+Task<> Manager::scan(std::string directory) {
+    const std::int64_t now = clock_() / kSecond;
+    auto read = [directory, now] { return read_queue_directory(directory, now); };
+    const std::vector<Entry> entries = co_await offload(std::move(read));
+    for (const Entry& entry : entries) {
+        if (by_id_.count(entry.id) != 0) {
+            continue;
+        }
+        if (directory == "deferred") {
+            if (!deferred_.contains(entry.id)) {
+                deferred_.put(entry.id, entry.modified);
+            }
+        } else if (entry.changed > now - kRescanDelay / kSecond && entry.changed <= now) {
+            want_rescan();   // cleanup may be about to sync it, and to tell us
+        } else {
+            incoming_.put(entry.id, std::min(entry.modified, now));
+        }
+    }
+}
+
+Task<> Manager::rescan(bool incoming, bool deferred) {
+    if (scanning_) {
+        want_rescan();
+        co_return;
+    }
+    scanning_ = true;
+    if (incoming) {
+        co_await scan("incoming");
+    }
+    if (deferred) {
+        co_await scan("deferred");
+    }
+    scanning_ = false;
+    fill_active();
+    changed_.notify_all();
+}
+
+void Manager::flush_all() {
+    scheduler_.forgive_all();
+    deferred_.make_all_due(clock_() / kSecond);
+    fill_active();
+    changed_.notify_all();
+}
+
+Result<void> Manager::flush_one(const std::string& queue_id) {
+    if (!queue::is_queue_id(queue_id)) {
+        return Error(Errc::syntax, "bad queue id");
+    }
+    const bool known = deferred_.contains(queue_id) || incoming_.contains(queue_id) || by_id_.count(queue_id) != 0;
+    struct stat info {};
+    if (!known && ::stat(queue::queue_path("deferred", queue_id).c_str(), &info) != 0) {
+        return errno_error("open " + queue::queue_path("deferred", queue_id));
+    }
+    if (by_id_.count(queue_id) == 0 && !incoming_.contains(queue_id)) {
+        scheduler_.forgive_all();
+        deferred_.put(queue_id, 0);
+        fill_active();
+        changed_.notify_all();
+    }
+    return {};
+}
+
+Task<> Manager::flush_site(std::string domain) {
+    if (domain.size() > 2 && domain.front() == '[' && domain.find_first_of(":.") == std::string::npos) {
+        domain = domain.substr(1, domain.size() - 2);   // "[host]" is the host
+    }
+    std::vector<std::string> ids = deferred_.ids();
+    scheduler_.forgive_all();
+    co_await flush_matching(std::move(ids), std::move(domain));
+}
+
+/// In pieces, so that a long queue does not hold up the mail.
+Task<> Manager::flush_matching(std::vector<std::string> ids, std::string domain) {
+    constexpr std::size_t kPiece = 256;
+    for (std::size_t at = 0; at < ids.size(); at += kPiece) {
+        const std::size_t end = std::min(ids.size(), at + kPiece);
+        auto look = [&ids, &domain, at, end] {
+            std::vector<std::size_t> matches;
+            for (std::size_t i = at; i < end; ++i) {
+                if (goes_to(queue::queue_path("deferred", ids[i]), domain)) {
+                    matches.push_back(i);
+                }
+            }
+            return matches;
+        };
+        const std::vector<std::size_t> matches = co_await offload(std::move(look));
+        for (const std::size_t i : matches) {
+            if (deferred_.contains(ids[i])) {
+                deferred_.put(ids[i], 0);
+            }
+        }
+        fill_active();
+    }
+    changed_.notify_all();
+}
+
+void Manager::altered(std::uint8_t change, const std::vector<std::string>& queue_ids) {
+    for (const std::string& id : queue_ids) {
+        if (!queue::is_queue_id(id)) {
+            continue;
+        }
+        if (change == queue::kAlteredReleased || change == queue::kAlteredExpired) {
+            if (Message* const message = find(id); message != nullptr && message->directory == "hold") {
+                message->directory = "deferred";   // was held while an agent had it; tried again in its time
+            } else if (message == nullptr) {
+                deferred_.put(id, 0);
+            }
+            continue;
+        }
+        deferred_.remove(id);
+        incoming_.remove(id);
+        Message* const message = find(id);
+        if (message == nullptr) {
+            continue;
+        }
+        if (change == queue::kAlteredHeld) {
+            message->directory = "hold";
+        } else {
+            message->deleted = true;
+        }
+        message->stopped = true;
+        scheduler_.cancel(message->key);
+        look_finished(*message);
+    }
+    fill_active();
+    changed_.notify_all();
+}
+
+}  // namespace postern::qmgr

@@ -1,0 +1,65 @@
+/// A message that is being delivered.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lib/base/unique_fd.h"
+#include "lib/queue/deliver.h"
+#include "lib/queue/journal.h"
+#include "lib/queue/queue_file.h"
+#include "qmgr/report.h"
+#include "qmgr/scheduler.h"
+
+namespace postern::qmgr {
+
+/// Where one recipient stands in this attempt.
+enum class Fate : std::uint8_t {
+    pending,     ///< not yet tried, or being tried
+    delivered,
+    deferred,
+    bounced,     ///< failed for good; the sender has not been told
+    reported,    ///< failed for good; the sender was told, or did not want to be
+};
+
+struct Message {
+    std::string id;
+    std::string directory = "active";     ///< where its file is now: "active", or where postsuper moved it
+    MessageKey key = 0;
+    UniqueFd file;                        ///< for reading; its lock goes with the copies agents get
+    UniqueFd journal;                     ///< for appending; opened when there is something to remember
+    queue::QueueFile content;
+    std::vector<Fate> fates;              ///< one for each recipient of the envelope
+    std::vector<queue::RecipientDone> results;  ///< what must be told to somebody or remembered, in any order
+    std::vector<std::uint32_t> unjournaled;     ///< delivered, and only memory knows
+    std::int64_t active_usec = 0;
+    std::uint32_t pending = 0;            ///< recipients with Fate::pending
+    std::uint32_t batches = 0;            ///< in flight
+    std::uint32_t lost_agents = 0;        ///< how often an agent died on it in this attempt
+    bool stopped = false;                 ///< postsuper: nothing more is given out in this attempt
+    bool deleted = false;                 ///< postsuper removed or requeued its file
+    bool delay_warned = false;
+    bool expire = false;                  ///< postsuper -e
+    bool concluding = false;
+
+    const queue::Envelope& envelope() const { return content.envelope(); }
+    std::string path() const { return directory + "/" + id; }
+    bool has(Fate fate) const;
+    /// The result for a recipient; null when there is none.
+    queue::RecipientDone* result_of(std::uint32_t index);
+
+    /// Takes over what earlier attempts left in the journal.
+    void resume(const queue::JournalState& state);
+    /// Sets a recipient's fate from an agent's answer.  False when the index is not pending (the agent lies).
+    bool record(queue::RecipientDone done);
+    /// Records for everything that the journal does not know yet.
+    std::vector<queue::JournalRecord> journal_records(std::int64_t now_usec) const;
+    /// Only for the delivered ones among them, which must never be tried again.
+    std::vector<queue::JournalRecord> delivered_records(std::int64_t now_usec);
+};
+
+/// RFC 3461 section 4.1: whether somebody wants to hear of this outcome (one of queue::kNotify...).
+bool wants_notice(const queue::Recipient& recipient, std::uint8_t kind);
+
+}  // namespace postern::qmgr

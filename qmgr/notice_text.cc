@@ -1,0 +1,265 @@
+#include "qmgr/notice_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ctime>
+
+#include "lib/base/strings.h"
+#include "lib/mail/address.h"
+#include "lib/mail/date.h"
+
+namespace postern::qmgr {
+namespace {
+
+constexpr std::size_t kWidth = 79;
+
+bool has_utf8(std::string_view text) {
+    return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) > 127; });
+}
+
+/// `Sun, 22 Nov 2026 10:55:01 +0000 (UTC)`
+std::string date_text(std::int64_t usec) {
+    const std::time_t seconds = usec / 1'000'000;
+    std::tm parts{};
+    ::localtime_r(&seconds, &parts);
+    const std::string date = format_rfc5322_date(local_date(seconds));
+    return parts.tm_zone != nullptr ? fmt::format("{} ({})", date, parts.tm_zone) : date;
+}
+
+/// One line of a status field; nothing that came from outside may start another.
+std::string one_line(std::string_view text) {
+    std::string line(text);
+    for (char& c : line) {
+        if (static_cast<unsigned char>(c) < 32 || c == 127) {
+            c = ' ';
+        }
+    }
+    return line;
+}
+
+std::string_view subject(std::uint8_t kind, Audience audience) {
+    if (kind == kReportDelay) {
+        return audience == Audience::sender ? "Delayed Mail (still being retried)" : "Postmaster Warning: Delayed Mail";
+    }
+    if (kind == kReportSuccess) {
+        return "Successful Mail Delivery Report";
+    }
+    if (kind == kReportTrace) {
+        return "Mail Delivery Status Report";
+    }
+    return audience == Audience::sender ? "Undelivered Mail Returned to Sender" : "Postmaster Copy: Undelivered Mail";
+}
+
+std::string hours(std::int64_t seconds) { return std::to_string(seconds / 3600); }
+
+/// Postfix's default templates (bounce(5)).
+std::string human_text(const Config& config, std::uint8_t kind) {
+    std::string text = fmt::format("This is the mail system at host {}.\n\n", config.myhostname());
+    constexpr std::string_view kHelp =
+        "For further assistance, please send mail to postmaster.\n\n"
+        "If you do so, please include this problem report. You can\n"
+        "delete your own text from the attached returned message.\n\n";
+    switch (kind) {
+    case kReportDelay:
+        text += "####################################################################\n"
+                "# THIS IS A WARNING ONLY.  YOU DO NOT NEED TO RESEND YOUR MESSAGE. #\n"
+                "####################################################################\n\n";
+        text += fmt::format("Your message could not be delivered for more than {} hour(s).\n"
+                            "It will be retried until it is {} day(s) old.\n\n",
+                            hours(config.delay_warning_time().count()), config.maximal_queue_lifetime().count() / 86400);
+        text += kHelp;
+        break;
+    case kReportSuccess:
+        text += "Your message was successfully delivered to the destination(s)\n"
+                "listed below. If the message was delivered to mailbox you will\n"
+                "receive no further notifications. Otherwise you may still receive\n"
+                "notifications of mail delivery errors from other systems.\n\n";
+        break;
+    case kReportTrace:
+        text += "Enclosed is the mail delivery report that you requested.\n\n";
+        break;
+    default:
+        text += "I'm sorry to have to inform you that your message could not\n"
+                "be delivered to one or more recipients. It's attached below.\n\n";
+        text += kHelp;
+    }
+    return text + "                   The mail system\n";
+}
+
+std::string sanitized(const ReportRecipient& recipient) {
+    const std::string address = one_line(external_form(recipient.recipient.address));
+    const std::string original = one_line(external_form(recipient.recipient.original));
+    const std::string reason = one_line(recipient.reason);
+    return recipient.recipient.original.empty() || original == address
+               ? fmt::format("<{}>: {}", address, reason)
+               : fmt::format("<{}> (expanded from <{}>): {}", address, original, reason);
+}
+
+/// The xtext of RFC 3461 section 4 decoded for ENVID: what the client meant.
+std::string decode_xtext(std::string_view text) {
+    std::string out;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text[i] == '+' && i + 2 < text.size()) {
+            if (const auto code = parse_hex(text.substr(i + 1, 2))) {
+                out += static_cast<char>(*code);
+                i += 2;
+                continue;
+            }
+        }
+        out += text[i];
+    }
+    return out;
+}
+
+/// Per-message fields (RFC 3464 section 2.2).
+std::string message_fields(const Config& config, const Report& report, bool utf8) {
+    const std::string_view type = utf8 ? "utf-8" : "rfc822";
+    std::string text = fmt::format("Reporting-MTA: dns; {}\n", config.myhostname());
+    if (!report.dsn_envid.empty()) {
+        text += fmt::format("Original-Envelope-Id: {}\n", one_line(decode_xtext(report.dsn_envid)));
+    }
+    text += fmt::format("X-{}-Queue-ID: {}\n", config.mail_name(), report.queue_id);
+    text += fmt::format("X-{}-Sender: {}; {}\n", config.mail_name(), type, one_line(external_form(report.sender)));
+    text += fmt::format("Arrival-Date: {}\n", date_text(report.arrival_usec));
+    return text;
+}
+
+/// ORCPT is "type;xtext" (RFC 3461 section 4.2); the field has it decoded.
+std::string original_recipient(const queue::Recipient& recipient, std::string_view type) {
+    if (!recipient.dsn_orcpt.empty()) {
+        const std::size_t semicolon = recipient.dsn_orcpt.find(';');
+        if (semicolon != std::string::npos) {
+            return one_line(recipient.dsn_orcpt.substr(0, semicolon + 1) + decode_xtext(recipient.dsn_orcpt.substr(semicolon + 1)));
+        }
+    }
+    const std::string& original = recipient.original.empty() ? recipient.address : recipient.original;
+    return fmt::format("{};{}", type, one_line(external_form(original)));
+}
+
+/// Per-recipient fields (RFC 3464 section 2.3), after an empty line.
+std::string recipient_fields(const Config& config, const Report& report, const ReportRecipient& line, bool utf8) {
+    const std::string_view type = utf8 ? "utf-8" : "rfc822";
+    std::string text = fmt::format("\nFinal-Recipient: {}; {}\n", type, one_line(external_form(line.recipient.address)));
+    text += fmt::format("Original-Recipient: {}\n", original_recipient(line.recipient, type));
+    text += fmt::format("Action: {}\nStatus: {}\n", line.action, one_line(line.dsn));
+    if (!line.remote_mta.empty()) {
+        text += fmt::format("Remote-MTA: dns; {}\n", one_line(line.remote_mta));
+    }
+    if (!line.diagnostic.empty()) {
+        text += wrap_text(fmt::format("Diagnostic-Code: {}", one_line(line.diagnostic)), kWidth);
+    } else {
+        text += wrap_text(fmt::format("Diagnostic-Code: X-{}; {}", config.mail_name(), one_line(line.reason)), kWidth);
+    }
+    if (report.kind == kReportDelay && report.expires_usec != 0) {
+        text += fmt::format("Will-Retry-Until: {}\n", date_text(report.expires_usec));
+    }
+    return text;
+}
+
+std::string from_line(const Config& config) {
+    const std::string address = "MAILER-DAEMON@" + config.myorigin();
+    return config.header_from_format() == "obsolete" ? fmt::format("From: {} (Mail Delivery System)\n", address)
+                                                     : fmt::format("From: Mail Delivery System <{}>\n", address);
+}
+
+/// Whole message, or only its header fields?  RET=HDRS asks for those; a message over bounce_size_limit and the copy
+/// for a postmaster get them, and a success report never returns content (RFC 3461 section 5.2.5).
+bool wants_headers_only(const Config& config, const Report& report, Audience audience) {
+    const std::uint64_t size = report.headers.length + report.body.length;
+    const bool too_big = size > static_cast<std::uint64_t>(config.bounce_size_limit());
+    if (report.kind != kReportFailure || too_big || audience == Audience::postmaster) {
+        return true;
+    }
+    return report.dsn_ret == queue::kRetHeaders;
+}
+
+std::string content_description(std::uint8_t kind, bool headers_only) {
+    const std::string_view what = kind == kReportDelay ? "Delayed " : kind == kReportFailure ? "Undelivered " : "";
+    return fmt::format("{}Message{}", what, headers_only ? " Headers" : "");
+}
+
+std::string_view encoding_field(const Report& report, bool utf8) {
+    if (utf8 || report.encoding == queue::kEncoding8bit) {
+        return "Content-Transfer-Encoding: 8bit\n";
+    }
+    return report.encoding == queue::kEncoding7bit ? "Content-Transfer-Encoding: 7bit\n" : "";
+}
+
+std::string returned_part_head(const Report& report, bool headers_only, bool utf8) {
+    std::string text = fmt::format("Content-Description: {}\n", content_description(report.kind, headers_only));
+    text += fmt::format("Content-Type: {}\n", headers_only ? (utf8 ? "message/global-headers" : "text/rfc822-headers")
+                                                         : (utf8 ? "message/global" : "message/rfc822"));
+    text += encoding_field(report, utf8);
+    text += fmt::format("\nReturn-Path: <{}>\n", one_line(external_form(report.sender)));
+    return text;
+}
+
+}  // namespace
+
+std::string wrap_text(std::string_view text, std::size_t width) {
+    std::string out;
+    bool first = true;
+    while (!text.empty()) {
+        const std::size_t room = first ? width : width - 4;
+        std::size_t end = text.size();
+        if (end > room) {
+            const std::size_t blank = text.rfind(' ', room);
+            const std::size_t later = text.find(' ', room);
+            end = blank != text.npos && blank > 0 ? blank : later == text.npos ? text.size() : later;
+        }
+        out += first ? "" : "    ";
+        out += text.substr(0, end);
+        out += '\n';
+        first = false;
+        text.remove_prefix(end);
+        text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
+    }
+    return out;
+}
+
+std::string notice_name(std::uint8_t kind, Audience audience) {
+    const std::string_view who = audience == Audience::sender ? "sender" : "postmaster";
+    const std::string_view what = kind == kReportDelay     ? "delay"
+                                  : kind == kReportFailure ? "non-delivery"
+                                                           : "delivery status";
+    return fmt::format("{} {} notification", who, what);
+}
+
+NoticeText make_notice(const Config& config, const Report& report, Audience audience, std::string_view to,
+                       std::int64_t now_usec) {
+    NoticeText notice;
+    notice.headers_only = wants_headers_only(config, report, audience);
+    std::string status;
+    std::string people;
+    const bool address_utf8 =
+        has_utf8(report.sender) || std::any_of(report.recipients.begin(), report.recipients.end(), [](const ReportRecipient& line) {
+            return has_utf8(line.recipient.address) || has_utf8(line.recipient.original) || has_utf8(line.reason);
+        });
+    notice.utf8 = report.smtputf8 || address_utf8;
+    for (const ReportRecipient& line : report.recipients) {
+        people += "\n" + wrap_text(sanitized(line), kWidth);
+        status += recipient_fields(config, report, line, notice.utf8);
+    }
+    const std::string boundary = fmt::format("{}.{}/{}", report.queue_id, now_usec / 1000, config.myhostname());
+    const std::string_view eight_bit = notice.utf8 ? "Content-Transfer-Encoding: 8bit\n" : "";
+    std::string& head = notice.head;
+    head = from_line(config);
+    head += fmt::format("Subject: {}\nTo: {}\n", subject(report.kind, audience), one_line(external_form(to)));
+    head += "Auto-Submitted: auto-replied\nMIME-Version: 1.0\n";
+    head += fmt::format("Content-Type: multipart/report; report-type={};\n\tboundary=\"{}\"\n",
+                        notice.utf8 ? "global-delivery-status" : "delivery-status", boundary);
+    head += encoding_field(report, notice.utf8);
+    head += "\nThis is a MIME-encapsulated message.\n";
+    head += fmt::format("\n--{}\nContent-Description: Notification\nContent-Type: text/plain; charset={}\n{}\n", boundary,
+                        notice.utf8 ? "utf-8" : "us-ascii", eight_bit);
+    head += human_text(config, report.kind) + people;
+    head += fmt::format("\n--{}\nContent-Description: Delivery report\nContent-Type: message/{}\n{}\n", boundary,
+                        notice.utf8 ? "global-delivery-status" : "delivery-status", eight_bit);
+    head += message_fields(config, report, notice.utf8) + status;
+    head += fmt::format("\n--{}\n", boundary) + returned_part_head(report, notice.headers_only, notice.utf8);
+    notice.tail = fmt::format("\n--{}--\n", boundary);
+    return notice;
+}
+
+}  // namespace postern::qmgr

@@ -1,0 +1,144 @@
+/// qmgr - decides which message goes where, when, and how many at a time.
+///
+/// Standards: RFC 3461 (DSN: which outcomes are reported), RFC 5321 section 4.5.4 (retry strategies).
+/// Speaks to: cleanup(8), which tells of new mail; delivery agents, which get a read-only descriptor of the queue
+/// file and answer for each recipient; bounce(8); postqueue(1) and postsuper(1).
+/// If taken over: can read, delay and destroy queued mail, and have it delivered wrongly.  Never sees the network.
+#include "lib/log/log.h"
+#include "lib/queue/messages.h"
+#include "lib/route/router.h"
+#include "lib/service/service.h"
+#include "qmgr/agent_pool.h"
+#include "qmgr/manager.h"
+
+constexpr postern::Rights kRights{
+    .user = "mail_owner",
+    .capabilities = "",                              // none
+    .chroot = "queue_directory",
+    .readable = "$config_directory system",          // transport_maps and other tables, when they change
+    .writable = "$queue_directory",
+    .syscalls = postern::Syscalls::files,
+};
+
+namespace postern::qmgr {
+namespace {
+
+using Request = std::variant<queue::NewMessage, queue::FlushAll, queue::FlushOne, queue::FlushSite, queue::Rescan,
+                             queue::Altered, Trigger>;
+using ClientChannel = Channel<queue::FromQmgr, Request>;
+
+constexpr std::size_t kMaxRequest = 8 * 1024 * 1024;   // postsuper names many files at once
+
+/// One client of public/qmgr.  The socket is open to members of setgid_group (postqueue); only the owner of the
+/// queue and root may speak of files.
+class Client {
+public:
+    Client(Manager& manager, ClientChannel channel, bool trusted)
+        : manager_(manager), channel_(std::move(channel)), trusted_(trusted) {}
+
+    Task<> run() {
+        for (;;) {
+            Result<Request> request = co_await channel_.receive(kForever);
+            if (!request) {
+                break;
+            }
+            const auto dispatch = [this](auto& message) { return handle(message); };
+            co_await std::visit(dispatch, *request);
+        }
+        if (told_of_mail_) {
+            manager_.want_rescan();   // cleanup may have ended between making a file and telling us
+        }
+    }
+
+private:
+    Task<> answer(Result<void> result) {
+        queue::QmgrAnswer reply;
+        reply.ok = result.ok();
+        reply.text = result ? std::string() : result.error().what;
+        co_await channel_.send(std::move(reply));
+    }
+    Task<> accept() { return answer(Result<void>()); }
+    Task<> refuse() { return answer(Error(Errc::denied, "permission denied")); }
+
+    Task<> handle(queue::NewMessage& message) {
+        if (trusted_) {
+            told_of_mail_ = true;
+            manager_.new_message(message.queue_id, std::move(message.file));
+        }
+        co_return;
+    }
+    Task<> handle(queue::FlushAll&) {
+        manager_.flush_all();
+        co_await accept();
+    }
+    Task<> handle(queue::FlushOne& message) {
+        const Result<void> done = manager_.flush_one(message.queue_id);
+        co_await answer(done);
+    }
+    Task<> handle(queue::FlushSite& message) {
+        spawn(manager_.flush_site(std::move(message.domain)));
+        co_await accept();
+    }
+    Task<> handle(queue::Rescan& message) {
+        if (!trusted_) {
+            co_return co_await refuse();
+        }
+        co_await manager_.rescan(message.incoming, message.deferred);
+        co_await accept();
+    }
+    Task<> handle(queue::Altered& message) {
+        if (!trusted_) {
+            co_return co_await refuse();
+        }
+        manager_.altered(message.change, message.queue_ids);
+        co_await accept();
+    }
+    Task<> handle(Trigger&) {
+        manager_.want_rescan();
+        co_return;
+    }
+
+    Manager& manager_;
+    ClientChannel channel_;
+    bool trusted_;
+    bool told_of_mail_ = false;
+};
+
+Task<> serve(Manager& manager, Connection connection) {
+    describe_peer(connection);
+    const bool trusted = connection.peer_uid == 0 || connection.peer_uid == ::geteuid();
+    Client client(manager, ClientChannel(std::move(connection.fd), kMaxRequest), trusted);
+    co_await client.run();
+}
+
+/// Wakes the manager whenever something is due.
+Task<> keep_time(Manager& manager) {
+    co_await manager.start();
+    for (;;) {
+        const std::int64_t wait_usec = manager.tick() - wall_clock_usec();
+        co_await manager.changed().wait(Millis(std::max<std::int64_t>(1, wait_usec / 1000)));
+    }
+}
+
+}  // namespace
+}  // namespace postern::qmgr
+
+int main(int argc, char** argv) {
+    using namespace postern;
+    Service service("qmgr", argc, argv);
+    Result<std::unique_ptr<Router>> router = Router::create(service.config(), table_context(service.config()));
+    if (!router) {
+        fatal("{}", router.error().what);
+    }
+    service.confine(kRights);
+    qmgr::AgentPool agents(service.config());
+    qmgr::BounceClient bounce(service.config());
+    qmgr::Manager manager(service.config(), **router, agents, bounce, &qmgr::wall_clock_usec);
+    agents.set_events(manager);
+    service.keep_running();
+    service.on_start([&] {
+        spawn(qmgr::keep_time(manager));
+        Loop::current().every(std::chrono::seconds(5), [&] { agents.close_idle(); });
+    });
+    return service.serve([&](Connection client) { return qmgr::serve(manager, std::move(client)); });
+}

@@ -1,0 +1,68 @@
+/// What qmgr asks of bounce, on a stream to private/bounce: tell somebody what became of a message.  One
+/// connection carries one Report after another, each answered with Reported.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "lib/base/unique_fd.h"
+#include "lib/queue/envelope.h"
+
+namespace postern::qmgr {
+
+inline constexpr std::uint8_t kReportFailure = 1;   ///< could not be delivered (RFC 3464 Action: failed)
+inline constexpr std::uint8_t kReportDelay = 2;     ///< not yet delivered (delayed)
+inline constexpr std::uint8_t kReportSuccess = 3;   ///< NOTIFY=SUCCESS was asked for
+inline constexpr std::uint8_t kReportTrace = 4;     ///< sendmail -v, -bv
+
+/// Bound of one Report: a message may have very many recipients.
+inline constexpr std::size_t kMaxReport = 128 * 1024 * 1024;
+
+struct ReportRecipient {
+    queue::Recipient recipient;
+    std::string dsn;                ///< RFC 3463
+    std::string reason;
+    std::string action;             ///< RFC 3464: failed, delayed, delivered, relayed, expanded, deliverable, ...
+    std::string remote_mta;         ///< host name, may be empty
+    std::string diagnostic;         ///< "smtp; 550 ...", may be empty
+    std::int64_t time_usec = 0;     ///< of the last attempt
+};
+template <class A>
+void fields(A& a, ReportRecipient& m) {
+    a(m.recipient, m.dsn, m.reason, m.action, m.remote_mta, m.diagnostic, m.time_usec);
+}
+
+struct Report {
+    std::uint8_t kind = kReportFailure;
+    std::string queue_id;
+    UniqueFd message;                        ///< the queue file, open for reading
+    queue::Extent headers, body;
+    std::string sender;                      ///< of the message; empty: the report goes to the postmaster or nowhere
+    std::string dsn_envid;
+    std::uint8_t dsn_ret = queue::kRetNone;
+    std::uint8_t encoding = queue::kEncodingUnspecified;
+    bool smtputf8 = false;
+    std::int64_t arrival_usec = 0;
+    std::int64_t expires_usec = 0;           ///< Will-Retry-Until of a delay notice
+    std::vector<ReportRecipient> recipients; ///< at least one
+};
+template <class A>
+void fields(A& a, Report& m) {
+    a(m.kind, m.queue_id, m.message, m.headers, m.body, m.sender, m.dsn_envid, m.dsn_ret, m.encoding, m.smtputf8,
+      m.arrival_usec, m.expires_usec, m.recipients);
+}
+
+/// The notice is queued (or none is due by the rules); otherwise why not, and qmgr keeps the message.
+struct Reported {
+    bool ok = false;
+    std::string text;
+};
+template <class A>
+void fields(A& a, Reported& m) { a(m.ok, m.text); }
+
+using ToBounce = std::variant<Report>;
+using FromBounce = std::variant<Reported>;
+
+}  // namespace postern::qmgr
