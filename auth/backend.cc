@@ -1,12 +1,8 @@
 #include "auth/backend.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <grp.h>
 #include <pwd.h>
-
-#include <array>
-#include <cstring>
 
 #include "lib/base/strings.h"
 #include "lib/config/config.h"
@@ -90,48 +86,6 @@ Result<Backend> parse_backend(std::string_view element, bool for_userdb, const C
         return bad_element(element, "needs password= or nopassword=y");
     }
     return backend;
-}
-
-struct Address {
-    std::array<unsigned char, 16> bytes{};
-    unsigned bits = 0;   ///< 32 or 128
-};
-
-std::optional<Address> parse_address(std::string_view text) {
-    Address address;
-    const std::string terminated(text);
-    if (inet_pton(AF_INET, terminated.c_str(), address.bytes.data()) == 1) {
-        address.bits = 32;
-        return address;
-    }
-    if (inet_pton(AF_INET6, terminated.c_str(), address.bytes.data()) == 1) {
-        address.bits = 128;
-        return address;
-    }
-    return std::nullopt;
-}
-
-bool in_network(const Address& ip, std::string_view network) {
-    const std::size_t slash = network.find('/');
-    const std::optional<Address> base = parse_address(network.substr(0, slash));
-    if (!base || base->bits != ip.bits) {
-        return false;
-    }
-    std::uint64_t length = base->bits;
-    if (slash != std::string_view::npos) {
-        const auto number = parse_number(network.substr(slash + 1));
-        if (!number || *number > base->bits) {
-            return false;
-        }
-        length = *number;
-    }
-    for (std::size_t bit = 0; bit < length; ++bit) {
-        const unsigned char mask = static_cast<unsigned char>(0x80 >> (bit % 8));
-        if ((ip.bytes[bit / 8] & mask) != (base->bytes[bit / 8] & mask)) {
-            return false;
-        }
-    }
-    return true;
 }
 
 Result<std::optional<std::uint32_t>> optional_id(const Backend& backend, const char* name,
@@ -287,16 +241,6 @@ Result<std::uint32_t> resolve_gid(const std::string& text) {
         return {Errc::config, fmt::format("no group {}", printable(text, 80))};
     }
     return static_cast<std::uint32_t>(record.gr_gid);
-}
-
-bool in_networks(std::string_view ip, std::string_view networks) {
-    const std::optional<Address> address = parse_address(ip);
-    for (const std::string& network : split(networks, ", \t")) {
-        if (network == "local" ? ip.empty() : address && in_network(*address, network)) {
-            return true;
-        }
-    }
-    return false;
 }
 
 }  // namespace postern

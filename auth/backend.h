@@ -69,7 +69,4 @@ Result<std::optional<PasswdEntry>> system_entry(const std::string& user);
 Result<std::uint32_t> resolve_uid(const std::string& text);
 Result<std::uint32_t> resolve_gid(const std::string& text);
 
-/// Whether `ip` is in a Dovecot allow_nets list ("127.0.0.0/8,::1,local").  Malformed elements match nothing.
-bool in_networks(std::string_view ip, std::string_view networks);
-
 }  // namespace postern

@@ -7,6 +7,7 @@
 #include "lib/async/offload.h"
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
+#include "lib/login/networks.h"
 #include "lib/sandbox/identity.h"
 #include "lib/sasl/password_scheme.h"
 
@@ -145,7 +146,7 @@ Verdict Databases::judge(const PasswdEntry& entry, const std::string& user, cons
     }
     verdict.no_delay = entry.find_extra("nodelay") != nullptr;
     if (const std::string* networks = entry.find_extra("allow_nets");
-        networks != nullptr && !in_networks(peer.remote_ip, *networks)) {
+        networks != nullptr && !in_networks(peer.remote_ip, split(*networks, ", \t"))) {
         verdict.kind = Verdict::Kind::mismatch;   // Dovecot: as if the password were wrong
         return verdict;
     }

@@ -14,6 +14,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
+#include "lib/login/sync_channel.h"
 
 namespace postern {
 
@@ -210,15 +211,7 @@ Result<std::unique_ptr<PamHelper>> PamHelper::start(std::size_t at_once) {
     }
     if (pid == 0) {
         // Everything else of auth(8), its listening sockets above all, is not for this process.
-        const int low = std::min(theirs.get(), log_descriptor() < 0 ? theirs.get() : log_descriptor());
-        const int high = std::max(theirs.get(), log_descriptor());
-        if (low > 3) {
-            ::close_range(3, static_cast<unsigned>(low) - 1, 0);
-        }
-        if (high > low + 1) {
-            ::close_range(static_cast<unsigned>(low) + 1, static_cast<unsigned>(high) - 1, 0);
-        }
-        ::close_range(static_cast<unsigned>(high) + 1, ~0U, 0);
+        close_all_but({theirs.get(), log_descriptor()});
         run_helper(theirs.get(), at_once);
     }
     return std::unique_ptr<PamHelper>(new PamHelper(std::move(ours)));

@@ -62,6 +62,7 @@ private:
     friend class LoginConnection;
     class Launchers;                   // connections to the session launcher
     LoginFront(const Config& config, std::string service, std::string session_socket);
+    Result<void> open_tls();
     const Config& config_;
     std::string service_;
     std::unique_ptr<TlsContext> tls_;
@@ -69,7 +70,6 @@ private:
     std::vector<std::string> trusted_;
     AuthClient auth_;
     std::unique_ptr<Launchers> launchers_;
-    std::uint32_t sessions_ = 0;
 };
 
 struct LoginResult {
@@ -123,6 +123,7 @@ public:
     /// After an accepted login: gives the client to its session process and logs the Login: line.  `prelude`
     /// goes to the session as it is.  True: the client is not ours any more (with TLS: this call relayed until
     /// it ended); just return.  False: nothing could take it (logged); the client waits for a negative answer.
+    /// References to stream() from before the call are void either way.
     Task<bool> hand_over(std::string prelude);
 
     /// The line at the end of a connection that did not log in, in Dovecot's shape:
@@ -132,15 +133,18 @@ public:
 
 private:
     AuthPeer peer() const;
-    Task<LoginResult> finish(SaslServerSession& sasl, SaslStep step);
-    LoginResult conclude(const SaslStep& step);
-    Task<std::optional<std::string>> ask_client(std::string challenge, LoginResult& why);
+    Task<LoginResult> run_exchange(std::string mechanism, std::optional<std::string> initial_response, bool may_ask);
+    Task<std::optional<LoginResult>> ask_client(const std::string& challenge, std::string& answer);
+    LoginResult conclude(SaslStep step);
+    LoginResult failed(LoginResult::Kind kind, std::string text);
+    HandOver make_request(std::string prelude);
+    Task<std::optional<std::uint32_t>> give_to_launcher(HandOver request);
     Task<bool> give_socket(HandOver request);
-    Task<bool> give_pair(HandOver request);
-    Task<void> relay(std::unique_ptr<Stream> session);
-    void log_login(std::uint32_t pid);
-    void log_refusal(const NotHandedOver& answer);
-    std::string log_elements(std::uint32_t pid) const;
+    Task<bool> give_relayed(HandOver request);
+    Task<> relay(std::unique_ptr<Stream> session);
+    void log_login(std::uint32_t pid) const;
+    void log_line(std::string_view what, std::uint32_t pid) const;
+    std::string elements(std::uint32_t pid) const;
 
     LoginFront& front_;
     std::unique_ptr<Stream> stream_;
@@ -150,9 +154,10 @@ private:
     std::string user_;                 ///< last name tried
     std::string method_;
     std::string token_;
-    unsigned failures_ = 0;
+    unsigned attempts_ = 0;
+    unsigned successes_ = 0;
+    bool authenticating_ = false;
     bool tried_cleartext_ = false;
-    bool handed_over_ = false;
 };
 
 }  // namespace postern

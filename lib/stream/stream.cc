@@ -120,6 +120,15 @@ Task<Result<void>> Stream::fill(Millis timeout) {
     co_return co_await fill_more(timeout);
 }
 
+Task<Result<void>> Stream::fill_only(Millis timeout) {
+    if (!buffered().empty()) {
+        co_return Result<void>();
+    }
+    std::string().swap(in_);   // an idle connection holds no buffer
+    in_at_ = 0;
+    co_return co_await read_some(timeout);
+}
+
 Task<Result<void>> Stream::fill_more(Millis timeout) {
     if (!out_.empty()) {
         Result<void> sent = co_await flush(timeout);

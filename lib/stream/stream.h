@@ -49,6 +49,8 @@ public:
 
     /// Waits until buffered() is not empty.
     Task<Result<void>> fill(Millis timeout);
+    /// The same, but leaves output alone: for a relay, in which another coroutine writes to this stream.
+    Task<Result<void>> fill_only(Millis timeout);
     /// Waits until buffered() has grown.  Used to look for something that is not there yet.
     Task<Result<void>> fill_more(Millis timeout);
     std::string_view buffered() const { return std::string_view(in_).substr(in_at_); }

@@ -1,0 +1,191 @@
+#include "lib/login/session_process.h"
+
+#include <fmt/format.h>
+#include <grp.h>
+#include <malloc.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+
+#include "lib/async/offload.h"
+#include "lib/base/strings.h"
+#include "lib/config/config.h"
+#include "lib/ipc/channel.h"
+#include "lib/log/log.h"
+#include "lib/login/sync_channel.h"
+
+namespace postern {
+
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitizer = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+constexpr bool kSanitizer = true;
+#else
+constexpr bool kSanitizer = false;
+#endif
+#else
+constexpr bool kSanitizer = false;
+#endif
+
+constexpr std::size_t kThreads = 4;
+constexpr std::string_view kReadable =
+    "/etc/localtime /usr/share/zoneinfo /etc/nsswitch.conf /dev/null /dev/zero /dev/urandom /dev/random /proc/self";
+
+/// The absolute paths in a mail_location: "maildir:/a:INDEX=/b".
+std::vector<std::string> paths_in(std::string_view mail_location) {
+    std::vector<std::string> paths;
+    for (const std::string& part : split_exact(mail_location, ':')) {
+        const std::size_t slash = part.find('/');
+        const bool after_name = slash != std::string::npos && slash > 0 && part[slash - 1] == '=';
+        if (slash == 0 || after_name) {
+            paths.push_back(part.substr(slash));
+        }
+    }
+    return paths;
+}
+
+bool is_inbox_file(std::string_view mail_location, const std::string& path) {
+    return mail_location.substr(0, 5) == "mbox:" && mail_location.find("INBOX=" + path) != std::string_view::npos;
+}
+
+/// Makes a directory and those above it that are missing, as the user: what may not be made is somebody else's.
+void make_directories(const std::string& path) {
+    for (std::size_t slash = path.find('/', 1); slash != std::string::npos; slash = path.find('/', slash + 1)) {
+        ::mkdir(path.substr(0, slash).c_str(), 0700);
+    }
+    ::mkdir(path.c_str(), 0700);
+}
+
+void become(const AuthUser& user) {
+    if (::geteuid() != 0) {
+        return;   // an unprivileged suite: the launcher has checked that it is the same user
+    }
+    const std::vector<gid_t> groups(user.groups.begin(), user.groups.end());
+    if (::setgroups(groups.size(), groups.data()) != 0 || ::setresgid(user.gid, user.gid, user.gid) != 0 ||
+        ::setresuid(user.uid, user.uid, user.uid) != 0) {
+        fatal("change to uid {} gid {}: {}", user.uid, user.gid, errno_error("").what);
+    }
+    if (::setresuid(0, 0, 0) == 0 || ::geteuid() != user.uid || ::getegid() != user.gid) {
+        panic("still root after becoming uid {}", user.uid);
+    }
+    keep_capabilities("");
+}
+
+void limit_rights(const AuthUser& user) {
+    if (!user.home.empty()) {
+        make_directories(user.home);
+    }
+    for (const std::string& path : paths_in(user.mail_location)) {
+        if (!is_inbox_file(user.mail_location, path)) {
+            make_directories(path);
+        }
+    }
+    if (user.home.empty() || ::chdir(user.home.c_str()) != 0) {
+        [[maybe_unused]] const int status = ::chdir("/");
+    }
+    ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (!kSanitizer) {
+        if (!restrict_files(session_paths(user))) {
+            log_debug("no Landlock for user {}", user.user);
+        }
+        if (!restrict_syscalls(Syscalls::files)) {
+            log_debug("no seccomp filter for user {}", user.user);
+        }
+    }
+}
+
+/// What the coroutines of one session process share; lives in run_session_process.
+struct Process {
+    Channel<FromSessionProcess, ToSessionProcess> control;
+    std::shared_ptr<const AuthUser> user;   // also held by each connection
+    const Launcher& launcher;
+    const Config& config;
+    std::size_t connections = 0;
+    bool launcher_gone = false;
+
+    void end_if_done() const {
+        if (launcher_gone && connections == 0) {
+            Loop::current().stop();
+        }
+    }
+};
+
+Task<> serve_client(Process& process, ServeClient request) {
+    SessionConnection connection;
+    connection.stream = make_socket_stream(std::move(request.client));
+    connection.stream->unread(request.info.input);
+    std::string().swap(request.info.input);
+    connection.info = std::move(request.info);
+    connection.user = process.user;
+    ++process.connections;
+    co_await process.launcher.serve(std::move(connection), process.config);
+    --process.connections;
+    if (!process.launcher_gone) {
+        ClientEnded ended;
+        ended.id = request.id;
+        (void)co_await process.control.send(std::move(ended), std::chrono::seconds(10));
+    }
+    process.end_if_done();
+}
+
+Task<> take_clients(Process& process) {
+    for (;;) {
+        Result<ToSessionProcess> message = co_await process.control.receive(kForever);
+        if (!message) {
+            break;
+        }
+        if (std::holds_alternative<StopSessions>(*message)) {
+            process.connections = 0;
+            break;
+        }
+        spawn(serve_client(process, std::get<ServeClient>(std::move(*message))));
+    }
+    process.launcher_gone = true;
+    process.control.close();
+    process.end_if_done();
+}
+
+}  // namespace
+
+FilePaths session_paths(const AuthUser& user) {
+    FilePaths paths;
+    paths.readable = kReadable;
+    paths.writable = user.home;
+    for (const std::string& path : paths_in(user.mail_location)) {
+        const std::string place =
+            is_inbox_file(user.mail_location, path) ? path.substr(0, path.rfind('/')) : path;
+        paths.writable += (paths.writable.empty() ? "" : " ") + place;
+    }
+    return paths;
+}
+
+void run_session_process(UniqueFd control, const AuthUser& user, const Launcher& launcher, const Config& config) {
+    ::mallopt(M_ARENA_MAX, 1);               // threads here wait for disks, they do not compete for memory
+    ::mallopt(M_TRIM_THRESHOLD, 64 * 1024);
+    std::signal(SIGTERM, SIG_DFL);
+    std::signal(SIGHUP, SIG_IGN);
+    std::signal(SIGPIPE, SIG_IGN);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, nullptr);
+    become(user);
+    limit_rights(user);
+    set_offload_threads(kThreads);
+    Process process{Channel<FromSessionProcess, ToSessionProcess>(std::move(control), kMaxHandOver),
+                    std::make_shared<const AuthUser>(user), launcher, config, 0, false};
+    if (launcher.prepare != nullptr) {
+        launcher.prepare(*process.user, config);
+    }
+    spawn(take_clients(process));
+    Loop::current().run();
+    std::fflush(nullptr);
+    std::_Exit(0);   // what is still open in other coroutines is closed by the kernel
+}
+
+}  // namespace postern

@@ -1,0 +1,51 @@
+/// A session process: one user's, forked by the launcher, serving all of that user's connections.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+
+#include "lib/base/unique_fd.h"
+#include "lib/login/launcher.h"
+#include "lib/login/session_messages.h"
+#include "lib/sandbox/sandbox.h"
+#include "lib/sasl/auth_messages.h"
+
+namespace postern {
+
+/// One more connection for the process.
+struct ServeClient {
+    std::uint32_t id = 0;
+    SessionInfo info;
+    UniqueFd client;
+};
+template <class A>
+void fields(A& a, ServeClient& m) { a(m.id, m.info, m.client); }
+
+/// End now: the suite is being stopped.
+struct StopSessions {
+    bool unused = false;
+};
+template <class A>
+void fields(A& a, StopSessions& m) { a(m.unused); }
+
+/// The connection has ended.
+struct ClientEnded {
+    std::uint32_t id = 0;
+};
+template <class A>
+void fields(A& a, ClientEnded& m) { a(m.id); }
+
+using ToSessionProcess = std::variant<ServeClient, StopSessions>;
+using FromSessionProcess = std::variant<ClientEnded>;
+
+/// In the forked child: becomes the user, confines itself, serves what comes over `control` until that is closed and
+/// the last connection has ended.
+[[noreturn]] void run_session_process(UniqueFd control, const AuthUser& user, const Launcher& launcher,
+                                      const Config& config);
+
+/// What a user's process may touch: home and every place mail_location names, with the directory of an INBOX that is a
+/// file (its locks are made beside it).
+FilePaths session_paths(const AuthUser& user);
+
+}  // namespace postern

@@ -1,0 +1,596 @@
+/// The way of a login: front, auth(8), session launcher, session process, with the real code of each in processes of
+/// their own and a session that echoes.
+#include <catch2/catch.hpp>
+
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "auth/server.h"
+#include "lib/base/strings.h"
+#include "lib/log/capture.h"
+#include "lib/login/front.h"
+#include "lib/login/launcher_state.h"
+#include "lib/login/log_format.h"
+#include "lib/login/networks.h"
+
+using namespace postern;
+
+namespace {
+
+/// The session: says who it is, echoes lines, ends at "quit", dies at "crash".
+Task<> echo(SessionConnection connection, const Config&) {
+    Stream& stream = *connection.stream;
+    stream.write(fmt::format("{} OK user={} uid={} gid={} pid={} tls={} rip={}\r\n", connection.info.prelude,
+                             connection.user->user, ::getuid(), ::getgid(), ::getpid(), connection.info.tls,
+                             connection.info.remote_ip));
+    for (;;) {
+        const Result<std::string> line = co_await stream.read_line(1000, Millis(20'000));
+        if (!line || *line == "quit") {
+            break;
+        }
+        if (*line == "crash") {
+            std::raise(SIGKILL);
+        }
+        if (line->rfind("write ", 0) == 0) {
+            const bool wrote = static_cast<bool>(std::ofstream(line->substr(6)) << "x");
+            stream.write(wrote ? "written\r\n" : "not written\r\n");
+            continue;
+        }
+        stream.write(*line + "\r\n");
+    }
+    (void)co_await stream.flush(Millis(5000));
+    stream.close();
+}
+
+constexpr Launcher kEcho{"echo-session", "imap", echo, nullptr};
+
+UniqueFd listen_at(const std::string& path) {
+    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || ::listen(fd.get(), 100) != 0) {
+        std::abort();
+    }
+    return fd;
+}
+
+Task<> serve_auth(AuthServer& server, int listener) {
+    FdEvents events;
+    events.open(listener);
+    for (;;) {
+        UniqueFd client(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        if (client) {
+            spawn(server.serve(std::move(client), true));
+        } else if (const Wake wake = co_await events.readable(kForever); wake != Wake::ready) {
+            co_return;
+        }
+    }
+}
+
+void make_certificate(const std::string& path) {
+    EVP_PKEY* key = EVP_EC_gen("P-256");
+    X509* certificate = X509_new();
+    ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
+    X509_gmtime_adj(X509_getm_notBefore(certificate), -60);
+    X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+    X509_set_pubkey(certificate, key);
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(certificate), "CN", MBSTRING_ASC,
+                               reinterpret_cast<const unsigned char*>("localhost"), -1, -1, 0);
+    X509_set_issuer_name(certificate, X509_get_subject_name(certificate));
+    X509_sign(certificate, key, EVP_sha256());
+    FILE* file = std::fopen(path.c_str(), "w");
+    PEM_write_PrivateKey(file, key, nullptr, nullptr, 0, nullptr, nullptr);
+    PEM_write_X509(file, certificate);
+    std::fclose(file);
+    X509_free(certificate);
+    EVP_PKEY_free(key);
+}
+
+/// auth and launcher as child processes (made before this process has a loop), the front here.
+struct Suite {
+    std::string directory;
+    std::string home;
+    unsigned uid;
+    Config config;
+    pid_t auth = -1, launcher = -1;
+    std::unique_ptr<LoginFront> front;
+
+    Suite() : directory(make_directory()), uid(::getuid() == 0 ? 12345 : ::getuid()), config(make_config()) {
+        REQUIRE(::chdir(directory.c_str()) == 0);
+        UniqueFd auth_listener = listen_at("private/auth");
+        UniqueFd session_listener = listen_at("private/imap-session");
+        auth = ::fork();
+        if (auth == 0) {
+            session_listener.reset();
+            auto databases = Databases::open(config);
+            auto server = AuthServer::create(config, **databases);
+            Loop::current().run_until(serve_auth(**server, auth_listener.get()));
+            std::_Exit(0);
+        }
+        launcher = ::fork();
+        if (launcher == 0) {
+            auth_listener.reset();
+            SessionLauncher state(kEcho, config, {session_listener.get()}, -1);
+            state.run();
+            std::_Exit(0);
+        }
+        auto created = LoginFront::create(config, "imap", "private/imap-session");
+        if (!created) {
+            FAIL(created.error().what);
+        }
+        front = std::move(*created);
+    }
+    ~Suite() {
+        ::kill(launcher, SIGTERM);
+        ::kill(auth, SIGKILL);
+        ::waitpid(launcher, nullptr, 0);
+        ::waitpid(auth, nullptr, 0);
+        (void)std::system(("rm -rf " + directory).c_str());
+    }
+    static std::string make_directory() {
+        char name[] = "/tmp/postern-login-XXXXXX";
+        if (mkdtemp(name) == nullptr) {
+            std::abort();
+        }
+        ::chmod(name, 0755);
+        ::mkdir((std::string(name) + "/private").c_str(), 0755);
+        make_certificate(std::string(name) + "/key.pem");
+        return name;
+    }
+    Config make_config() {
+        home = directory + "/home";
+        ::mkdir(home.c_str(), 0755);
+        if (::chown(home.c_str(), uid, uid) != 0) {
+            std::abort();
+        }
+        std::ofstream users(directory + "/users");
+        users << fmt::format("joe:{{PLAIN}}pencil:{0}:{0}::{1}/joe\n", uid, home);
+        users << fmt::format("ann:{{PLAIN}}pencil:{0}:{0}::{1}/ann\n", uid, home);
+        users << fmt::format("root:{{PLAIN}}pencil:0:0::{0}/root\n", home);
+        users << fmt::format("low:{{PLAIN}}pencil:33:33::{0}/low\n", home);
+        users.close();
+        ::mkdir((home + "/joe").c_str(), 0700);
+        ::mkdir((home + "/ann").c_str(), 0700);
+        for (const char* user : {"/joe", "/ann"}) {
+            if (::chown((home + user).c_str(), uid, uid) != 0) {
+                std::abort();
+            }
+        }
+        Result<Config> made = Config::from_text(fmt::format(
+            "auth_passdbs = passwd-file:{0}/users\nauth_userdbs = passwd-file:{0}/users\nauth_failure_delay = 0\n"
+            "ssl_cert_file = {0}/key.pem\nssl_key_file = {0}/key.pem\nmail_max_userip_connections = 4\n"
+            "session_process_idle_limit = 1\nauth_mechanisms = plain login scram-sha-256\n",
+            directory));
+        if (!made) {
+            std::fprintf(stderr, "%s\n", made.error().what.c_str());
+            std::abort();
+        }
+        return std::move(*made);
+    }
+    template <class T>
+    T run(Task<T> task) {
+        return Loop::current().run_until(std::move(task));
+    }
+};
+
+Suite& suite() {
+    static Suite only;   // children are forked before the first loop
+    return only;
+}
+
+/// A front's conversation: logs in with what the client sends ("user password"), then hands over.
+Task<> serve_front(LoginFront& front, UniqueFd socket, std::string remote_ip, bool tls) {
+    std::unique_ptr<Stream> stream = make_socket_stream(std::move(socket));
+    LoginAddresses addresses;
+    addresses.remote_ip = remote_ip;
+    addresses.local_ip = "192.0.2.1";
+    LoginConnection client(front, std::move(stream), std::move(addresses));
+    if (tls) {
+        const Result<void> started = co_await client.start_tls();
+        if (!started) {
+            co_return;
+        }
+    }
+    for (;;) {
+        const Result<std::string> line = co_await client.stream().read_line(1000, Millis(10'000));
+        if (!line || *line == "quit") {
+            client.log_disconnect("Disconnected");
+            co_return;
+        }
+        const std::vector<std::string> words = split(*line, " ");
+        LoginResult result;
+        if (words[0] == "AUTH") {
+            std::optional<std::string> initial;
+            if (words.size() > 2) {
+                initial = words[2];
+            }
+            result = co_await client.authenticate(words[1], std::move(initial));
+        } else {
+            result = co_await client.login(words[0], words[1]);
+        }
+        if (result.ok()) {
+            const bool gone = co_await client.hand_over("tag1");
+            if (gone) {
+                co_return;
+            }
+            client.stream().write("NO unavailable\r\n");
+        } else if (result.kind == LoginResult::Kind::lost) {
+            client.log_disconnect("Disconnected");
+            co_return;
+        } else {
+            client.stream().write("NO " + result.text + "\r\n");
+        }
+    }
+}
+
+struct Client {
+    std::unique_ptr<Stream> stream;
+    explicit Client(const std::string& remote_ip = "192.0.2.1") {
+        suite();   // before the first stream: its children must not inherit a loop
+        int pair[2];
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+        stream = make_socket_stream(UniqueFd(pair[0]));
+        spawn(serve_front(*suite().front, UniqueFd(pair[1]), remote_ip, false));
+    }
+    std::string ask(const std::string& line) {
+        stream->write(line + "\r\n");
+        const Result<std::string> answer = suite().run(stream->read_line(2000, Millis(10'000)));
+        return answer ? *answer : "<" + answer.error().what + ">";
+    }
+    std::string next() {
+        const Result<std::string> answer = suite().run(stream->read_line(2000, Millis(10'000)));
+        return answer ? *answer : "<" + answer.error().what + ">";
+    }
+};
+
+std::string pid_in(const std::string& greeting) {
+    const std::size_t at = greeting.find("pid=") + 4;
+    return greeting.substr(at, greeting.find(' ', at) - at);
+}
+
+Task<FromLauncher> hand_over_directly(std::string token) {
+    Result<UniqueFd> socket = co_await connect_unix("private/imap-session", Millis(1000));
+    Channel<ToLauncher, FromLauncher> channel(std::move(*socket), kMaxHandOver);
+    int pair[2];
+    if (::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) {
+        std::abort();
+    }
+    const UniqueFd other(pair[1]);
+    HandOver request;
+    request.token = std::move(token);
+    request.client.reset(pair[0]);
+    (void)co_await channel.send(std::move(request));
+    Result<FromLauncher> answer = co_await channel.receive(Millis(10'000));
+    co_return answer ? std::move(*answer) : FromLauncher(NotHandedOver{99, "no answer"});
+}
+
+Task<SaslStep> get_token(std::string user) {
+    SaslServerSession sasl(suite().front->auth());
+    AuthPeer peer;
+    peer.service = "imap";
+    std::optional<std::string> response = plain_response(user, "pencil");
+    co_return co_await sasl.start("PLAIN", std::move(response), std::move(peer));
+}
+
+}  // namespace
+
+TEST_CASE("a client in the clear is handed to a session process with the user's uid", "[login]") {
+    LogCapture log;
+    Client client;
+    const std::string greeting = client.ask("joe pencil");
+    CHECK(greeting.find("tag1 OK user=joe uid=" + std::to_string(suite().uid) + " gid=" + std::to_string(suite().uid)) ==
+          0);
+    CHECK(greeting.find("tls=false rip=192.0.2.1") != std::string::npos);
+    CHECK(pid_in(greeting) != std::to_string(::getpid()));
+    CHECK(client.ask("hello") == "hello");
+    REQUIRE(log.count("imap-login: Login: user=<joe>, method=PLAIN, rip=192.0.2.1, lip=192.0.2.1, mpid=" +
+                      pid_in(greeting) + ", secured, session=<") == 1);
+    client.stream->write("quit\r\n");
+    CHECK(client.next() == "<lost connection>");
+}
+
+TEST_CASE("what the front had read already reaches the session", "[login]") {
+    Client client;
+    client.stream->write("joe pencil\r\nfirst\r\nsecond\r\n");
+    CHECK(client.next().find("tag1 OK") == 0);
+    CHECK(client.next() == "first");
+    CHECK(client.next() == "second");
+}
+
+TEST_CASE("one process serves all connections of a user and no other user's", "[login]") {
+    Client a, b, c;
+    const std::string first = pid_in(a.ask("joe pencil"));
+    CHECK(pid_in(b.ask("joe pencil")) == first);
+    CHECK(pid_in(c.ask("ann pencil")) != first);
+    CHECK(a.ask("x") == "x");
+    CHECK(b.ask("y") == "y");
+    CHECK(c.ask("z") == "z");
+}
+
+TEST_CASE("a session process that dies takes only its user's sessions along", "[login]") {
+    Client joe, ann;
+    const std::string before = pid_in(joe.ask("joe pencil"));
+    const std::string other = ann.ask("ann pencil");
+    CHECK(joe.ask("crash") == "<lost connection>");
+    CHECK(ann.ask("still here") == "still here");
+    Client again;
+    const std::string after = again.ask("joe pencil");
+    CHECK(after.find("tag1 OK") == 0);
+    CHECK(pid_in(after) != before);
+}
+
+TEST_CASE("an idle session process ends after session_process_idle_limit", "[login]") {
+    std::string pid;
+    {
+        Client client;
+        pid = pid_in(client.ask("ann pencil"));
+        client.stream->write("quit\r\n");
+        client.next();
+    }
+    bool gone = false;
+    for (int i = 0; i < 60 && !gone; ++i) {
+        suite().run(sleep_for(Millis(100)));
+        gone = ::kill(std::atoi(pid.c_str()), 0) != 0;
+    }
+    CHECK(gone);
+}
+
+TEST_CASE("a session process may write where its user's mail is, and nowhere else", "[login]") {
+    Client client;
+    CHECK(client.ask("joe pencil").find("tag1 OK") == 0);
+    CHECK(client.ask("write " + suite().home + "/joe/file") == "written");
+    CHECK(client.ask("write " + suite().home + "/ann/file") == "not written");   // same uid: Landlock's doing
+    CHECK(client.ask("write /tmp/postern-login-escape") == "not written");
+}
+
+TEST_CASE("forged, used and foreign tokens get no session", "[login]") {
+    const auto refused = [](const FromLauncher& answer) {
+        const auto* no = std::get_if<NotHandedOver>(&answer);
+        return no != nullptr ? static_cast<int>(no->reason) : 0;
+    };
+    CHECK(refused(suite().run(hand_over_directly(""))) == static_cast<int>(HandOverRefusal::bad_token));
+    CHECK(refused(suite().run(hand_over_directly(std::string(16, 'A')))) == static_cast<int>(HandOverRefusal::bad_token));
+    const SaslStep login = suite().run(get_token("joe"));
+    REQUIRE(login.kind == SaslStep::Kind::success);
+    CHECK(refused(suite().run(hand_over_directly(login.token))) == 0);
+    CHECK(refused(suite().run(hand_over_directly(login.token))) == static_cast<int>(HandOverRefusal::bad_token));
+}
+
+TEST_CASE("system accounts never get a session process", "[login]") {
+    LogCapture log;
+    for (const char* user : {"root", "low"}) {
+        CAPTURE(user);
+        Client client;
+        CHECK(client.ask(std::string(user) + " pencil") == "NO unavailable");
+        CHECK(log.count(fmt::format("imap-login: Internal login failure: ")) > 0);
+        client.stream->write("quit\r\n");
+        client.next();
+    }
+    CHECK(log.count("imap-login: Disconnected (internal failure, 1 successful auths): user=<root>") == 1);
+}
+
+TEST_CASE("mail_max_userip_connections counts per user and address", "[login]") {
+    LogCapture log;
+    std::vector<std::unique_ptr<Client>> clients;
+    for (int i = 0; i < 4; ++i) {
+        clients.push_back(std::make_unique<Client>("198.51.100.7"));
+        clients.back()->stream->write("AUTH PLAIN AGFubgBwZW5jaWw=\r\n");
+    }
+    (void)clients;
+    // Not secured (another address than ours): refused before any check.
+    CHECK(clients[0]->next() ==
+          "NO Cleartext authentication disallowed on non-secure (SSL/TLS) connections.");
+    std::vector<std::unique_ptr<Client>> local;
+    for (int i = 0; i < 4; ++i) {
+        local.push_back(std::make_unique<Client>());
+        CHECK(local.back()->ask("ann pencil").find("tag1 OK") == 0);
+    }
+    Client fifth;
+    CHECK(fifth.ask("ann pencil") == "NO unavailable");
+    CHECK(log.count("Maximum number of connections from user+IP exceeded (mail_max_userip_connections=4): user=<ann>, "
+                    "method=PLAIN, rip=192.0.2.1, lip=192.0.2.1, secured, session=<") == 1);
+    Client other;
+    CHECK(other.ask("joe pencil").find("tag1 OK") == 0);
+    local.front()->stream->write("quit\r\n");
+    local.front()->next();
+    suite().run(sleep_for(Millis(200)));
+    CHECK(fifth.ask("ann pencil").find("tag1 OK") == 0);
+}
+
+TEST_CASE("refused logins are logged as fail2ban expects", "[login]") {
+    LogCapture log;
+    Client client;
+    CHECK(client.ask("joe wrong") == "NO Authentication failed.");
+    CHECK(client.ask("AUTH PLAIN !!!") == "NO Invalid base64 data in initial response");
+    CHECK(client.ask("AUTH PLAIN") == "+ ");
+    CHECK(client.ask("*") == "NO Authentication aborted by client.");
+    CHECK(client.ask("AUTH LOGIN") == "+ VXNlcm5hbWU6");
+    CHECK(client.ask("am9l") == "+ UGFzc3dvcmQ6");
+    CHECK(client.ask("d3Jvbmc=") == "NO Authentication failed.");
+    CHECK(client.ask("AUTH GSSAPI") == "NO Unsupported authentication mechanism.");
+    client.stream->write("quit\r\n");
+    client.next();
+    CHECK(log.count("imap-login: Disconnected (auth failed, 2 attempts in 0 secs): user=<joe>, method=GSSAPI, "
+                    "rip=192.0.2.1, lip=192.0.2.1, secured, session=<") == 1);
+    Client silent;
+    silent.stream->write("quit\r\n");
+    silent.next();
+    CHECK(log.count("imap-login: Disconnected (no auth attempts in 0 secs): user=<>, rip=192.0.2.1, lip=192.0.2.1, "
+                    "secured, session=<") == 1);
+}
+
+TEST_CASE("guessing ends the connection after ten tries", "[login]") {
+    Client client;
+    for (int i = 0; i < 9; ++i) {
+        CHECK(client.ask("joe wrong") == "NO Authentication failed.");
+    }
+    int pair[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    const UniqueFd other(pair[1]);
+    LoginConnection direct(*suite().front, make_socket_stream(UniqueFd(pair[0])), {});
+    LoginResult last;
+    for (int i = 0; i < 10; ++i) {
+        last = suite().run(direct.login("joe", "wrong"));
+    }
+    CHECK(last.kind == LoginResult::Kind::too_many_tries);
+}
+
+namespace {
+
+/// A blocking TLS client in a thread: login, echo a line and a megabyte, quit.  Yields what it read.
+struct TlsTalk {
+    std::string greeting, echoed;
+    std::size_t bulk = 0;
+};
+
+void talk_tls(int fd, TlsTalk& talk) {
+    SSL_CTX* context = SSL_CTX_new(TLS_client_method());
+    SSL* ssl = SSL_new(context);
+    SSL_set_fd(ssl, fd);
+    const auto line = [ssl] {
+        std::string text;
+        char c = 0;
+        while (SSL_read(ssl, &c, 1) == 1 && c != '\n') {
+            text += c;
+        }
+        return text;
+    };
+    const auto say = [ssl](const std::string& text) { SSL_write(ssl, text.data(), static_cast<int>(text.size())); };
+    if (SSL_connect(ssl) == 1) {
+        say("joe pencil\r\n");
+        talk.greeting = line();
+        say("over tls\r\n");
+        talk.echoed = line();
+        std::thread writer([&say] {   // both directions at once
+            for (int i = 0; i < 1100; ++i) {
+                say(std::string(998, 'x') + "\r\n");
+            }
+        });
+        for (int i = 0; i < 1100; ++i) {
+            talk.bulk += line().size();
+        }
+        writer.join();
+        say("quit\r\n");
+        line();
+    }
+    SSL_free(ssl);
+    SSL_CTX_free(context);
+    ::close(fd);
+}
+
+Task<> serve_and_note(LoginFront& front, UniqueFd socket, bool& ended) {
+    co_await serve_front(front, std::move(socket), "198.51.100.7", true);
+    ended = true;
+}
+
+Task<> wait_until(const bool& flag) {
+    for (int i = 0; i < 2000 && !flag; ++i) {
+        co_await sleep_for(Millis(10));
+    }
+}
+
+}  // namespace
+
+TEST_CASE("a TLS client is relayed, and the keys stay in the front", "[login]") {
+    LogCapture log;
+    suite();
+    int pair[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    bool ended = false;
+    spawn(serve_and_note(*suite().front, UniqueFd(pair[1]), ended));
+    TlsTalk talk;
+    std::thread client(talk_tls, pair[0], std::ref(talk));
+    suite().run(wait_until(ended));
+    client.join();
+    CHECK(ended);
+    CHECK(talk.greeting.find("tag1 OK user=joe") == 0);
+    CHECK(talk.greeting.find("tls=true rip=198.51.100.7") != std::string::npos);
+    CHECK(talk.echoed == "over tls\r");
+    CHECK(talk.bulk == 1100 * 999);
+    CHECK(log.count("imap-login: Login: user=<joe>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, mpid=") == 1);
+    CHECK(log.count(", TLS, session=<") == 1);
+}
+
+TEST_CASE("something that is not TLS is logged and ends", "[login]") {
+    LogCapture log;
+    int pair[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    UniqueFd client(pair[0]);
+    bool ended = false;
+    spawn(serve_and_note(*suite().front, UniqueFd(pair[1]), ended));
+    REQUIRE(::write(client.get(), "GET / HTTP/1.0\r\n\r\n", 18) == 18);
+    suite().run(wait_until(ended));
+    CHECK(log.count("imap-login: Disconnected: TLS handshaking: ") == 1);
+}
+
+TEST_CASE("login lines follow login_log_format_elements", "[login]") {
+    LoginFacts facts;
+    facts.user = "joe@example.org";
+    facts.method = "PLAIN";
+    facts.remote_ip = "192.0.2.1";
+    facts.pid = 7;
+    facts.session_id = "abc";
+    CHECK(login_elements("user=<%u> n=%n d=%d method=%m rip=%r lip=%l mpid=%e %c session=<%{session}> 100%%", facts) ==
+          "user=<joe@example.org>, n=joe, d=example.org, method=PLAIN, rip=192.0.2.1, mpid=7, session=<abc>, 100%");
+    CHECK(login_line("%$: %s", "Login", "a=b") == "Login: a=b");
+    CHECK(login_line("%s - %$ %%", "Login", "a=b") == "a=b - Login %");
+    CHECK(login_elements("%{", facts).size() < 3);
+}
+
+TEST_CASE("addresses are found in networks", "[login]") {
+    CHECK(in_networks("192.0.2.1", {"192.0.2.0/24"}));
+    CHECK_FALSE(in_networks("192.0.3.1", {"192.0.2.0/24"}));
+    CHECK(in_networks("192.0.3.1", {"192.0.2.0/23"}));
+    CHECK(in_networks("2001:db8::1", {"10.0.0.0/8", "2001:db8::/32"}));
+    CHECK_FALSE(in_networks("2001:db9::1", {"2001:db8::/32"}));
+    CHECK(in_networks("::1", {"::1"}));
+    CHECK(in_networks("", {"local"}));
+    CHECK_FALSE(in_networks("192.0.2.1", {"0.0.0.0/33", "junk", "192.0.2.1/x", "local"}));
+    CHECK(in_networks("192.0.2.1", {"0.0.0.0/0"}));
+}
+
+TEST_CASE("logins per second and CPU per login", "[.][bench]") {
+    constexpr int kLogins = 3000;
+    LogCapture log;
+    Client warm;
+    warm.ask("joe pencil");
+    const auto cpu = [] {
+        double total = 0;
+        for (const pid_t pid : {::getpid(), suite().auth, suite().launcher}) {
+            std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+            std::string text((std::istreambuf_iterator<char>(stat)), {});
+            const auto fields = split(text.substr(text.rfind(')') + 2), " ");
+            total += std::stod(fields[11]) + std::stod(fields[12]);
+        }
+        return total / static_cast<double>(sysconf(_SC_CLK_TCK));
+    };
+    const double before = cpu();
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < kLogins; ++i) {
+        Client client;
+        if (client.ask("joe pencil").find("tag1 OK") != 0) {
+            FAIL("login failed");
+        }
+        client.stream->write("quit\r\n");
+        client.next();
+    }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    std::printf("%.0f logins/s, %.3f ms CPU each (client, front, auth, launcher; without the session process)\n",
+                kLogins / seconds, 1000 * (cpu() - before) / kLogins);
+}
