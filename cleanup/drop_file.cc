@@ -73,7 +73,7 @@ Result<queue::Envelope> envelope_to_submit(const DropFile& drop, std::int64_t no
         out.trace = stored.trace;
         out.verify_only = stored.verify_only;
         out.origin = queue::kOriginSendmail;
-        out.rewrite_local = true;
+        out.rewrite_local = stored.rewrite_local;
         out.submit_uid = drop.owner;
         const bool plausible = stored.arrival_usec > 0 && stored.arrival_usec <= now_usec;
         out.arrival_usec = plausible ? stored.arrival_usec : now_usec;

@@ -164,7 +164,7 @@ Task<Picker::Outcome> Picker::submit(DropFile drop, queue::CleanupClient& cleanu
     queue::Begin begin;
     begin.envelope = *envelope;
     begin.envelope.content_filter = drop.requeued ? "" : config_.content_filter();
-    begin.complete_headers = !drop.requeued;
+    begin.complete_headers = !drop.requeued && envelope->rewrite_local;
     Result<queue::FromCleanup> answer = co_await send(drop, std::move(begin), cleanup);
     if (!answer) {
         log_warning("{}: cleanup: {}", path(drop.name), answer.error().what);
