@@ -66,7 +66,7 @@ Task<bool> wait_for_client(Session& session, bool watched) {
     Schedule schedule{Clock::now() + session.patience(), Clock::now() + interval, kFar};
     const bool poll = session.mailbox() != nullptr && !watched;
     schedule.look = poll ? Clock::now() + kPollWithoutWatch : kFar;
-    auto last_look = Clock::now();
+    auto last_look = Clock::now() - kBetweenNotices;     // the first news is told at once
     for (;;) {
         const Wake wake = co_await session.client().wait_input(schedule.until_next());
         if (wake == Wake::ready) {
