@@ -289,26 +289,35 @@ Result<UidSet> Mailbox::changed_since(Modseq since) {
     return out;
 }
 
+namespace {
+
+/// All UIDs that were given and are not there: what may be said when the log does not reach back far enough.
+UidSet all_absent(const ViewState& view) {
+    UidSet out;
+    Uid next = 1;
+    for (const UidRange& range : view.uids.ranges()) {
+        if (range.first > next) {
+            out.add(UidRange{next, range.first - 1});
+        }
+        next = range.last + 1;
+    }
+    if (next < view.record.uidnext) {
+        out.add(UidRange{next, view.record.uidnext - 1});
+    }
+    return out;
+}
+
+}  // namespace
+
 Result<UidSet> Mailbox::vanished_since(Modseq since) {
     Result<Txn> txn = Txn::begin(*shared_->index, false);
     if (!txn) {
         return txn.error();
     }
-    UidSet out;
     if (since < state_->record.vanished_floor) {
-        // Older than the log: everything that is not there.
-        Uid next = 1;
-        for (const UidRange& range : state_->uids.ranges()) {
-            if (range.first > next) {
-                out.add(UidRange{next, range.first - 1});
-            }
-            next = range.last + 1;
-        }
-        if (next < state_->record.uidnext) {
-            out.add(UidRange{next, state_->record.uidnext - 1});
-        }
-        return out;
+        return all_absent(*state_);
     }
+    UidSet out;
     Cursor cursor(*txn, kVanishedDb);
     const std::string prefix = be32(state_->record.id);
     Result<bool> more = cursor.seek(key_of(state_->record.id, since + 1));
@@ -316,15 +325,22 @@ Result<UidSet> Mailbox::vanished_since(Modseq since) {
         Result<std::string_view> payload = unseal(Kind::vanished, cursor.key(), cursor.value());
         Result<UidSet> ranges = payload ? decode_ranges(*payload) : payload.error();
         if (!ranges) {
-            return ranges.error();
+            return all_absent(*state_);
         }
-        for (const UidRange& range : ranges->ranges()) {
-            if (!state_->expunges_held || !state_->uids.contains(range.first)) {
-                out.add(range);
+        out.add(*ranges);
+    }
+    if (!more) {
+        return more.error();
+    }
+    if (state_->expunges_held) {
+        for (const UidRange& range : state_->within(out).ranges()) {
+            for (Uid uid = range.first; uid < range.last; ++uid) {
+                out.remove(uid);
             }
+            out.remove(range.last);
         }
     }
-    return more ? Result<UidSet>(std::move(out)) : Result<UidSet>(more.error());
+    return out;
 }
 
 Result<std::unique_ptr<Watch>> Mailbox::watch() {
