@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "lib/queue/journal.h"
+#include "lib/queue/maildrop.h"
 
 namespace postern::pickup {
 
@@ -60,23 +61,8 @@ Result<queue::Envelope> envelope_to_submit(const DropFile& drop, std::int64_t no
         }
         out.origin = queue::kOriginForward;
         out.hold = false;
-    } else {   // only what a user may say; the rest is ours
-        out.sender = stored.sender;
-        out.recipients = stored.recipients;
-        out.dsn_envid = stored.dsn_envid;
-        out.dsn_ret = stored.dsn_ret;
-        out.encoding = stored.encoding;
-        out.smtputf8 = stored.smtputf8;
-        out.requiretls = stored.requiretls;
-        out.sender_full_name = stored.sender_full_name;
-        out.verp_delimiters = stored.verp_delimiters;
-        out.trace = stored.trace;
-        out.verify_only = stored.verify_only;
-        out.origin = queue::kOriginSendmail;
-        out.rewrite_local = stored.rewrite_local;
-        out.submit_uid = drop.owner;
-        const bool plausible = stored.arrival_usec > 0 && stored.arrival_usec <= now_usec;
-        out.arrival_usec = plausible ? stored.arrival_usec : now_usec;
+    } else {
+        out = queue::user_envelope(stored, drop.owner, now_usec);
     }
     out.maildrop_file = drop.name;
     return out;

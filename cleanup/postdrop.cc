@@ -61,27 +61,6 @@ Config load_config(std::string directory) {
     return std::move(*config);
 }
 
-/// What a user may say about a message; pickup(8) looks at the same members only.
-queue::Envelope allowed_parts(queue::Envelope said) {
-    queue::Envelope out;
-    out.sender = std::move(said.sender);
-    out.recipients = std::move(said.recipients);
-    out.dsn_envid = std::move(said.dsn_envid);
-    out.dsn_ret = said.dsn_ret;
-    out.encoding = said.encoding;
-    out.smtputf8 = said.smtputf8;
-    out.requiretls = said.requiretls;
-    out.sender_full_name = std::move(said.sender_full_name);
-    out.verp_delimiters = std::move(said.verp_delimiters);
-    out.trace = said.trace;
-    out.verify_only = said.verify_only;
-    out.rewrite_local = said.rewrite_local;
-    out.origin = queue::kOriginSendmail;
-    out.submit_uid = ::getuid();
-    out.arrival_usec = static_cast<std::int64_t>(::time(nullptr)) * 1000000;
-    return out;
-}
-
 Result<void> drop_message(const Config& config, int input) {
     Result<std::unique_ptr<queue::QueueFileWriter>> writer = queue::create_maildrop_file(
         config.queue_directory(), static_cast<std::uint64_t>(config.message_size_limit()));
@@ -109,7 +88,9 @@ Result<void> drop_message(const Config& config, int input) {
     if (envelope->recipients.empty()) {
         return Error(Errc::corrupt, "no recipients");
     }
-    const Result<void> described = (*writer)->envelope(allowed_parts(std::move(*envelope)));
+    envelope->arrival_usec = 0;   // now, not what the caller says
+    const std::int64_t now = static_cast<std::int64_t>(::time(nullptr)) * 1000000;
+    const Result<void> described = (*writer)->envelope(queue::user_envelope(std::move(*envelope), ::getuid(), now));
     return described ? (*writer)->write_out() : described;
 }
 

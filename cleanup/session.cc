@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <chrono>
+
 #include "lib/log/log.h"
 #include "lib/queue/maildrop.h"
 
@@ -15,8 +17,8 @@ constexpr Millis kIdlePatience = std::chrono::seconds(5);
 
 class Session {
 public:
-    Session(SubmitterChannel& channel, Shared& shared, const SessionHooks& hooks)
-        : channel_(channel), shared_(shared), hooks_(hooks) {}
+    Session(SubmitterChannel& channel, Submitter submitter, Shared& shared, const SessionHooks& hooks)
+        : channel_(channel), submitter_(submitter), shared_(shared), hooks_(hooks) {}
 
     Task<> run() {
         for (;;) {
@@ -50,6 +52,9 @@ private:
         const std::string content = std::move(begin.content);
         const bool last = begin.last;
         begin.content.clear();
+        if (!submitter_.trusted) {
+            restrict(begin);
+        }
         message_ = std::make_unique<Message>(shared_, std::move(begin));
         Refusal no = message_->start();
         if (no) {
@@ -96,7 +101,20 @@ private:
         }
     }
 
+    /// Nothing that only our own programs may claim.
+    void restrict(queue::Begin& begin) const {
+        const auto now = std::chrono::system_clock::now().time_since_epoch();
+        begin.envelope = queue::user_envelope(std::move(begin.envelope), submitter_.uid,
+                                              std::chrono::duration_cast<std::chrono::microseconds>(now).count());
+        begin.add_received = true;
+        begin.map_addresses = true;
+        begin.add_bcc = true;
+        begin.check_headers_and_body = true;
+        begin.complete_headers = begin.envelope.rewrite_local;
+    }
+
     SubmitterChannel& channel_;
+    Submitter submitter_;
     Shared& shared_;
     const SessionHooks& hooks_;
     std::unique_ptr<Message> message_;
@@ -104,19 +122,21 @@ private:
 
 }  // namespace
 
-Task<> serve_submitter(SubmitterChannel channel, Shared& shared, const SessionHooks& hooks) {
-    Session session(channel, shared, hooks);
+Task<> serve_submitter(SubmitterChannel channel, Submitter submitter, Shared& shared, const SessionHooks& hooks) {
+    Session session(channel, submitter, shared, hooks);
     co_await session.run();
 }
 
-Task<> serve_connection(Connection client, const queue::TrustedPeers& submitters, Shared& shared,
+Task<> serve_connection(Connection client, const queue::TrustedPeers& trusted, Shared& shared,
                         const SessionHooks& hooks) {
-    if (!submitters.contains(client.peer_uid)) {
+    const Submitter submitter{trusted.contains(client.peer_uid), client.peer_uid};
+    if (!submitter.trusted && shared.config.authorized_submit_users() != "static:anyone") {
         log_warning("connection from uid {} refused", client.peer_uid);
         co_return;
     }
-    SubmitterChannel channel(std::move(client.fd), queue::kMaxSubmitMessage);
-    co_await serve_submitter(std::move(channel), shared, hooks);
+    const std::size_t max_message = submitter.trusted ? queue::kMaxSubmitMessage : SubmitterChannel::kDefaultMaxFrame;
+    SubmitterChannel channel(std::move(client.fd), max_message);
+    co_await serve_submitter(std::move(channel), submitter, shared, hooks);
 }
 
 }  // namespace postern::cleanup

@@ -19,11 +19,18 @@ struct SessionHooks {
     std::function<bool()> draining;   ///< true: end between messages, a fresh process takes over
 };
 
-/// Serves messages one after another until the submitter goes away.  `shared` and `hooks` outlive the call.
-Task<> serve_submitter(SubmitterChannel channel, Shared& shared, const SessionHooks& hooks);
+/// Who submits.
+struct Submitter {
+    bool trusted = true;        ///< one of the suite's programs: what it says about client and origin holds
+    std::int64_t uid = 0;       ///< otherwise every message is a local submission by this user (smtpd -S, sendmail -bs)
+};
 
-/// The same for a connection from master's listener; one that is not from the suite's own programs is closed.
-Task<> serve_connection(Connection client, const queue::TrustedPeers& submitters, Shared& shared,
+/// Serves messages one after another until the submitter goes away.  `shared` and `hooks` outlive the call.
+Task<> serve_submitter(SubmitterChannel channel, Submitter submitter, Shared& shared, const SessionHooks& hooks);
+
+/// The same for a connection from master's listener.  Other users than the suite's own are served unless
+/// authorized_submit_users restricts submission: then they have to go through postdrop(1), which checks.
+Task<> serve_connection(Connection client, const queue::TrustedPeers& trusted, Shared& shared,
                         const SessionHooks& hooks);
 
 }  // namespace postern::cleanup

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <utility>
 
 #include "lib/ipc/channel.h"
 #include "lib/queue/queue_id.h"
@@ -22,6 +23,27 @@ Result<std::unique_ptr<QueueFileWriter>> create_maildrop_file(const std::string&
     options.long_queue_ids = true;
     options.mode = 0744;   // pickup(8) is another user; the directory keeps everybody else out
     return QueueFileWriter::create(std::move(options));
+}
+
+Envelope user_envelope(Envelope said, std::int64_t uid, std::int64_t now_usec) {
+    Envelope out;
+    out.sender = std::move(said.sender);
+    out.recipients = std::move(said.recipients);
+    out.dsn_envid = std::move(said.dsn_envid);
+    out.dsn_ret = said.dsn_ret;
+    out.encoding = said.encoding;
+    out.smtputf8 = said.smtputf8;
+    out.requiretls = said.requiretls;
+    out.sender_full_name = std::move(said.sender_full_name);
+    out.verp_delimiters = std::move(said.verp_delimiters);
+    out.trace = said.trace;
+    out.verify_only = said.verify_only;
+    out.rewrite_local = said.rewrite_local;
+    out.origin = kOriginSendmail;
+    out.submit_uid = uid;
+    const bool plausible = said.arrival_usec > 0 && said.arrival_usec <= now_usec;
+    out.arrival_usec = plausible ? said.arrival_usec : now_usec;
+    return out;
 }
 
 void remove_maildrop_source(const Envelope& envelope, const std::string& queue_directory) {

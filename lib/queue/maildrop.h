@@ -25,6 +25,10 @@ bool is_maildrop_name(std::string_view name);
 Result<std::unique_ptr<QueueFileWriter>> create_maildrop_file(const std::string& queue_directory,
                                                               std::uint64_t size_limit_bytes);
 
+/// What a user may say about a message of theirs; all other members (client attributes, filters, other origins) are
+/// set to what is true of a local submission by `uid`.  arrival_usec is kept when it is not after `now_usec`.
+Envelope user_envelope(Envelope said, std::int64_t uid, std::int64_t now_usec);
+
 /// Removes maildrop/<maildrop_file> if the envelope names one.  Not being there is the usual case.
 void remove_maildrop_source(const Envelope& envelope, const std::string& queue_directory = ".");
 

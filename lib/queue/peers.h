@@ -10,7 +10,7 @@
 namespace postern::queue {
 
 /// Root, ourselves, mail_owner and network_owner.  The sockets in public/ can be reached by every local user; only
-/// the suite's own programs may submit messages with client attributes, or move messages about.
+/// the suite's own programs may make claims about clients, or move messages about.
 class TrustedPeers {
 public:
     /// Looks the users up; before chroot.  A user that does not exist is left out.
