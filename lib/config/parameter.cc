@@ -24,11 +24,6 @@ constexpr bool is_sorted_table() {
 }
 static_assert(is_sorted_table(), "generate.awk sorts the table by name");
 
-/// A transport's setting ends in `suffix`; without one of its own, `fallback` rules.
-struct TransportRow {
-    std::string_view suffix;
-    Parameter fallback;
-};
 constexpr TransportRow kTransportRows[] = {
     {"_delivery_slot_cost", Parameter::default_delivery_slot_cost},
     {"_delivery_slot_discount", Parameter::default_delivery_slot_discount},
@@ -62,6 +57,8 @@ std::optional<Parameter> find_parameter(std::string_view name) {
     }
     return static_cast<Parameter>(row - kTable);
 }
+
+std::span<const TransportRow> transport_rows() { return kTransportRows; }
 
 std::optional<Parameter> transport_parameter(std::string_view name) {
     if (find_parameter(name)) {

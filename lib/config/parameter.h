@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 
 namespace postern {
@@ -57,5 +58,12 @@ std::optional<Parameter> find_parameter(std::string_view name);
 /// set (default_destination_rate_delay).  Nothing when `name` does not end in one of the suffixes that Postfix
 /// knows for transports.  A name with a row of its own is not a transport's setting here.
 std::optional<Parameter> transport_parameter(std::string_view name);
+
+/// A setting that every delivery transport has: its name is the transport's with `suffix` behind it.
+struct TransportRow {
+    std::string_view suffix;   ///< with its '_'
+    Parameter fallback;
+};
+std::span<const TransportRow> transport_rows();
 
 }  // namespace postern

@@ -1,0 +1,147 @@
+/// postconf - shows and changes main.cf and master.cf.
+///
+///     postconf [-dfhHnoqvx] [-c directory] [-C class] [name ...]          show parameters
+///     postconf -e name=value ...    -# name ...    -X name ...            change main.cf
+///     postconf -M | -F | -P [-fhoqvx] [service[/type[/name]] ...]          show services, their fields, their -o
+///     postconf -Me service/type=line ...  -Fe .../field=value  -Pe .../name=value  -M# -MX -PX ...
+///     postconf -a | -A | -l | -m | -T mode                                 what this build supports
+///
+/// Runs with the caller's rights; the files' own permissions decide.
+
+#include <openssl/crypto.h>
+#include <openssl/opensslv.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include <fmt/format.h>
+
+#include "lib/base/strings.h"
+#include "lib/config/main_cf.h"
+#include "lib/table/table.h"
+#include "tools/postconf.h"
+
+namespace {
+
+using namespace postern;
+using namespace postern::postconf;
+
+constexpr std::string_view kUsage =
+    "usage: postconf [-adefhHlmnoqvxAFMPX#] [-c directory] [-C class] [-o name=value] [-T mode] [name ...]\n";
+
+int usage() {
+    fmt::print(stderr, "{}", kUsage);
+    return 1;
+}
+
+/// What -a, -A, -l and -m list.
+void list(std::string_view words) {
+    for (const std::string& word : split(words, " ")) {
+        fmt::print("{}\n", word);
+    }
+}
+
+int show_tls(std::string_view mode) {
+    if (mode == "compile-version") {
+        fmt::print("{}\n", OPENSSL_VERSION_TEXT);
+    } else if (mode == "run-version") {
+        fmt::print("{}\n", OpenSSL_version(OPENSSL_VERSION));
+    } else {
+        fmt::print(stderr, "postconf: fatal: -T {}: unknown; accepted: compile-version, run-version\n", mode);
+        return 1;
+    }
+    return 0;
+}
+
+bool add_override(Request& request, const char* text) {
+    Result<Setting> setting = parse_assignment(text);
+    if (!setting) {
+        fmt::print(stderr, "postconf: fatal: -o: {}\n", setting.error().what);
+        return false;
+    }
+    request.overrides.emplace_back(setting->name, setting->value);
+    return true;
+}
+
+void set_classes(Request& request, const char* text) {
+    request.classes.clear();
+    for (const std::string& word : split(text, ", ")) {
+        if (word == "all") {
+            request.classes = {"builtin", "service", "user"};
+        }
+        request.classes.insert(word);
+    }
+}
+
+/// Options that are a flag of the request.  False for others.
+bool take_flag(Request& request, int option) {
+    switch (option) {
+    case 'd': request.defaults = true; return true;
+    case 'n': request.only_set = true; return true;
+    case 'x': request.expand = true; return true;
+    case 'f': request.fold = true; return true;
+    case 'h': request.hide_names = true; return true;
+    case 'H': request.hide_values = true; return true;
+    case 'q': request.quiet = true; return true;
+    case 'e': request.action = Request::Action::set; return true;
+    case '#': request.action = Request::Action::comment_out; return true;
+    case 'X': request.action = Request::Action::remove; return true;
+    case 'M': request.target = Request::Target::master_entries; return true;
+    case 'F': request.target = Request::Target::master_fields; return true;
+    case 'P': request.target = Request::Target::master_parameters; return true;
+    case 'p': request.target = Request::Target::main_cf; return true;
+    case 'v': return true;
+    default: return false;
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    Request request;
+    request.directory = Config::default_directory();
+    request.directory_given = ::getenv("MAIL_CONFIG") != nullptr;
+    std::string_view tls_mode;
+    char listing = '\0';
+    for (int option; (option = ::getopt(argc, argv, "aAc:C:deFfhHlmMnNo:pPqT:vxX#")) != -1;) {
+        if (take_flag(request, option)) {
+            continue;
+        }
+        switch (option) {
+        case 'a': case 'A': case 'l': case 'm': listing = static_cast<char>(option); break;
+        case 'c': request.directory = optarg; request.directory_given = true; break;
+        case 'C': set_classes(request, optarg); break;
+        case 'T': tls_mode = optarg; break;
+        case 'o':
+            if (!add_override(request, optarg)) {
+                return 1;
+            }
+            break;
+        default: return usage();
+        }
+    }
+    request.words.assign(argv + optind, argv + argc);
+    switch (listing) {
+    case 'a': list("postern"); return 0;
+    case 'A': return 0;
+    case 'l': list("flock fcntl dotlock"); return 0;
+    case 'm':
+        for (const std::string& type : table_types()) {
+            fmt::print("{}\n", type);
+        }
+        return 0;
+    default: break;
+    }
+    if (!tls_mode.empty()) {
+        return show_tls(tls_mode);
+    }
+    // "postconf name=value" without -e sets, as in Postfix.
+    if (request.action == Request::Action::show && !request.words.empty() &&
+        request.words.front().find('=') != std::string::npos) {
+        request.action = Request::Action::set;
+    }
+    if (request.action != Request::Action::show) {
+        return edit(request);
+    }
+    return request.target == Request::Target::main_cf ? show_main_cf(request) : show_master_cf(request);
+}
