@@ -1,0 +1,210 @@
+#include "local/agent.h"
+
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "lib/async/offload.h"
+#include "lib/base/strings.h"
+#include "lib/ipc/channel.h"
+#include "lib/log/delivery.h"
+#include "lib/log/log.h"
+
+namespace postern::local {
+namespace {
+
+using QmgrChannel = Channel<queue::FromAgent, queue::ToAgent>;
+
+/// qmgr closes connections that it does not need.
+constexpr Millis kIdle = std::chrono::hours(1);
+constexpr Millis kPatience = std::chrono::seconds(300);
+constexpr std::size_t kMaxRequest = 64 * 1024 * 1024;
+/// Recipients of one request that are worked on at the same time.
+constexpr std::size_t kAtOnce = 16;
+/// Crash or not: a message that is handed over this long after its arrival may have been tried before.
+constexpr std::int64_t kFreshUsec = 2'000'000;
+
+std::string_view status_word(const Outcome& outcome, bool verify_only) {
+    if (verify_only) {
+        return outcome.kind == queue::kDelivered ? "deliverable" : "undeliverable";
+    }
+    switch (outcome.kind) {
+        case queue::kDelivered: return "sent";
+        case queue::kBounced: return "bounced";
+        default: return "deferred";
+    }
+}
+
+}  // namespace
+
+std::int64_t now_usec() {
+    timespec now{};
+    clock_gettime(CLOCK_REALTIME, &now);
+    return static_cast<std::int64_t>(now.tv_sec) * 1'000'000 + now.tv_nsec / 1000;
+}
+
+std::string file_error_dsn(int error_number, std::string_view otherwise) {
+    switch (error_number) {
+        case EAGAIN:
+        case ESTALE:
+        case EBUSY:
+        case ETXTBSY:
+        case EINTR: return "4.2.0";
+        case ENOSPC:
+        case EIO:
+        case ENOMEM:
+        case EMFILE:
+        case ENFILE:
+        case EROFS: return "4.3.0";
+        case EDQUOT:
+        case EFBIG: return "5.2.2";
+        default: return std::string(otherwise);
+    }
+}
+
+bool changes_user() {
+    static const bool root = geteuid() == 0;
+    return root;
+}
+
+Task<Outcome> work_as(UserIdentity user, std::function<Outcome()> work) {
+    const bool change = changes_user();
+    auto job = [user = std::move(user), work = std::move(work), change]() -> Outcome {
+        if (!change) {
+            return work();
+        }
+        const Result<ThreadIdentity> identity = ThreadIdentity::assume(user);
+        if (!identity) {
+            return failed("4.3.0", identity.error().what);
+        }
+        return work();
+    };
+    Outcome outcome = co_await offload(std::move(job));
+    co_return outcome;
+}
+
+TableList open_status_filter(std::string_view parameter, const std::string& value, const TableContext& context) {
+    Result<TableList> filter = TableList::open(parameter, value, context);
+    if (!filter) {
+        fatal("{}", filter.error().what);
+    }
+    return std::move(*filter);
+}
+
+/// One request's recipients while they are worked on.
+struct Agent::Round {
+    QmgrChannel& channel;
+    Semaphore places{kAtOnce};
+    std::size_t unfinished = 0;
+    Notice finished{};
+};
+
+Agent::Agent(std::string name, TableList filter, Deliverer deliver)
+    : name_(std::move(name)), filter_(std::move(filter)), deliver_(std::move(deliver)) {}
+
+/// default_delivery_status_filter(5): "X.Y.Z text" may be replaced, but not change between success and failure.
+void Agent::apply_filter(Outcome& outcome) {
+    if (filter_.empty() || outcome.dsn.empty()) {
+        return;
+    }
+    const Lookup found = filter_.lookup(outcome.dsn + " " + outcome.text);
+    if (!found || !*found) {
+        return;
+    }
+    const std::size_t space = (*found)->find(' ');
+    const std::string dsn = (*found)->substr(0, space);
+    const bool was_success = outcome.dsn.front() == '2';
+    if (space == std::string::npos || dsn.empty() || (dsn.front() == '2') != was_success ||
+        (dsn.front() != '2' && dsn.front() != '4' && dsn.front() != '5')) {
+        log_warning("{}: bad result \"{}\" for \"{} {}\"", filter_.title(), **found, outcome.dsn, outcome.text);
+        return;
+    }
+    outcome.dsn = dsn;
+    outcome.text = (*found)->substr(space + 1);
+    if (!was_success) {
+        outcome.kind = dsn.front() == '5' ? queue::kBounced : queue::kDeferred;
+    }
+}
+
+void Agent::log(const Message& message, const queue::Recipient& recipient, Outcome& outcome) {
+    apply_filter(outcome);
+    const queue::Deliver& request = message.request();
+    const std::string to = quoted(recipient.address);
+    const std::string original = quoted(recipient.original);
+    DeliveryLine line;
+    line.queue_id = request.queue_id;
+    line.to = to;
+    line.orig_to = recipient.original == recipient.address ? std::string_view() : std::string_view(original);
+    line.relay = outcome.relay.empty() ? std::string_view(name_) : std::string_view(outcome.relay);
+    line.times = {request.arrival_usec, request.active_usec, request.handed_usec, 0, now_usec()};
+    line.dsn = outcome.dsn;
+    line.status = status_word(outcome, request.verify_only);
+    line.text = outcome.text;
+    log_delivery(line);
+    outcome.logged = true;
+}
+
+Task<> Agent::deliver_one(Round& round, MessagePtr message, std::size_t index) {
+    Outcome outcome = co_await deliver_(message, index);
+    const queue::DeliverTo& to = message->request().recipients[index];
+    if (!outcome.logged) {
+        log(*message, to.recipient, outcome);
+    }
+    queue::RecipientDone done;
+    done.index = to.index;
+    done.outcome = outcome.kind;
+    done.dsn = std::move(outcome.dsn);
+    done.reason = std::move(outcome.text);
+    done.action = std::move(outcome.action);
+    done.relay = outcome.relay.empty() ? name_ : std::move(outcome.relay);
+    done.remote_mta = std::move(outcome.remote_mta);
+    done.diagnostic = std::move(outcome.diagnostic);
+    round.channel.post(std::move(done));
+    const Result<void> told = co_await round.channel.flush(kPatience);
+    if (!told) {
+        log_debug("answer to qmgr: {}", told.error().what);   // the loop in serve() notices too
+    }
+    round.places.release();
+    --round.unfinished;
+    round.finished.notify_all();
+}
+
+Task<> Agent::serve(UniqueFd socket) {
+    QmgrChannel channel(std::move(socket), kMaxRequest);
+    const std::int64_t connected = now_usec();
+    for (;;) {
+        Result<queue::ToAgent> received = co_await channel.receive(kIdle);
+        if (!received) {
+            if (received.error().code == Errc::syntax || received.error().code == Errc::too_big) {
+                log_warning("request from qmgr: {}", received.error().what);
+            }
+            co_return;
+        }
+        queue::Deliver request = std::move(std::get<queue::Deliver>(*received));
+        const bool repeated = request.arrival_usec < connected || request.handed_usec - request.arrival_usec > kFreshUsec;
+        Result<MessagePtr> message = Message::load(std::move(request), repeated);
+        if (!message) {
+            log_warning("{}", message.error().what);
+            queue::Unavailable trouble;
+            trouble.reason = message.error().what;
+            const Result<void> told = co_await channel.send(std::move(trouble), kPatience);
+            if (!told) {
+                co_return;
+            }
+            continue;
+        }
+        Round round{channel};
+        const std::size_t count = (*message)->request().recipients.size();
+        round.unfinished = count;
+        for (std::size_t i = 0; i < count; ++i) {
+            co_await round.places.acquire();
+            spawn(deliver_one(round, *message, i));
+        }
+        while (round.unfinished > 0) {
+            co_await round.finished.wait(kForever);
+        }
+    }
+}
+
+}  // namespace postern::local

@@ -1,0 +1,54 @@
+/// What all delivery agents have in common: the conversation with qmgr and the log lines.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "lib/async/task.h"
+#include "lib/base/unique_fd.h"
+#include "lib/config/config.h"
+#include "lib/sandbox/identity.h"
+#include "lib/table/table.h"
+#include "local/message.h"
+#include "local/outcome.h"
+
+namespace postern::local {
+
+/// Delivers to one recipient; `index` is its place in message->request().recipients.
+using Deliverer = std::function<Task<Outcome>(MessagePtr message, std::size_t index)>;
+
+class Agent {
+public:
+    /// `name` stands in relay= of log lines.  `filter` is the agent's *_delivery_status_filter.
+    Agent(std::string name, TableList filter, Deliverer deliver);
+
+    /// One connection from qmgr: request after request.  The recipients of one request are worked on together.
+    Task<> serve(UniqueFd socket);
+
+    /// Writes the delivery line of one recipient, now; `outcome` then counts as logged.
+    void log(const Message& message, const queue::Recipient& recipient, Outcome& outcome);
+
+private:
+    struct Round;
+    Task<> deliver_one(Round& round, MessagePtr message, std::size_t index);
+    void apply_filter(Outcome& outcome);
+
+    std::string name_;
+    TableList filter_;
+    Deliverer deliver_;
+};
+
+/// Opens a *_delivery_status_filter.  Ends the process when that fails.
+TableList open_status_filter(std::string_view parameter, const std::string& value, const TableContext& context);
+
+/// Runs blocking `work` on a thread that has taken on `user`'s rights.  A process that is not root works as
+/// itself.  Deferred when the rights cannot be had.
+Task<Outcome> work_as(UserIdentity user, std::function<Outcome()> work);
+
+/// The process can change users.  First called before threads are started.
+bool changes_user();
+
+/// Microseconds since 1970.
+std::int64_t now_usec();
+
+}  // namespace postern::local

@@ -1,0 +1,486 @@
+#include "local/command.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+
+#include "lib/async/loop.h"
+#include "lib/async/offload.h"
+#include "lib/base/strings.h"
+#include "lib/log/log.h"
+#include "local/agent.h"
+
+namespace postern::local {
+namespace {
+
+constexpr std::size_t kMaxOutput = 4096;      ///< of a command's output that is kept
+constexpr std::size_t kPiece = 64 * 1024;
+constexpr Millis kKillPatience = std::chrono::seconds(10);   ///< for SIGKILL to take effect
+constexpr const char* kDefaultPath = "/usr/bin:/bin:/usr/sbin:/sbin";
+
+/// What the child needs, made before fork(2): after it only async-signal-safe calls are allowed.
+struct ChildPlan {
+    std::vector<std::string> words;
+    std::vector<std::string> environment;
+    std::vector<char*> argv;
+    std::vector<char*> envp;
+
+    void finish() {
+        for (std::string& word : words) {
+            argv.push_back(word.data());
+        }
+        argv.push_back(nullptr);
+        for (std::string& entry : environment) {
+            envp.push_back(entry.data());
+        }
+        envp.push_back(nullptr);
+    }
+};
+
+/// Words that only a shell understands, when a command begins with one (as Postfix's exec_command).
+bool is_shell_builtin(std::string_view word) {
+    for (const char* builtin :
+         {":", ".", "break", "case", "cd", "continue", "eval", "exec", "exit", "export", "for", "hash", "if", "return", "set",
+          "shift", "test", "times", "trap", "type", "ulimit", "umask", "unset", "until", "wait", "while"}) {
+        if (word == builtin) {
+            return true;
+        }
+    }
+    return false;
+}
+
+std::vector<std::string> words_of(const Command& command) {
+    if (!command.argv.empty()) {
+        return command.argv;
+    }
+    if (!command.shell.empty()) {
+        std::vector<std::string> words = split(command.shell, " \t\r\n");
+        words.push_back(command.shell_text);
+        return words;
+    }
+    constexpr std::string_view kPlain =
+        "1234567890!@%-_=+:,./\\ \tabcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    std::vector<std::string> words = split(command.shell_text, " \t");
+    const bool plain = command.shell_text.find_first_not_of(kPlain) == std::string::npos &&
+                       command.shell_text.find('\\') == std::string::npos;
+    if (plain && !words.empty() && !is_shell_builtin(words.front()) && words.front().find('=') == std::string::npos) {
+        return words;
+    }
+    return {"/bin/sh", "-c", command.shell_text};
+}
+
+ChildPlan plan_for(const Command& command) {
+    ChildPlan plan;
+    plan.words = words_of(command);
+    plan.environment.push_back(std::string("PATH=") + kDefaultPath);
+    for (const auto& [name, value] : command.environment) {
+        std::string entry = name + "=" + value;
+        entry = entry.substr(0, entry.find('\0'));
+        if (name == "PATH") {
+            plan.environment.front() = std::move(entry);
+        } else {
+            plan.environment.push_back(std::move(entry));
+        }
+    }
+    plan.finish();
+    return plan;
+}
+
+/// In the child: says why on standard error, which is the output that goes into the bounce.
+[[noreturn]] void child_failed(const char* what, const char* object) {
+    const char* reason = strerrordesc_np(errno);
+    for (const char* part : {what, " ", object, ": ", reason ? reason : "error", "\n"}) {
+        if (write(STDERR_FILENO, part, strlen(part)) < 0) {
+            break;
+        }
+    }
+    _exit(errno == ENOMEM || errno == EAGAIN ? 75 : 1);
+}
+
+/// execvp() with our PATH, which the C library's reads from the wrong environment.
+void execute(const ChildPlan& plan) {
+    const char* const program = plan.argv[0];
+    if (strchr(program, '/')) {
+        execve(program, plan.argv.data(), plan.envp.data());
+        return;
+    }
+    char path[4096];
+    for (const char* directory = kDefaultPath; *directory;) {
+        const char* const end = strchrnul(directory, ':');
+        const auto length = static_cast<std::size_t>(end - directory);
+        if (length + 1 + strlen(program) < sizeof path) {
+            memcpy(path, directory, length);
+            path[length] = '/';
+            strcpy(path + length + 1, program);
+            execve(path, plan.argv.data(), plan.envp.data());
+            if (errno != ENOENT && errno != ENOTDIR) {
+                return;
+            }
+        }
+        directory = *end ? end + 1 : end;
+    }
+}
+
+[[noreturn]] void run_child(const Command& command, const ChildPlan& plan, int input, int output) {
+    if (dup2(input, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 || dup2(output, STDERR_FILENO) < 0) {
+        _exit(75);
+    }
+    close_range(3, ~0U, 0);
+    setsid();   // a process group of its own, so that all of it can be ended
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, nullptr);
+    for (const int number : {SIGPIPE, SIGTERM, SIGHUP, SIGINT, SIGCHLD, SIGUSR1, SIGUSR2, SIGALRM}) {
+        signal(number, SIG_DFL);
+    }
+    if (!command.chroot.empty() && chroot(command.chroot.c_str()) != 0) {
+        child_failed("chroot", command.chroot.c_str());
+    }
+    if (changes_user()) {
+        const UserIdentity& user = command.user;
+        if (user.uid == 0 || syscall(SYS_setgroups, user.groups.size(), user.groups.data()) != 0 ||
+            syscall(SYS_setresgid, user.gid, user.gid, user.gid) != 0 ||
+            syscall(SYS_setresuid, user.uid, user.uid, user.uid) != 0) {
+            child_failed("take on the rights of", "the recipient");
+        }
+    }
+    if (!command.directory.empty() && chdir(command.directory.c_str()) != 0) {
+        child_failed("chdir", command.directory.c_str());
+    }
+    umask(077);
+    execute(plan);
+    child_failed("execute", plan.argv[0]);
+}
+
+/// A running command and our ends of its pipes.
+struct Child {
+    pid_t pid = -1;
+    UniqueFd input;
+    UniqueFd output;
+};
+
+Result<Child> start(const Command& command) {
+    ChildPlan plan = plan_for(command);
+    int in[2];
+    int out[2];
+    if (pipe2(in, O_CLOEXEC) != 0) {
+        return errno_error("pipe");
+    }
+    UniqueFd in_read(in[0]);
+    UniqueFd in_write(in[1]);
+    if (pipe2(out, O_CLOEXEC) != 0) {
+        return errno_error("pipe");
+    }
+    UniqueFd out_read(out[0]);
+    UniqueFd out_write(out[1]);
+    fcntl(in_write.get(), F_SETFL, O_NONBLOCK);
+    fcntl(out_read.get(), F_SETFL, O_NONBLOCK);
+    const pid_t pid = fork();
+    if (pid < 0) {
+        return errno_error("fork");
+    }
+    if (pid == 0) {
+        run_child(command, plan, in_read.get(), out_write.get());
+    }
+    return Child{pid, std::move(in_write), std::move(out_read)};
+}
+
+/// Feeds the message and collects the output; both on the loop.
+class Conversation {
+public:
+    Conversation(Command& command, MessagePtr message, Child child)
+        : command_(command), message_(std::move(message)), child_(std::move(child)) {}
+
+    Task<> run(Seconds limit) {
+        deadline_ = now_usec() + std::chrono::microseconds(limit).count();
+        input_events_.open(child_.input.get());
+        output_events_.open(child_.output.get());
+        feeding_ = true;
+        spawn(feed());
+        co_await collect();
+        while (feeding_) {
+            stop_feeding_ = true;
+            input_events_.close();   // wakes feed() when it waits
+            co_await fed_.wait(kForever);
+        }
+        output_events_.close();
+    }
+
+    const std::string& output() const { return output_; }
+    bool timed_out() const { return timed_out_; }
+    Millis left() const {
+        const std::int64_t rest = (deadline_ - now_usec()) / 1000;
+        return Millis(rest > 0 ? rest : 0);
+    }
+
+private:
+    /// Writes the whole message; stops early when the command does not want it (its exit status tells the rest).
+    Task<> feed() {
+        std::string out = command_.prefix;
+        command_.filter.add(message_->headers(), out);
+        std::string buffer(message_->has_body() ? 0 : kPiece, '\0');
+        std::uint64_t at = 0;
+        if (message_->has_body()) {
+            command_.filter.add(message_->body(), out);
+            at = message_->body_length();
+        }
+        bool more = true;
+        while (more && !stop_feeding_) {
+            if (at < message_->body_length()) {
+                const Result<std::size_t> got = message_->read_body(at, buffer.data(), buffer.size());
+                if (!got) {
+                    log_warning("{}: {}", message_->request().queue_id, got.error().what);
+                    unreadable_ = true;
+                    break;
+                }
+                command_.filter.add(std::string_view(buffer.data(), *got), out);
+                at += *got;
+            }
+            if (at >= message_->body_length()) {
+                command_.filter.finish(out);
+                out += command_.blank_at_end ? command_.filter.eol : "";
+                more = false;
+            }
+            const bool written = co_await write_out(out);
+            more = more && written;
+            out.clear();
+        }
+        input_events_.close();
+        child_.input.reset();
+        feeding_ = false;
+        fed_.notify_all();
+    }
+
+    Task<bool> write_out(const std::string& bytes) {
+        std::size_t at = 0;
+        while (at < bytes.size() && !stop_feeding_) {
+            const ssize_t put = write(child_.input.get(), bytes.data() + at, bytes.size() - at);
+            if (put > 0) {
+                at += static_cast<std::size_t>(put);
+            } else if (put < 0 && errno == EAGAIN) {
+                const Wake wake = co_await input_events_.writable(left());
+                if (wake != Wake::ready) {
+                    co_return false;
+                }
+            } else if (errno != EINTR) {
+                co_return false;
+            }
+        }
+        co_return at >= bytes.size();
+    }
+
+    /// Reads until the command, and whatever it started, has closed its output.
+    Task<> collect() {
+        char chunk[4096];
+        for (;;) {
+            const ssize_t got = read(child_.output.get(), chunk, sizeof chunk);
+            if (got == 0) {
+                co_return;
+            }
+            if (got > 0) {
+                const std::size_t room = kMaxOutput - output_.size();
+                output_.append(chunk, std::min(room, static_cast<std::size_t>(got)));
+                continue;
+            }
+            if (errno == EINTR) {
+                continue;
+            }
+            if (errno != EAGAIN) {
+                co_return;
+            }
+            const Wake wake = co_await output_events_.readable(left());
+            if (wake != Wake::ready) {
+                timed_out_ = true;
+                co_return;
+            }
+        }
+    }
+
+    Command& command_;
+    MessagePtr message_;
+    Child child_;
+    FdEvents input_events_;
+    FdEvents output_events_;
+    Notice fed_;
+    std::string output_;
+    std::int64_t deadline_ = 0;
+    bool feeding_ = false;
+    bool stop_feeding_ = false;
+    bool timed_out_ = false;
+    bool unreadable_ = false;
+};
+
+struct ExitMeaning {
+    int code;
+    const char* dsn;
+    const char* text;
+};
+
+/// sysexits(3), with the codes and words of Postfix's sys_exits.
+constexpr ExitMeaning kExitMeanings[] = {
+    {64, "5.3.0", "command line usage error"},    {65, "5.6.0", "data format error"},
+    {66, "5.3.0", "cannot open input"},           {67, "5.1.1", "user unknown"},
+    {68, "5.1.2", "host name unknown"},           {69, "5.3.0", "service unavailable"},
+    {70, "5.3.0", "internal software error"},     {71, "4.3.0", "system resource problem"},
+    {72, "5.3.0", "critical OS file missing"},    {73, "5.2.0", "can't create user output file"},
+    {74, "5.3.0", "input/output error"},          {75, "4.3.0", "temporary failure"},
+    {76, "5.5.0", "remote error in protocol"},    {77, "5.7.0", "permission denied"},
+    {78, "5.3.5", "local configuration error"},
+};
+
+/// "X.Y.Z text": the length of the code, 0 when there is none.
+std::size_t dsn_length(std::string_view text) {
+    if (text.size() < 5 || (text[0] != '2' && text[0] != '4' && text[0] != '5') || text[1] != '.') {
+        return 0;
+    }
+    std::size_t at = 2;
+    for (int part = 0; part < 2; ++part) {
+        const std::size_t begin = at;
+        while (at < text.size() && at - begin < 4 && text[at] >= '0' && text[at] <= '9') {
+            ++at;
+        }
+        if (at == begin || at - begin > 3 || (part == 0 && (at >= text.size() || text[at] != '.'))) {
+            return 0;
+        }
+        at += part == 0 ? 1 : 0;
+    }
+    return at == text.size() || text[at] == ' ' || text[at] == '\t' ? at : 0;
+}
+
+/// One line of it, for log and bounce.
+std::string one_line(std::string_view output) {
+    std::string line;
+    for (const char c : trim(output)) {
+        line += c == '\n' || c == '\r' || c == '\t' ? ' ' : c;
+    }
+    return printable(line, 1000);
+}
+
+std::string parenthesized(std::string_view output) {
+    const std::string said = one_line(output);
+    return said.empty() ? std::string() : " (" + said.substr(0, 200) + ")";
+}
+
+/// Ends the command's process group; signals need the rights it has.
+Task<> end_group(pid_t pid, UserIdentity user) {
+    auto work = [pid]() -> Outcome {
+        kill(-pid, SIGKILL);
+        return Outcome{};
+    };
+    const Outcome done = co_await work_as(std::move(user), std::move(work));
+    (void)done;
+}
+
+/// The exit status, or nothing when `limit` passes first.
+Task<std::optional<int>> wait_for(pid_t pid, Millis limit) {
+    int status = 0;
+    const UniqueFd handle(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+    if (handle) {
+        FdEvents events;
+        events.open(handle.get());
+        while (waitpid(pid, &status, WNOHANG) == 0) {
+            const Wake wake = co_await events.readable(limit);
+            if (wake != Wake::ready) {
+                co_return std::nullopt;
+            }
+        }
+        co_return status;
+    }
+    auto wait = [pid] {
+        int result = 0;
+        while (waitpid(pid, &result, 0) < 0 && errno == EINTR) {
+        }
+        return result;
+    };
+    status = co_await offload(std::move(wait));
+    co_return status;
+}
+
+}  // namespace
+
+Outcome command_outcome(int wait_status, bool timed_out, std::string_view command_text, std::string_view output,
+                        const std::string& success_text) {
+    const std::string said = one_line(output);
+    const std::string tail = said.empty() ? std::string() : ". Command output: " + said;
+    if (timed_out) {
+        return failed("5.3.0", fmt::format("Command time limit exceeded: \"{}\"{}", command_text, tail));
+    }
+    if (WIFSIGNALED(wait_status)) {
+        return failed("5.3.0", fmt::format("Command died with signal {}: \"{}\"{}", WTERMSIG(wait_status), command_text, tail));
+    }
+    const int code = WEXITSTATUS(wait_status);
+    if (code == 0) {
+        return sent(success_text);
+    }
+    const std::size_t dsn = dsn_length(said);
+    if (dsn > 0 && said.front() != '2') {
+        return failed(said.substr(0, dsn), std::string(trim(std::string_view(said).substr(dsn))));
+    }
+    for (const ExitMeaning& meaning : kExitMeanings) {
+        if (meaning.code == code) {
+            return failed(meaning.dsn, meaning.text + tail);
+        }
+    }
+    return failed("5.3.0", fmt::format("Command died with status {}: \"{}\"{}", code, command_text, tail));
+}
+
+std::vector<std::pair<std::string, std::string>> exported_environment(const std::string& export_environment) {
+    std::vector<std::pair<std::string, std::string>> environment;
+    for (const std::string& word : split_list(export_environment)) {
+        std::string_view text = word;
+        if (text.size() > 1 && text.front() == '{' && text.back() == '}') {
+            text = trim(text.substr(1, text.size() - 2));
+        }
+        const std::size_t equals = text.find('=');
+        if (equals != std::string_view::npos) {
+            environment.emplace_back(trim(text.substr(0, equals)), trim(text.substr(equals + 1)));
+        } else if (const char* value = getenv(std::string(text).c_str())) {
+            environment.emplace_back(text, value);
+        }
+    }
+    return environment;
+}
+
+std::string censored(std::string_view text, std::string_view allowed) {
+    std::string clean(text);
+    for (char& c : clean) {
+        if (allowed.find(c) == std::string_view::npos) {
+            c = '_';
+        }
+    }
+    return clean;
+}
+
+Task<Outcome> run_command(Command command, MessagePtr message) {
+    const std::string text = command.argv.empty() ? command.shell_text : command.argv.front();
+    Result<Child> child = start(command);
+    if (!child) {
+        co_return failed("4.3.0", "cannot run command: " + child.error().what);
+    }
+    const pid_t pid = child->pid;
+    Conversation conversation(command, std::move(message), std::move(*child));
+    co_await conversation.run(command.time_limit);
+    std::optional<int> status;
+    if (!conversation.timed_out()) {
+        status = co_await wait_for(pid, conversation.left());
+    }
+    const bool timed_out = !status;
+    if (timed_out) {
+        co_await end_group(pid, command.user);
+        status = co_await wait_for(pid, kKillPatience);
+    }
+    const std::string success =
+        command.success_text + (command.show_output ? parenthesized(conversation.output()) : std::string());
+    co_return command_outcome(status.value_or(0), timed_out, text, conversation.output(), success);
+}
+
+}  // namespace postern::local
