@@ -34,7 +34,7 @@ std::string state_text(bool clean, const std::string& boot) {
 Result<std::shared_ptr<Env>> open_env(const std::string& file) {
     Env::Options options;
     options.path = file;
-    options.databases = {"summary-1", "headers-1", "directories-1"};
+    options.databases = {"summary-1", "headers-2", "directories-1"};
     options.flags = MDB_NOSYNC | MDB_NOMEMINIT;
     options.map_size = kMapSize;
     return Env::open(options);
@@ -84,9 +84,9 @@ Result<std::unique_ptr<Cache>> Cache::open(const std::string& directory) {
 }
 
 Cache::~Cache() {
-    // Flushing is the kernel's work by now in most cases; a cache that nobody flushed is just built again.
+    // Most has been written by the kernel by now.  Without this every cache would be lost with a reboot.
     if (env_ && wrote_) {
-        if (Result<Txn> lock = Txn::begin(*env_, true); lock && mdb_env_sync(env_->get(), 0) == 0) {
+        if (Result<Txn> lock = Txn::begin(*env_, true); lock && mdb_env_sync(env_->get(), 1) == 0) {
             write_state(true);
         }
     }

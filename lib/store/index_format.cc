@@ -58,6 +58,11 @@ std::uint64_t checksum(std::string_view bytes, std::uint64_t seed) {
     std::uint64_t h = fold(seed ^ kMix, bytes.size() + kMix);
     const char* p = bytes.data();
     std::size_t left = bytes.size();
+    for (; left >= 16; p += 16, left -= 16) {
+        std::uint64_t words[2];
+        std::memcpy(words, p, 16);
+        h = fold(h ^ words[0], words[1] ^ kMix) + words[1];
+    }
     for (; left >= 8; p += 8, left -= 8) {
         std::uint64_t word;
         std::memcpy(&word, p, 8);

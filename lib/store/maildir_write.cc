@@ -162,7 +162,7 @@ Result<void> MaildirBackend::set_flags(const Placed& mailbox, std::span<const Fl
         }
     }
     own.finish(editor.record());
-    if (editor.record().keywords.size() != keywords_before || modified(mailbox.folder.control + "/dovecot-keywords") < 0) {
+    if (editor.record().keywords.size() != keywords_before) {
         write_keywords_file(mailbox.folder, editor, *mailbox.state);
     }
     return {};

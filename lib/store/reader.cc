@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <optional>
+#include <tuple>
 
 #include "lib/mail/header.h"
 #include "lib/mail/mime.h"
@@ -308,13 +309,15 @@ Result<std::string_view> Reader::header_fields(Uid uid, std::span<const std::str
         if (!stored) {
             return stored.error();
         }
-        if (!*stored) {
-            if (Result<void> computed = impl_->compute(uid); !computed) {
-                return computed.error();
-            }
-            *stored = impl_->last.headers;
+        impl_->fields.clear();
+        if (*stored && pick_cached_fields(**stored, names, impl_->fields)) {
+            return std::string_view(impl_->fields);
         }
-        impl_->fields = named_fields(**stored, names);
+        if (Result<void> computed = impl_->compute(uid); !computed) {
+            return computed.error();
+        }
+        impl_->fields.clear();
+        pick_cached_fields(impl_->last.headers, names, impl_->fields);
         return std::string_view(impl_->fields);
     }
     Result<Message> opened = message(uid);
