@@ -131,7 +131,6 @@ Task<Result<std::string>> BounceSession::send(const Report& report, const Notice
     begin.add_bcc = false;
     const bool filtered = has_word(config_.internal_mail_filter_classes(), "bounce");
     begin.check_headers_and_body = filtered;
-    begin.run_milters = filtered;
     begin.content = notice.head;
     const Result<void> begun = co_await cleanup_.begin(std::move(begin));
     if (!begun) {

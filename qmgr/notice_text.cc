@@ -241,8 +241,9 @@ NoticeText make_notice(const Config& config, const Report& report, Audience audi
         people += "\n" + wrap_text(sanitized(line), kWidth);
         status += recipient_fields(config, report, line, notice.utf8);
     }
-    const std::string boundary = fmt::format("{}.{}/{}", report.queue_id, now_usec / 1000, config.myhostname());
-    const std::string_view eight_bit = notice.utf8 ? "Content-Transfer-Encoding: 8bit\n" : "";
+    const std::string boundary = fmt::format("{}.{}/{}", report.queue_id, now_usec / 1'000'000, config.myhostname());
+    const bool eight_bit_people = notice.utf8 || report.encoding == queue::kEncoding8bit;   // reasons may quote the message
+    const std::string_view status_encoding = notice.utf8 ? "Content-Transfer-Encoding: 8bit\n" : "";
     std::string& head = notice.head;
     head = from_line(config);
     head += fmt::format("Subject: {}\nTo: {}\n", subject(report.kind, audience), one_line(external_form(to)));
@@ -252,10 +253,10 @@ NoticeText make_notice(const Config& config, const Report& report, Audience audi
     head += encoding_field(report, notice.utf8);
     head += "\nThis is a MIME-encapsulated message.\n";
     head += fmt::format("\n--{}\nContent-Description: Notification\nContent-Type: text/plain; charset={}\n{}\n", boundary,
-                        notice.utf8 ? "utf-8" : "us-ascii", eight_bit);
+                        eight_bit_people ? "utf-8" : "us-ascii", eight_bit_people ? "Content-Transfer-Encoding: 8bit\n" : "");
     head += human_text(config, report.kind) + people;
     head += fmt::format("\n--{}\nContent-Description: Delivery report\nContent-Type: message/{}\n{}\n", boundary,
-                        notice.utf8 ? "global-delivery-status" : "delivery-status", eight_bit);
+                        notice.utf8 ? "global-delivery-status" : "delivery-status", status_encoding);
     head += message_fields(config, report, notice.utf8) + status;
     head += fmt::format("\n--{}\n", boundary) + returned_part_head(report, notice.headers_only, notice.utf8);
     notice.tail = fmt::format("\n--{}--\n", boundary);

@@ -34,6 +34,7 @@ struct Log {
     LogDestination destination;
     UniqueFd fd;
     std::atomic<int> pid{0};
+    LogLevel echo_from = LogLevel::warning;   ///< with LogDestination::echo_stderr
     LogSink sink = nullptr;
     void* sink_context = nullptr;
 };
@@ -174,7 +175,7 @@ void emit(Log& log, LogLevel level, std::string_view text) {
         log.sink(log.sink_context, level, text);
         return;
     }
-    if (!log.fd || (log.destination.echo_stderr && level >= LogLevel::warning)) {
+    if (!log.fd || (log.destination.echo_stderr && level >= log.echo_from)) {
         to_stderr(log, text);
     }
     if (!log.fd) {
@@ -241,6 +242,8 @@ void log_reopen() {
         ::dup3(fresh.get(), log.fd.get(), O_CLOEXEC);
     }
 }
+
+void log_echo_all() { the_log().echo_from = LogLevel::info; }
 
 void log_set_sink(LogSink sink, void* context) {
     the_log().sink_context = context;

@@ -44,6 +44,9 @@ void log_set_tag(std::string program_tag);
 /// in use.
 void log_reopen();
 
+/// From now on every line is also written to standard error: for commands that tell what they do.
+void log_echo_all();
+
 /// Receives what would have been logged; `text` has the "warning: " and similar in front, and is already
 /// clean.  While a sink is set nothing goes anywhere else.  nullptr takes it away.
 using LogSink = void (*)(void* context, LogLevel level, std::string_view text);

@@ -1,0 +1,186 @@
+#include "lib/listing/listing.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <ctime>
+#include <memory>
+
+#include "lib/base/unique_fd.h"
+#include "lib/mail/address.h"
+#include "lib/queue/queue_file.h"
+#include "lib/queue/queue_id.h"
+
+namespace postern {
+
+const std::vector<std::string> kListedDirectories = {"maildrop", "active", "incoming", "deferred", "hold"};
+
+namespace {
+
+struct CloseDirectory {
+    void operator()(DIR* directory) const { ::closedir(directory); }
+};
+
+/// "Sun Nov 22 11:46:03", as asctime(3) begins.
+std::string arrival_text(std::int64_t seconds) {
+    const std::time_t time = seconds;
+    std::tm parts{};
+    ::localtime_r(&time, &parts);
+    std::array<char, 32> text{};
+    std::strftime(text.data(), text.size(), "%a %b %e %H:%M:%S", &parts);
+    return text.data();
+}
+
+std::string_view status_mark(const ListedMessage& message) {
+    const bool active = message.queue_name == "active", held = message.queue_name == "hold";
+    if (message.forced_expire) {
+        return active ? "*#" : held ? "!#" : "#";
+    }
+    return active ? "*" : held ? "!" : "";
+}
+
+void append_quoted(std::string& out, std::string_view text) {
+    out += '"';
+    for (const char c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (c == '"' || c == '\\') {
+            out += '\\';
+            out += c;
+        } else if (byte < 32 || byte == 127) {
+            out += fmt::format("\\u{:04x}", byte);
+        } else {
+            out += c;
+        }
+    }
+    out += '"';
+}
+
+/// Control characters from a message must not reach a terminal.
+std::string visible(std::string_view text) {
+    std::string out(text);
+    for (char& c : out) {
+        if (static_cast<unsigned char>(c) < 32 || c == 127) {
+            c = '?';
+        }
+    }
+    return out;
+}
+
+}  // namespace
+
+std::vector<std::string> queue_ids_in(const std::string& directory) {
+    std::vector<std::string> ids;
+    const std::unique_ptr<DIR, CloseDirectory> open(::opendir(directory.c_str()));
+    if (open == nullptr) {
+        return ids;
+    }
+    while (const dirent* entry = ::readdir(open.get())) {
+        if (queue::is_queue_id(entry->d_name)) {
+            ids.emplace_back(entry->d_name);
+        }
+    }
+    std::sort(ids.begin(), ids.end());
+    return ids;
+}
+
+bool read_listed(const std::string& queue_directory, const std::string& name, const std::string& id, ListedMessage& out) {
+    const std::string path = queue_directory + "/" + queue::queue_path(name, id);
+    struct stat info {};
+    if (::lstat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
+        return false;
+    }
+    out = ListedMessage();
+    out.queue_name = name;
+    out.queue_id = id;
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (!file && name == "maildrop") {
+        out.arrival_seconds = info.st_mtime;
+        out.size_bytes = static_cast<std::uint64_t>(info.st_size);
+        out.sender = fmt::format("(maildrop queue, sender UID {})", info.st_uid);
+        return true;
+    }
+    Result<queue::QueueFile> content = file ? queue::QueueFile::read(file.get()) : Error(Errc::denied, "");
+    if (!content) {
+        return false;
+    }
+    const queue::Envelope& envelope = content->envelope();
+    out.arrival_seconds = envelope.arrival_usec / 1'000'000;
+    out.size_bytes = content->size_bytes();
+    out.sender = external_form(envelope.sender);
+    const Result<std::vector<queue::JournalRecord>> records = content->journal(file.get());
+    const queue::JournalState state =
+        queue::replay(records ? *records : std::vector<queue::JournalRecord>(), envelope.recipients.size());
+    out.forced_expire = state.expire;
+    // As in Postfix, recipients with a reason come first.
+    std::vector<ListedRecipient> untried;
+    for (std::size_t i = 0; i < envelope.recipients.size(); ++i) {
+        const queue::RecipientState& recipient = state.recipients[i];
+        if (recipient.finished()) {
+            continue;
+        }
+        ListedRecipient listed{external_form(envelope.recipients[i].address), recipient.last.text};
+        (listed.reason.empty() ? untried : out.recipients).push_back(std::move(listed));
+    }
+    std::move(untried.begin(), untried.end(), std::back_inserter(out.recipients));
+    return true;
+}
+
+std::string TextListing::message(const ListedMessage& message) {
+    constexpr std::string_view kShortHead = "-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------\n";
+    constexpr std::string_view kLongHead = "----Queue ID----- --Size-- ---Arrival Time---- --Sender/Recipient------\n";
+    std::string text(count_ == 0 ? (long_ ? kLongHead : kShortHead) : std::string_view("\n"));
+    ++count_;
+    bytes_ += message.size_bytes;
+    const std::string id = message.queue_id + std::string(status_mark(message));
+    const std::string sender = visible(message.sender.empty() ? "MAILER-DAEMON" : message.sender);
+    const std::string arrival = arrival_text(message.arrival_seconds);
+    text += long_ ? fmt::format("{:<17} {:>8} {:.19} {}\n", id, message.size_bytes, arrival, sender)
+                  : fmt::format("{:<11} {:>7} {:<20} {}\n", id, message.size_bytes, arrival, sender);
+    const std::size_t indent = long_ ? 47 : 41;
+    const std::string* reason = nullptr;
+    for (const ListedRecipient& recipient : message.recipients) {
+        if (!recipient.reason.empty() && (reason == nullptr || *reason != recipient.reason)) {
+            const std::size_t length = recipient.reason.size();
+            text += fmt::format("{:{}}({})\n", "", length < 76 ? 76 - length : 0, visible(recipient.reason));
+            reason = &recipient.reason;
+        }
+        text += fmt::format("{:{}}{}\n", "", indent, visible(recipient.address));
+    }
+    return text;
+}
+
+std::string TextListing::end() const {
+    if (count_ == 0) {
+        return "Mail queue is empty\n";
+    }
+    return fmt::format("\n-- {} Kbytes in {} Request{}.\n", bytes_ / 1024, count_, count_ == 1 ? "" : "s");
+}
+
+std::string json_listing(const ListedMessage& message) {
+    std::string out = R"({"queue_name": )";
+    append_quoted(out, message.queue_name);
+    out += R"(, "queue_id": )";
+    append_quoted(out, message.queue_id);
+    out += fmt::format(R"(, "arrival_time": {}, "message_size": {}, "forced_expire": {}, "sender": )",
+                       message.arrival_seconds, message.size_bytes, message.forced_expire);
+    append_quoted(out, message.sender.empty() ? "MAILER-DAEMON" : message.sender);
+    out += R"(, "recipients": [)";
+    bool first = true;
+    for (const ListedRecipient& recipient : message.recipients) {
+        out += first ? R"({"address": )" : R"(, {"address": )";
+        append_quoted(out, recipient.address);
+        if (!recipient.reason.empty()) {
+            out += R"(, "delay_reason": )";
+            append_quoted(out, recipient.reason);
+        }
+        out += '}';
+        first = false;
+    }
+    return out + "]}\n";
+}
+
+}  // namespace postern

@@ -1,0 +1,175 @@
+/// postqueue - shows the queue, and asks for delivery now.
+///
+/// Set-gid to setgid_group, which may connect to the services below public/; it reads no queue file unless whoever
+/// runs it may (root, or the owner of an unprivileged suite) and the mail system is down.
+///
+/// Exit status: 0, or EX_UNAVAILABLE (69) as in Postfix.
+#include <fmt/format.h>
+#include <signal.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <optional>
+
+#include "lib/ipc/channel.h"
+#include "lib/listing/listing.h"
+#include "lib/log/log.h"
+#include "lib/queue/queue_id.h"
+#include "tools/queue_command.h"
+
+namespace postern::tools {
+namespace {
+
+constexpr const char* kUsage =
+    "usage: postqueue -f | postqueue -i queueid | postqueue -j | postqueue -p | postqueue -s site";
+
+enum class Action { none, text, json, flush, one, site };
+
+struct Options {
+    Action action = Action::none;
+    std::string argument;
+    std::string directory = Config::default_directory();
+};
+
+Options parse(int argc, char** argv) {
+    Options options;
+    for (int option = 0; (option = ::getopt(argc, argv, "c:fi:jps:v")) != -1;) {
+        Action action = Action::none;
+        switch (option) {
+        case 'c': options.directory = optarg; continue;
+        case 'v': continue;
+        case 'f': action = Action::flush; break;
+        case 'i': action = Action::one; options.argument = optarg; break;
+        case 'j': action = Action::json; break;
+        case 'p': action = Action::text; break;
+        case 's': action = Action::site; options.argument = optarg; break;
+        default: die(EX_UNAVAILABLE, kUsage);
+        }
+        if (options.action != Action::none) {
+            die(EX_UNAVAILABLE, kUsage);
+        }
+        options.action = action;
+    }
+    if (options.action == Action::none || optind < argc) {
+        die(EX_UNAVAILABLE, kUsage);
+    }
+    return options;
+}
+
+/// Writes the listing as it comes.
+class Printer {
+public:
+    Printer(bool json, bool long_ids) : json_(json), text_(long_ids) {}
+    void message(const ListedMessage& message) { put(json_ ? json_listing(message) : text_.message(message)); }
+    void end() {
+        if (!json_) {
+            put(text_.end());
+        }
+        if (std::fflush(stdout) != 0) {
+            die(EX_UNAVAILABLE, errno_error("write").what);
+        }
+    }
+
+private:
+    static void put(const std::string& text) {
+        if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) {
+            die(EX_UNAVAILABLE, errno_error("write").what);
+        }
+    }
+    bool json_;
+    TextListing text_;
+};
+
+using Listed = std::variant<ListedMessage, ListingEnd>;
+
+Task<Result<void>> read_showq(UniqueFd socket, Printer& printer) {
+    Channel<std::variant<Trigger>, Listed> channel(std::move(socket), 256 * 1024 * 1024);
+    for (;;) {
+        const Result<Listed> item = co_await channel.receive(std::chrono::seconds(600));
+        if (!item) {
+            co_return item.error();
+        }
+        if (const auto* end = std::get_if<ListingEnd>(&*item)) {
+            if (!end->error.empty()) {
+                co_return Error(Errc::io, end->error);
+            }
+            co_return Result<void>();
+        }
+        printer.message(std::get<ListedMessage>(*item));
+    }
+}
+
+void read_directly(const std::string& queue_directory, Printer& printer) {
+    for (const std::string& name : kListedDirectories) {
+        for (const std::string& id : queue_ids_in(queue_directory + "/" + name)) {
+            ListedMessage message;
+            if (read_listed(queue_directory, name, id, message)) {
+                printer.message(message);
+            }
+        }
+    }
+}
+
+void show(const Config& config, bool json) {
+    Printer printer(json, config.enable_long_queue_ids());
+    const std::string& queue = config.queue_directory();
+    Result<UniqueFd> socket = connect_unix_blocking(queue + "/public/showq");
+    if (socket) {
+        const Result<void> read = Loop::current().run_until(read_showq(std::move(*socket), printer));
+        if (!read) {
+            die(EX_UNAVAILABLE, "queue report: " + read.error().what);
+        }
+    } else if (::eaccess((queue + "/deferred").c_str(), R_OK | X_OK) == 0) {
+        log_warning("Mail system is down -- accessing queue directly (Connect to the {} showq service: {})",
+                    config.mail_name(), socket.error().what);
+        read_directly(queue, printer);
+    } else {
+        die(EX_UNAVAILABLE, "Queue report unavailable - mail system is down");
+    }
+    printer.end();
+}
+
+/// What qmgr refuses is a warning, as in Postfix (the message may be gone by now); a qmgr that is not there is not.
+void ask(const Config& config, const Options& options) {
+    const std::string& queue = config.queue_directory();
+    Result<void> answer;
+    if (options.action == Action::flush) {
+        answer = ask_qmgr(queue, queue::FlushAll());
+    } else if (options.action == Action::one) {
+        if (!queue::is_queue_id(options.argument)) {
+            die(EX_UNAVAILABLE, "Cannot flush mail queue ID - invalid name: \"" + options.argument + "\"");
+        }
+        answer = ask_qmgr(queue, queue::FlushOne{options.argument});
+    } else {
+        answer = ask_qmgr(queue, queue::FlushSite{options.argument});
+    }
+    if (answer) {
+        return;
+    }
+    if (answer.error().code == Errc::io) {
+        log_warning("{}", answer.error().what);
+    } else if (answer.error().code == Errc::denied) {
+        die(EX_UNAVAILABLE, "Cannot flush mail queue - " + answer.error().what);
+    } else {
+        die(EX_UNAVAILABLE, "Cannot flush mail queue - mail system is down");
+    }
+}
+
+}  // namespace
+}  // namespace postern::tools
+
+int main(int argc, char** argv) {
+    using namespace postern;
+    using namespace postern::tools;
+    ::signal(SIGPIPE, SIG_DFL);
+    log_open("postfix/postqueue", LogDestination());
+    const Options options = parse(argc, argv);
+    const Config config = load_command_config("postqueue", options.directory, EX_UNAVAILABLE);
+    if (options.action == Action::text || options.action == Action::json) {
+        show(config, options.action == Action::json);
+    } else {
+        ask(config, options);
+    }
+    return 0;
+}

@@ -1,0 +1,95 @@
+#include "tools/queue_command.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "lib/base/strings.h"
+#include "lib/ipc/channel.h"
+#include "lib/log/log.h"
+
+namespace postern::tools {
+namespace {
+
+constexpr Millis kPatience = std::chrono::seconds(60);
+
+template <class Request>
+Task<Result<void>> converse(UniqueFd socket, Request request) {
+    Channel<queue::ToQmgr, queue::FromQmgr> channel(std::move(socket));
+    channel.post(std::move(request));
+    const Result<queue::FromQmgr> answer = co_await channel.receive(kPatience);
+    if (!answer) {
+        co_return answer.error();
+    }
+    const auto& reply = std::get<queue::QmgrAnswer>(*answer);
+    if (!reply.ok) {
+        co_return Error(Errc::io, reply.text);
+    }
+    co_return Result<void>();
+}
+
+template <class Request>
+Result<void> ask(const std::string& queue_directory, Request request) {
+    Result<UniqueFd> socket = connect_unix_blocking(queue_directory + "/public/qmgr");
+    if (!socket) {
+        return socket.error();
+    }
+    return Loop::current().run_until(converse(std::move(*socket), std::move(request)));
+}
+
+LogDestination command_log(const Config& config) {
+    LogDestination destination;
+    destination.kind = LogDestination::Kind::syslog;
+    if (!config.maillog_file().empty()) {
+        destination.kind = LogDestination::Kind::file;
+        destination.path = config.maillog_file();
+    }
+    destination.json = config.log_format() == "json";
+    destination.echo_stderr = true;
+    return destination;
+}
+
+}  // namespace
+
+void die(int status, const std::string& text) {
+    std::fflush(stdout);
+    log_line(LogLevel::fatal, "{}", fmt::make_format_args(text));
+    std::_Exit(status);
+}
+
+Config load_command_config(const std::string& program, const std::string& directory, int status) {
+    log_open("postfix/" + program, LogDestination());
+    constexpr const char* kStandard = "/etc/postern";
+    const bool set_id = ::getegid() != ::getgid() || ::geteuid() != ::getuid();
+    if (set_id && ::getuid() != 0 && directory != kStandard) {
+        const Result<Config> standard = Config::load(kStandard);
+        const std::vector<std::string> allowed =
+            standard ? split_list(standard->alternate_config_directories()) : std::vector<std::string>();
+        if (std::find(allowed.begin(), allowed.end(), directory) == allowed.end()) {
+            die(status, "unauthorized configuration directory name: " + printable(directory));
+        }
+    }
+    Result<Config> config = Config::load(directory);
+    if (!config) {
+        die(status, config.error().what);
+    }
+    config->set_process(program, program);
+    if (!log_open(config->syslog_name() + "/" + program, command_log(*config))) {
+        log_open(config->syslog_name() + "/" + program, LogDestination());   // a user may not write the mail log: no matter
+    }
+    return std::move(*config);
+}
+
+Result<void> ask_qmgr(const std::string& queue_directory, queue::FlushAll request) { return ask(queue_directory, request); }
+Result<void> ask_qmgr(const std::string& queue_directory, queue::FlushOne request) {
+    return ask(queue_directory, std::move(request));
+}
+Result<void> ask_qmgr(const std::string& queue_directory, queue::FlushSite request) {
+    return ask(queue_directory, std::move(request));
+}
+Result<void> ask_qmgr(const std::string& queue_directory, queue::Altered request) {
+    return ask(queue_directory, std::move(request));
+}
+
+}  // namespace postern::tools

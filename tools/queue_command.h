@@ -1,0 +1,27 @@
+/// What postqueue(1) and postsuper(1) share: their configuration, their end, and a word with qmgr(8).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "lib/base/result.h"
+#include "lib/config/config.h"
+#include "lib/queue/messages.h"
+
+namespace postern::tools {
+
+/// "program: fatal: text" on standard error and in the log, then the end with `status`.
+[[noreturn]] void die(int status, const std::string& text);
+
+/// main.cf of `directory`; the log is opened as "$syslog_name/program".  A set-gid program obeys a caller's directory only
+/// when the default main.cf names it in alternate_config_directories.  Ends the process with `status` otherwise.
+Config load_command_config(const std::string& program, const std::string& directory, int status);
+
+/// Sends `request` to qmgr, which listens in `queue_directory`, and waits for the answer.
+/// Errors: not_found, closed (the mail system is down), denied, and qmgr's own with its text.
+Result<void> ask_qmgr(const std::string& queue_directory, queue::FlushAll request);
+Result<void> ask_qmgr(const std::string& queue_directory, queue::FlushOne request);
+Result<void> ask_qmgr(const std::string& queue_directory, queue::FlushSite request);
+Result<void> ask_qmgr(const std::string& queue_directory, queue::Altered request);
+
+}  // namespace postern::tools
