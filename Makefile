@@ -47,7 +47,7 @@ PROGRAMS  := $(addprefix $(BUILD)/bin/,$(notdir $(MAINS:.cc=)))
 ARCHIVES  := $(foreach d,$(LIB_DIRS) $(PROG_DIRS),$(if $(filter-out $(MAINS),$(wildcard $(d)/*.cc)),$(BUILD)/$(d).a))
 TESTS     := $(patsubst t/%.cc,$(BUILD)/t/%,$(wildcard t/*_test.cc))
 FUZZERS   := $(patsubst t/fuzz/%.cc,$(BUILD)/fuzz/%,$(wildcard t/fuzz/*_fuzz.cc))
-GENERATED := $(BUILD)/gen/parameters.inc
+GENERATED := $(BUILD)/gen/getters.inc
 LINK       = $(CXX) $(STD) $(CXXFLAGS) $(LINK_HARDENING) $(LDFLAGS) -o $@ $(filter %.o,$^) \
              -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS)
 
@@ -90,9 +90,15 @@ $(BUILD)/t/$(1): $(BUILD)/obj/t/$(1).o $(BUILD)/obj/t/catch_main.o $(filter $(BU
 endef
 $(foreach t,$(notdir $(TESTS)),$(eval $(call test_rule,$(t))))
 
+# The whole table is seen by one file.  Names and types alone, which every program sees, are a file of their own
+# that stays untouched while they do not change.
 $(BUILD)/gen/parameters.inc: lib/config/parameters.tsv lib/config/generate.awk
 	@mkdir -p $(@D)
 	@awk -f lib/config/generate.awk $< > $@
+
+$(BUILD)/gen/getters.inc: $(BUILD)/gen/parameters.inc
+	@sed 's/^\(POSTERN_PARAMETER("[^"]*", [^,]*, [^,]*\),.*/\1)/' $< > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 # --- fuzzing: clang's libFuzzer, with the libraries compiled again under its instrumentation ----------------
 FUZZ_CXX ?= clang++-14

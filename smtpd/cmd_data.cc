@@ -18,7 +18,8 @@ constexpr const char* kTooBig = "552 5.3.4 Error: message file too big";
 /// There is a transaction with recipients, and smtpd_data_restrictions agree; answers when not.
 Task<bool> Session::message_may_begin(std::string_view where) {
     if (!mail_ || (mail_->envelope.recipients.empty() && !mail_->in_bdat)) {
-        co_await refuse(mail_ ? "554 5.5.1 Error: no valid recipients" : "503 5.5.1 Error: need RCPT command");
+        const char* why = mail_ ? "554 5.5.1 Error: no valid recipients" : "503 5.5.1 Error: need RCPT command";
+        co_await refuse(why);
         co_return false;
     }
     const Verdict verdict = co_await judge(server_.lists().data);

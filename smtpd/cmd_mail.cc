@@ -124,8 +124,11 @@ Task<bool> Session::mail_parameters(std::string_view text) {
             problem = "555 5.5.4 Unsupported option: ";
         }
         if (problem != nullptr) {
-            const bool unsupported = std::string_view(problem).back() == ' ';
-            co_await refuse(unsupported ? problem + printable(word, 100) : std::string(problem));
+            std::string reason = problem;
+            if (reason.back() == ' ') {
+                reason += printable(word, 100);
+            }
+            co_await refuse(std::move(reason));
             co_return false;
         }
     }

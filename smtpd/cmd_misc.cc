@@ -61,7 +61,7 @@ Task<> Session::vrfy(const Command& command) {
         mail_.emplace();
     }
     recipient_ = server_.router().rewrite_address(address->internal(), RewriteContext::local);
-    const Verdict verdict = co_await judge_recipient();
+    const Verdict verdict = co_await judge_recipient(false);
     const std::string shown = external_form(*recipient_);
     if (verdict.outcome == Verdict::Outcome::reject) {
         co_await reject("VRFY", verdict);

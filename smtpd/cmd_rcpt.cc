@@ -50,7 +50,7 @@ Task<> Session::rcpt(const Command& command) {
     recipient.address = server_.router().rewrite_address(original, RewriteContext::local);
     recipient.original = recipient.address == original ? std::string() : original;
     recipient_ = recipient.address;
-    const Verdict verdict = co_await judge_recipient();
+    const Verdict verdict = co_await judge_recipient(equals_ignoring_case(original, "postmaster"));
     if (verdict.outcome == Verdict::Outcome::reject) {
         co_await reject("RCPT", verdict);
     } else {
@@ -61,13 +61,15 @@ Task<> Session::rcpt(const Command& command) {
 }
 
 /// All lists that apply here, in Postfix's order; with smtpd_delay_reject those of earlier stages too.
-Task<Verdict> Session::judge_recipient() {
+Task<Verdict> Session::judge_recipient(bool bare_postmaster) {
     Lists& lists = server_.lists();
     std::vector<const RestrictionList*> order;
     if (config_.smtpd_delay_reject()) {
         order = {&lists.client, &lists.helo, &lists.sender};
     }
-    if (config_.smtpd_relay_before_recipient_restrictions()) {
+    if (bare_postmaster) {
+        // RFC 5321 section 4.5.1: <postmaster> without a domain is always taken.
+    } else if (config_.smtpd_relay_before_recipient_restrictions()) {
         order.insert(order.end(), {&lists.relay, &lists.recipient});
     } else {
         order.insert(order.end(), {&lists.recipient, &lists.relay});
@@ -81,7 +83,7 @@ Task<Verdict> Session::judge_recipient() {
             co_return Verdict{};
         }
     }
-    if (config_.smtpd_reject_unlisted_recipient()) {
+    if (config_.smtpd_reject_unlisted_recipient() && !bare_postmaster) {
         Result<Listing> listing = server_.router().recipient_known(*recipient_);
         Verdict verdict;
         if (!listing) {

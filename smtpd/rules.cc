@@ -132,8 +132,7 @@ Verdict unauth_destination(const Rule& rule, Evaluation& evaluation) {
         return Verdict{};
     }
     const bool defer = rule.kind == RuleKind::defer_unauth_destination;
-    const int code = defer ? static_cast<int>(evaluation.context.config->defer_code())
-                           : static_cast<int>(evaluation.context.config->relay_domains_reject_code());
+    const int code = static_cast<int>(evaluation.context.config->relay_domains_reject_code()) - (defer ? 100 : 0);
     return reject_with(evaluation, code, "5.7.1", "<" + recipient + ">: Relay access denied");
 }
 

@@ -112,8 +112,9 @@ Task<bool> Session::over_limit(ClientEvent event, std::string_view where, std::s
     }
     log_warning("{} limit exceeded: {} from {} for service {}", what, count, info_.text(), server_.service_name());
     const bool at_connect = event == ClientEvent::connection;
-    co_await refuse(fmt::format("{} 4.7.0 {} Error: too much {} from {}", at_connect ? 421 : 450, config_.myhostname(),
-                                at_connect ? "connections" : where, info_.address));
+    const int code = at_connect ? 421 : 450;
+    const std::string_view much = at_connect ? "connections" : where;
+    co_await refuse(fmt::format("{} 4.7.0 {} Error: too much {} from {}", code, config_.myhostname(), much, info_.address));
     co_return true;
 }
 

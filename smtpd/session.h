@@ -138,7 +138,7 @@ private:
     Task<Verdict> judge(const RestrictionList& list);
     Task<bool> mail_parameters(std::string_view text);
     Task<bool> rcpt_parameters(std::string_view text, queue::Recipient& recipient);
-    Task<Verdict> judge_recipient();
+    Task<Verdict> judge_recipient(bool bare_postmaster);
     Task<bool> message_may_begin(std::string_view where);
     void begin_submission();
     Task<Result<void>> read_data(DataDecoder& decoder);

@@ -64,7 +64,7 @@ public:
 #define POSTERN_GETTER_raw(getter) POSTERN_GETTER_text(getter)
 #define POSTERN_GETTER_read_only(getter) POSTERN_GETTER_text(getter)
 #define POSTERN_PARAMETER(name, getter, kind, ...) POSTERN_GETTER_##kind(getter)
-#include "parameters.inc"
+#include "getters.inc"
 #undef POSTERN_PARAMETER
 
     /// By row, for code that goes over the table.  number() of a text is 0; text() of a number is its text.

@@ -39,13 +39,13 @@ struct ParameterInfo {
 /// Names a row: the position in the sorted table.
 enum class Parameter : std::uint16_t {
 #define POSTERN_PARAMETER(name, getter, ...) getter,
-#include "parameters.inc"
+#include "getters.inc"
 #undef POSTERN_PARAMETER
 };
 
 inline constexpr std::size_t kParameterCount = 0
 #define POSTERN_PARAMETER(...) +1
-#include "parameters.inc"
+#include "getters.inc"
 #undef POSTERN_PARAMETER
     ;
 

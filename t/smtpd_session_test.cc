@@ -1,0 +1,365 @@
+#include <catch2/catch.hpp>
+
+#include "t/smtpd_dialogue.h"
+
+using namespace postern;
+using namespace postern::smtpd;
+
+namespace {
+
+const std::string kMessage = "EHLO c.example\r\nMAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n";
+
+}  // namespace
+
+TEST_CASE("a message goes from greeting to queue", "[smtpd]") {
+    SmtpDialogue dialogue;
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("MAIL FROM:<s@c.example> SIZE=20 BODY=8BITMIME\r\n");
+    dialogue.client("RCPT TO:<a@example.org>\r\n");
+    dialogue.client("DATA\r\n");
+    dialogue.client("Subject: x\r\n\r\n..dot\r\n.\r\n");
+    dialogue.client("QUIT\r\n");
+    CHECK(dialogue.codes() == "220 250 250 250 354 250 221");
+    REQUIRE(dialogue.cleanup().messages.size() == 1);
+    const Submitted& message = dialogue.cleanup().messages[0];
+    CHECK(message.content == "Subject: x\n\n.dot\n");
+    CHECK(message.begin.envelope.sender == "s@c.example");
+    REQUIRE(message.begin.envelope.recipients.size() == 1);
+    CHECK(message.begin.envelope.recipients[0].address == "a@example.org");
+    CHECK(message.begin.envelope.client.protocol == "ESMTP");
+    CHECK(message.begin.envelope.encoding == queue::kEncoding8bit);
+    CHECK_FALSE(message.begin.complete_headers);
+    CHECK(dialogue.log().count("4A1B: client=c.example[192.0.2.1]") == 1);
+    CHECK(dialogue.log().last() ==
+          "disconnect from c.example[192.0.2.1] ehlo=1 mail=1 rcpt=1 data=1 quit=1 commands=5");
+    CHECK(dialogue.closed());
+}
+
+TEST_CASE("EHLO offers what this server can do", "[smtpd]") {
+    SmtpDialogue dialogue("message_size_limit = 1000\n");
+    dialogue.client("EHLO c.example\r\n");
+    for (const char* keyword : {"250-mail.example.org\r\n", "250-PIPELINING\r\n", "250-SIZE 1000\r\n", "250-ETRN\r\n", "250-8BITMIME\r\n",
+                                "250-ENHANCEDSTATUSCODES\r\n", "250-DSN\r\n", "250-SMTPUTF8\r\n", "250 CHUNKING\r\n"}) {
+        CHECK(dialogue.sent().find(keyword) != std::string::npos);
+    }
+    CHECK(dialogue.sent().find("STARTTLS") == std::string::npos);
+    CHECK(dialogue.sent().find("XCLIENT") == std::string::npos);
+}
+
+TEST_CASE("EHLO keywords can be hidden", "[smtpd]") {
+    SmtpDialogue dialogue("smtpd_discard_ehlo_keywords = chunking, silent-discard\n");
+    dialogue.client("EHLO c.example\r\n");
+    CHECK(dialogue.sent().find("CHUNKING") == std::string::npos);
+}
+
+TEST_CASE("RCPT before MAIL is refused and the conversation goes on", "[smtpd]") {
+    SmtpDialogue dialogue;
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("RCPT TO:<a@example.org>\r\nNOOP\r\nQUIT\r\n");
+    CHECK(dialogue.codes() == "220 250 503 250 221");
+}
+
+TEST_CASE("replies do not depend on how the bytes are cut", "[smtpd]") {
+    const std::string script = "MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n";
+    const std::string content = "x\r\n.\r\nQUIT\r\n";
+    SmtpDialogue whole;
+    whole.client("EHLO c.example\r\n");
+    whole.client(script);
+    whole.client(content);
+    for (std::size_t cut = 1; cut < script.size(); ++cut) {
+        CAPTURE(cut);
+        SmtpDialogue pieces;
+        pieces.client("EHLO c.example\r\n");
+        pieces.client(script.substr(0, cut));
+        pieces.client(script.substr(cut));
+        pieces.client(content);
+        CHECK(pieces.sent() == whole.sent());
+    }
+}
+
+TEST_CASE("a client that vanishes is logged with the command it got to", "[smtpd]") {
+    SmtpDialogue dialogue;
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("MAIL FROM:<>\r\n");
+    dialogue.hang_up();
+    CHECK(dialogue.log().count("lost connection after MAIL from c.example[192.0.2.1]") == 1);
+    SmtpDialogue in_data;
+    in_data.client("EHLO c.example\r\n");
+    in_data.client("MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n");
+    in_data.client("abc\r\n");
+    in_data.hang_up();
+    CHECK(in_data.log().count("lost connection after DATA (4 bytes) from c.example[192.0.2.1]") == 1);
+    CHECK(in_data.cleanup().messages.empty());
+}
+
+TEST_CASE("commands with bad syntax get the right code", "[smtpd]") {
+    struct Case {
+        const char* line;
+        const char* reply;
+    };
+    const Case cases[] = {
+        {"HELO", "501 Syntax: HELO hostname"},
+        {"EHLO", "501 Syntax: EHLO hostname"},
+        {"FOO", "502 5.5.2 Error: command not recognized"},
+        {"", "500 5.5.2 Error: bad syntax"},
+        {"MAIL", "501 5.5.4 Syntax: MAIL FROM:<address>"},
+        {"MAIL TO:<a@example.org>", "501 5.5.4 Syntax: MAIL FROM:<address>"},
+        {"MAIL FROM:<@>", "501 5.1.7 Bad sender address syntax"},
+        {"MAIL FROM:<s@c.example> FOO=BAR", "555 5.5.4 Unsupported option: FOO=BAR"},
+        {"MAIL FROM:<s@c.example> SIZE=x", "501 5.5.4 Bad message size syntax"},
+        {"MAIL FROM:<s@c.example> SIZE=99999999999", "552 5.3.4 Message size exceeds fixed limit"},
+        {"MAIL FROM:<s@c.example> ENVID=a+b", "501 5.5.4 Bad ENVID parameter syntax"},
+        {"MAIL FROM:<s\xc3\xa9@c.example>", "553 5.6.7 Must declare SMTPUTF8 to send unicode address"},
+        {"DATA", "503 5.5.1 Error: need RCPT command"},
+        {"DATA x", "501 5.5.4 Syntax: DATA"},
+        {"RSET x", "501 5.5.4 Syntax: RSET"},
+        {"QUIT x", "501 5.5.4 Syntax: QUIT"},
+        {"VRFY", "501 5.5.4 Syntax: VRFY address"},
+        {"ETRN", "500 Syntax: ETRN domain"},
+        {"AUTH PLAIN", "503 5.5.1 Error: authentication not enabled"},
+        {"STARTTLS", "502 5.5.1 Error: command not implemented"},
+        {"EXPN staff", "502 5.5.1 EXPN command is not available"},
+        {"XCLIENT NAME=x", "550 5.7.0 Error: insufficient authorization"},
+        {"XFORWARD NAME=x", "550 5.7.0 Error: insufficient authorization"},
+    };
+    for (const Case& one : cases) {
+        CAPTURE(one.line);
+        SmtpDialogue dialogue;
+        dialogue.client("EHLO c.example\r\n");
+        dialogue.client(std::string(one.line) + "\r\n");
+        CHECK(dialogue.last_reply() == one.reply);
+        dialogue.client("NOOP\r\n");
+        CHECK(dialogue.last_reply() == "250 2.0.0 Ok");
+    }
+}
+
+TEST_CASE("RCPT is checked for syntax, relaying and known users", "[smtpd]") {
+    struct Case {
+        const char* argument;
+        const char* reply;
+    };
+    const Case cases[] = {
+        {"<a@example.org>", "250 2.1.5 Ok"},
+        {"<A@EXAMPLE.ORG>", "250 2.1.5 Ok"},
+        {"<postmaster>", "250 2.1.5 Ok"},
+        {"<nobody@example.org>",
+         "550 5.1.1 <nobody@example.org>: Recipient address rejected: User unknown in local recipient table"},
+        {"<a@elsewhere.example>", "454 4.7.1 <a@elsewhere.example>: Relay access denied"},
+        {"<a%elsewhere.example@example.org>", "454 4.7.1 <a%elsewhere.example@example.org>: Relay access denied"},
+        {"<>", "501 5.1.3 Bad recipient address syntax"},
+        {"<a@example.org> NOTIFY=NEVER,SUCCESS", "501 5.5.4 Error: Bad NOTIFY parameter syntax"},
+        {"<a@example.org> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a@example.org", "250 2.1.5 Ok"},
+        {"<a@example.org> ORCPT=nonsense", "501 5.5.4 Error: Bad ORCPT parameter syntax"},
+    };
+    for (const Case& one : cases) {
+        CAPTURE(one.argument);
+        SmtpDialogue dialogue;
+        dialogue.client("EHLO c.example\r\n");
+        dialogue.client("MAIL FROM:<s@c.example>\r\n");
+        dialogue.client(std::string("RCPT TO:") + one.argument + "\r\n");
+        CHECK(dialogue.last_reply() == one.reply);
+    }
+}
+
+TEST_CASE("a rejected recipient is logged as Postfix does", "[smtpd]") {
+    SmtpDialogue dialogue;
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<x@elsewhere.example>\r\n");
+    CHECK(dialogue.log().last() ==
+          "NOQUEUE: reject: RCPT from c.example[192.0.2.1]: 454 4.7.1 <x@elsewhere.example>: Relay access denied; "
+          "from=<s@c.example> to=<x@elsewhere.example> proto=ESMTP helo=<c.example>");
+}
+
+TEST_CASE("clients in mynetworks may relay", "[smtpd]") {
+    SmtpDialogue dialogue("", "10.1.2.3");
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<x@elsewhere.example>\r\n");
+    CHECK(dialogue.last_reply() == "250 2.1.5 Ok");
+}
+
+TEST_CASE("a message over the limit is read to its end and refused", "[smtpd]") {
+    SmtpDialogue dialogue("message_size_limit = 100\n");
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n");
+    dialogue.client(std::string(90, 'x') + "\r\n" + std::string(90, 'y') + "\r\n.\r\n");
+    CHECK(dialogue.last_reply() == "552 5.3.4 Error: message file too big");
+    dialogue.client("MAIL FROM:<s@c.example>\r\n");
+    CHECK(dialogue.last_reply() == "250 2.1.0 Ok");
+    CHECK(dialogue.cleanup().messages.empty());
+}
+
+TEST_CASE("cleanup's refusal becomes the reply", "[smtpd]") {
+    SmtpDialogue dialogue;
+    dialogue.cleanup().answer = Receipt{false, "", 452, "4.3.1", "Error: queue file write error"};
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n");
+    dialogue.client("x\r\n.\r\n");
+    CHECK(dialogue.last_reply() == "452 4.3.1 Error: queue file write error");
+}
+
+TEST_CASE("bare newlines are refused from strangers and taken from trusted clients", "[smtpd]") {
+    SmtpDialogue stranger;
+    stranger.client("EHLO c.example\r\n");
+    stranger.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n");
+    stranger.client("x\n.\nMAIL FROM:<smuggled@c.example>\r\n.\r\n");
+    CHECK(stranger.last_reply() == "550 5.5.2 mail.example.org Error: bare <LF> received");
+    CHECK(stranger.closed());
+    CHECK(stranger.cleanup().messages.empty());
+    SmtpDialogue command;
+    command.client("EHLO c.example\n");
+    CHECK(command.last_reply() == "550 5.5.2 mail.example.org Error: bare <LF> received");
+    CHECK(command.closed());
+    SmtpDialogue trusted("", "10.1.2.3");
+    trusted.client("EHLO c.example\n");
+    trusted.client("MAIL FROM:<s@c.example>\nRCPT TO:<a@example.org>\nDATA\n");
+    trusted.client("x\n.\n");
+    CHECK(trusted.codes() == "220 250 250 250 354 250");
+    SmtpDialogue normal("smtpd_forbid_bare_newline = normalize\n");
+    normal.client("EHLO c.example\r\n");
+    normal.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n");
+    normal.client("x\n.\ny\r\n.\r\n");
+    REQUIRE(normal.cleanup().messages.size() == 1);
+    CHECK(normal.cleanup().messages[0].content == "x\n\ny\n");
+}
+
+TEST_CASE("BDAT takes chunks as they are", "[smtpd]") {
+    SmtpDialogue dialogue;
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\n");
+    dialogue.client("BDAT 7\r\na\r\n.\r\nx");
+    CHECK(dialogue.last_reply() == "250 2.0.0 Ok: 7 bytes");
+    dialogue.client("BDAT 3 LAST\r\n\r\ny");
+    CHECK(dialogue.last_reply() == "250 2.0.0 Ok: queued as 4A1B");
+    REQUIRE(dialogue.cleanup().messages.size() == 1);
+    CHECK(dialogue.cleanup().messages[0].content == "a\n.\nx\ny");
+}
+
+TEST_CASE("BDAT errors keep the conversation in step", "[smtpd]") {
+    SmtpDialogue early;
+    early.client("EHLO c.example\r\n");
+    early.client("BDAT 6 LAST\r\nabc\r\n\nNOOP\r\n");
+    CHECK(early.codes() == "220 250 503 250");
+    SmtpDialogue zero;
+    zero.client("EHLO c.example\r\n");
+    zero.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nBDAT 2\r\nx\nBDAT 0 LAST\r\n");
+    CHECK(zero.last_reply() == "250 2.0.0 Ok: queued as 4A1B");
+    SmtpDialogue mixed;
+    mixed.client("EHLO c.example\r\n");
+    mixed.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nBDAT 2\r\nx\nDATA\r\n");
+    CHECK(mixed.last_reply() == "503 5.5.1 Error: DATA after BDAT");
+    SmtpDialogue nonsense;
+    nonsense.client("EHLO c.example\r\n");
+    nonsense.client("BDAT many\r\n");
+    CHECK(nonsense.last_reply() == "501 5.5.4 Syntax: BDAT count [LAST]");
+    CHECK(nonsense.closed());
+}
+
+TEST_CASE("too many errors, too long lines and web browsers end the session", "[smtpd]") {
+    SmtpDialogue errors("smtpd_hard_error_limit = 3\n");
+    errors.client("EHLO c.example\r\n");
+    errors.client("FOO\r\nFOO\r\nFOO\r\nNOOP\r\n");
+    CHECK(errors.codes() == "220 250 502 502 502 421");
+    CHECK(errors.log().count("too many errors after UNKNOWN from c.example[192.0.2.1]") == 1);
+    SmtpDialogue line;
+    line.client(std::string(5000, 'x') + "\r\nNOOP\r\n");
+    CHECK(line.codes() == "220 500 250");
+    SmtpDialogue browser;
+    browser.client("GET / HTTP/1.0\r\n");
+    CHECK(browser.closed());
+    CHECK(browser.log().count("non-SMTP command from c.example[192.0.2.1]: GET / HTTP/1.0") == 1);
+}
+
+TEST_CASE("a client that does not wait for EHLO's reply is refused", "[smtpd]") {
+    SmtpDialogue dialogue;
+    dialogue.client("EHLO c.example\r\nMAIL FROM:<s@c.example>\r\n");
+    CHECK(dialogue.last_reply() == "503 5.5.0 mail.example.org Error: SMTP protocol synchronization");
+    CHECK(dialogue.closed());
+    CHECK(dialogue.log().count("improper command pipelining after EHLO from c.example[192.0.2.1]") == 1);
+}
+
+TEST_CASE("restrictions decide in their order", "[smtpd]") {
+    SmtpDialogue dialogue(
+        "smtpd_sender_restrictions = check_sender_access inline:{ { bad@c.example = REJECT go away }, { wait@c.example = 450 4.7.1 later } }\n"
+        "smtpd_helo_restrictions = reject_non_fqdn_helo_hostname\n"
+        "smtpd_recipient_restrictions = warn_if_reject reject_non_fqdn_sender, check_recipient_access inline:{b@example.org=HOLD}\n");
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("MAIL FROM:<bad@c.example>\r\nRCPT TO:<a@example.org>\r\n");
+    CHECK(dialogue.last_reply() == "554 5.7.1 <bad@c.example>: Sender address rejected: go away");
+    dialogue.client("RSET\r\nMAIL FROM:<wait@c.example>\r\nRCPT TO:<a@example.org>\r\n");
+    CHECK(dialogue.last_reply() == "450 4.7.1 <wait@c.example>: Sender address rejected: later");
+    dialogue.client("RSET\r\nMAIL FROM:<ok@c.example>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n");
+    dialogue.client("x\r\n.\r\n");
+    REQUIRE(dialogue.cleanup().messages.size() == 1);
+    CHECK(dialogue.cleanup().messages[0].begin.envelope.hold);
+    dialogue.client("EHLO short\r\n");
+    dialogue.client("MAIL FROM:<ok@c.example>\r\nRCPT TO:<a@example.org>\r\n");
+    CHECK(dialogue.last_reply() == "504 5.5.2 <short>: Helo command rejected: need fully-qualified hostname");
+}
+
+TEST_CASE("wrong restrictions are refused at start with the parameter's name", "[smtpd]") {
+    const auto problem = [](const std::string& settings) {
+        try {
+            SmtpDialogue dialogue(settings);
+        } catch (const std::runtime_error& error) {
+            return std::string(error.what());
+        }
+        return std::string("no error");
+    };
+    CHECK(problem("smtpd_helo_restrictions = reject_nonsense\n").find("parameter smtpd_helo_restrictions: unknown restriction \"reject_nonsense\"") == 0);
+    CHECK(problem("smtpd_relay_restrictions = permit_mynetworks\n").find("open mail relay") != std::string::npos);
+    CHECK(problem("smtpd_client_restrictions = check_client_access\n").find("needs an argument") != std::string::npos);
+}
+
+TEST_CASE("VRFY answers as RCPT would, and can be off", "[smtpd]") {
+    SmtpDialogue dialogue;
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("VRFY a@example.org\r\n");
+    CHECK(dialogue.last_reply() == "252 2.0.0 a@example.org");
+    dialogue.client("VRFY nobody@example.org\r\n");
+    CHECK(dialogue.last_reply().substr(0, 9) == "550 5.1.1");
+    SmtpDialogue off("disable_vrfy_command = yes\n");
+    off.client("EHLO c.example\r\n");
+    off.client("VRFY a@example.org\r\n");
+    CHECK(off.last_reply() == "502 5.5.1 VRFY command is disabled");
+}
+
+TEST_CASE("XCLIENT and XFORWARD speak for another client", "[smtpd]") {
+    SmtpDialogue dialogue("smtpd_authorized_xclient_hosts = 192.0.2.1\nsmtpd_authorized_xforward_hosts = 192.0.2.1, 198.51.100.7\n");
+    dialogue.client("EHLO c.example\r\n");
+    CHECK(dialogue.sent().find("250-XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT\r\n") != std::string::npos);
+    dialogue.client("XFORWARD NAME=far.example ADDR=203.0.113.5 IDENT=ABC\r\n");
+    CHECK(dialogue.last_reply() == "250 2.0.0 Ok");
+    dialogue.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n");
+    dialogue.client("x\r\n.\r\n");
+    REQUIRE(dialogue.cleanup().messages.size() == 1);
+    CHECK(dialogue.cleanup().messages[0].begin.envelope.client.address == "203.0.113.5");
+    dialogue.client("XCLIENT NAME=other.example ADDR=198.51.100.7\r\n");
+    CHECK(dialogue.last_reply() == "220 mail.example.org ESMTP Postern");
+    dialogue.client("EHLO other\r\n");
+    dialogue.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<x@elsewhere.example>\r\n");
+    CHECK(dialogue.log().last().find("reject: RCPT from other.example[198.51.100.7]") != std::string::npos);
+    dialogue.client("RSET\r\nXFORWARD FOO=x\r\n");
+    CHECK(dialogue.last_reply() == "501 5.5.4 Bad XFORWARD attribute: FOO=x");
+}
+
+TEST_CASE("rates and recipient numbers are limited", "[smtpd]") {
+    SmtpDialogue rate("smtpd_client_message_rate_limit = 1\n");
+    rate.client("EHLO c.example\r\n");
+    rate.client("MAIL FROM:<s@c.example>\r\nRSET\r\nMAIL FROM:<s@c.example>\r\n");
+    CHECK(rate.codes() == "220 250 250 250 450");
+    CHECK(rate.log().count("Message delivery request rate limit exceeded: 2 from c.example[192.0.2.1] for service smtp") == 1);
+    SmtpDialogue many("smtpd_recipient_limit = 2\n");
+    many.client("EHLO c.example\r\n");
+    many.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nRCPT TO:<b@example.org>\r\nRCPT TO:<a@example.org>\r\n");
+    CHECK(many.last_reply() == "452 4.5.3 Error: too many recipients");
+}
+
+TEST_CASE("SMTPUTF8 addresses pass when declared", "[smtpd]") {
+    SmtpDialogue dialogue("local_recipient_maps =\n");
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("MAIL FROM:<s\xc3\xa9@c.example> SMTPUTF8\r\nRCPT TO:<\xc3\xbc@example.org>\r\nDATA\r\n");
+    dialogue.client("x\r\n.\r\n");
+    REQUIRE(dialogue.cleanup().messages.size() == 1);
+    CHECK(dialogue.cleanup().messages[0].begin.envelope.smtputf8);
+    CHECK(dialogue.cleanup().messages[0].begin.envelope.client.protocol == "UTF8SMTP");
+}
