@@ -34,6 +34,11 @@ HandOverRefusal refusal_of(Errc code) {
     }
 }
 
+/// `last` 0 is no limit.
+bool in_range(std::uint32_t id, long first, long last) {
+    return static_cast<long>(id) >= first && (last == 0 || static_cast<long>(id) <= last);
+}
+
 FromLauncher refuse(HandOverRefusal reason, std::string text) {
     NotHandedOver answer;
     answer.reason = static_cast<std::uint8_t>(reason);
@@ -364,11 +369,11 @@ Result<void> SessionLauncher::check_ids(const AuthUser& user) const {
         }
         return {};
     }
-    if (user.uid == 0 || static_cast<long>(user.uid) < config_.first_valid_uid()) {
+    if (user.uid == 0 || !in_range(user.uid, config_.first_valid_uid(), config_.last_valid_uid())) {
         return {Errc::denied, fmt::format("Mail access for users with UID {} not permitted (see first_valid_uid in "
                                           "config file, uid from userdb lookup).", user.uid)};
     }
-    if (user.gid == 0 || static_cast<long>(user.gid) < config_.first_valid_gid()) {
+    if (user.gid == 0 || !in_range(user.gid, config_.first_valid_gid(), config_.last_valid_gid())) {
         return {Errc::denied, fmt::format("Mail access for users with GID {} not permitted (see first_valid_gid in "
                                           "config file, gid from userdb lookup).", user.gid)};
     }
