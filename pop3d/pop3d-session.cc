@@ -1,0 +1,17 @@
+/// pop3d-session - gives clients that have logged in their INBOX by POP3, as the user they are.
+///
+/// Standards: RFC 1939 (POP3) with TOP and UIDL, 2449 (CAPA, RESP-CODES, PIPELINING), 3206 (SYS/ and AUTH codes),
+/// 1460 (LAST, when asked for).
+/// Speaks to: pop3d(8), which hands it clients; auth(8), which says what user a client is.
+/// The launcher runs as root with the capabilities to change user and nothing else, parses only the hand-over
+/// messages, and forks one process for each user.  That process has the user's uid and sees the user's files.
+/// If a session is taken over: the user's own mail.  If the launcher is: any user (see lib/login/launcher.h).
+#include "pop3d/serve_session.h"
+
+int main(int argc, char** argv) {
+    postern::Launcher launcher;
+    launcher.name = "pop3d-session";
+    launcher.service = "pop3";
+    launcher.serve = postern::pop3d::serve_session;
+    return postern::run_launcher(argc, argv, launcher);
+}
