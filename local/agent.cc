@@ -103,6 +103,9 @@ struct Agent::Round {
 Agent::Agent(std::string name, TableList filter, Deliverer deliver)
     : name_(std::move(name)), filter_(std::move(filter)), deliver_(std::move(deliver)) {}
 
+Agent::Agent(std::string name, TableList filter, GroupDeliverer deliver)
+    : name_(std::move(name)), filter_(std::move(filter)), deliver_group_(std::move(deliver)) {}
+
 /// default_delivery_status_filter(5): "X.Y.Z text" may be replaced, but not change between success and failure.
 void Agent::apply_filter(Outcome& outcome) {
     if (filter_.empty() || outcome.dsn.empty()) {
@@ -145,11 +148,11 @@ void Agent::log(const Message& message, const queue::Recipient& recipient, Outco
     outcome.logged = true;
 }
 
-Task<> Agent::deliver_one(Round& round, MessagePtr message, std::size_t index) {
-    Outcome outcome = co_await deliver_(message, index);
-    const queue::DeliverTo& to = message->request().recipients[index];
+/// Logs what was not logged yet, and queues the answer to qmgr.
+void Agent::answer(Round& round, const Message& message, std::size_t index, Outcome outcome) {
+    const queue::DeliverTo& to = message.request().recipients[index];
     if (!outcome.logged) {
-        log(*message, to.recipient, outcome);
+        log(message, to.recipient, outcome);
     }
     queue::RecipientDone done;
     done.index = to.index;
@@ -161,6 +164,11 @@ Task<> Agent::deliver_one(Round& round, MessagePtr message, std::size_t index) {
     done.remote_mta = std::move(outcome.remote_mta);
     done.diagnostic = std::move(outcome.diagnostic);
     round.channel.post(std::move(done));
+}
+
+Task<> Agent::deliver_one(Round& round, MessagePtr message, std::size_t index) {
+    Outcome outcome = co_await deliver_(message, index);
+    answer(round, *message, index, std::move(outcome));
     const Result<void> told = co_await round.channel.flush(kPatience);
     if (!told) {
         log_debug("answer to qmgr: {}", told.error().what);   // the loop in serve() notices too
@@ -168,6 +176,31 @@ Task<> Agent::deliver_one(Round& round, MessagePtr message, std::size_t index) {
     round.places.release();
     --round.unfinished;
     round.finished.notify_all();
+}
+
+Task<> Agent::deliver_each(Round& round, MessagePtr message) {
+    const std::size_t count = message->request().recipients.size();
+    if (count == 1) {
+        co_return co_await deliver_one(round, std::move(message), 0);
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+        co_await round.places.acquire();
+        spawn(deliver_one(round, message, i));
+    }
+    while (round.unfinished > 0) {
+        co_await round.finished.wait(kForever);
+    }
+}
+
+Task<> Agent::deliver_group(Round& round, MessagePtr message) {
+    const Outcome outcome = co_await deliver_group_(message);
+    for (std::size_t i = 0; i < message->request().recipients.size(); ++i) {
+        answer(round, *message, i, outcome);
+    }
+    const Result<void> told = co_await round.channel.flush(kPatience);
+    if (!told) {
+        log_debug("answer to qmgr: {}", told.error().what);
+    }
 }
 
 Task<> Agent::serve(UniqueFd socket) {
@@ -195,14 +228,11 @@ Task<> Agent::serve(UniqueFd socket) {
             continue;
         }
         Round round{channel};
-        const std::size_t count = (*message)->request().recipients.size();
-        round.unfinished = count;
-        for (std::size_t i = 0; i < count; ++i) {
-            co_await round.places.acquire();
-            spawn(deliver_one(round, *message, i));
-        }
-        while (round.unfinished > 0) {
-            co_await round.finished.wait(kForever);
+        round.unfinished = (*message)->request().recipients.size();
+        if (deliver_group_) {
+            co_await deliver_group(round, std::move(*message));
+        } else {
+            co_await deliver_each(round, std::move(*message));
         }
     }
 }

@@ -16,11 +16,15 @@ namespace postern::local {
 
 /// Delivers to one recipient; `index` is its place in message->request().recipients.
 using Deliverer = std::function<Task<Outcome>(MessagePtr message, std::size_t index)>;
+/// Delivers to all recipients in one go; they share the outcome.
+using GroupDeliverer = std::function<Task<Outcome>(MessagePtr message)>;
 
 class Agent {
 public:
     /// `name` stands in relay= of log lines.  `filter` is the agent's *_delivery_status_filter.
     Agent(std::string name, TableList filter, Deliverer deliver);
+    /// For agents that take a request as a whole.
+    Agent(std::string name, TableList filter, GroupDeliverer deliver);
 
     /// One connection from qmgr: request after request.  The recipients of one request are worked on together.
     Task<> serve(UniqueFd socket);
@@ -31,11 +35,15 @@ public:
 private:
     struct Round;
     Task<> deliver_one(Round& round, MessagePtr message, std::size_t index);
+    Task<> deliver_each(Round& round, MessagePtr message);
+    Task<> deliver_group(Round& round, MessagePtr message);
+    void answer(Round& round, const Message& message, std::size_t index, Outcome outcome);
     void apply_filter(Outcome& outcome);
 
     std::string name_;
     TableList filter_;
     Deliverer deliver_;
+    GroupDeliverer deliver_group_;
 };
 
 /// Opens a *_delivery_status_filter.  Ends the process when that fails.

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "lib/base/strings.h"
@@ -91,6 +92,20 @@ std::string Message::field(std::string_view name, std::size_t nth) const {
         }
     }
     return std::string(trim(value));
+}
+
+bool Message::was_delivered_to(std::string_view address) const {
+    constexpr std::string_view kName = "delivered-to:";
+    const std::string wanted = quoted(address);
+    for (std::size_t at = 0; at < headers_.size();) {
+        const std::size_t end = std::min(headers_.find('\n', at), headers_.size());
+        const std::string_view line = headers_.substr(at, end - at);
+        if (starts_with_ignoring_case(line, kName) && equals_ignoring_case(trim(line.substr(kName.size())), wanted)) {
+            return true;
+        }
+        at = end + 1;
+    }
+    return false;
 }
 
 std::string quoted(std::string_view internal_address) {

@@ -37,6 +37,8 @@ public:
 
     /// The body of a header field, unfolded and trimmed; empty when it is not there.  `nth` counts from 0.
     std::string field(std::string_view name, std::size_t nth = 0) const;
+    /// A Delivered-To field names `address`: the message comes round a second time.
+    bool was_delivered_to(std::string_view address) const;
 
 private:
     queue::Deliver request_;
