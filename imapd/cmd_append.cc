@@ -50,10 +50,30 @@ void begin_message(Session& session, Upload& upload, AppendItem item, const Lite
     upload.messages.push_back(std::move(*appender));
 }
 
+/// RFC 3516 section 4.4: content that does not survive being stored as lines must be refused.  CRLF is kept, other
+/// uses of CR, LF and NUL are not.
+class BinaryCheck {
+public:
+    bool bad(std::string_view piece) {
+        for (const char c : piece) {
+            if (c == '\0' || (last_ == '\r') != (c == '\n')) {
+                return true;
+            }
+            last_ = c;
+        }
+        return false;
+    }
+
+private:
+    char last_ = 0;
+};
+
 /// Takes the literal's bytes into the store as they come.  After an error of the store the rest is read and
 /// dropped, so that the conversation stays in step.  False: the client is gone.
-Task<bool> receive(Session& session, Upload& upload, std::uint64_t size) {
+Task<bool> receive(Session& session, Upload& upload, const LiteralHeader& literal) {
     Stream& client = session.client();
+    BinaryCheck binary;
+    std::uint64_t size = literal.size;
     while (size > 0) {
         const Result<void> more = co_await client.fill(session.patience());
         if (!more) {
@@ -61,6 +81,9 @@ Task<bool> receive(Session& session, Upload& upload, std::uint64_t size) {
         }
         const std::string_view have = client.buffered();
         const std::string_view piece = have.substr(0, static_cast<std::size_t>(std::min<std::uint64_t>(size, have.size())));
+        if (literal.binary && upload.refusal.empty() && binary.bad(piece)) {
+            upload.refusal = "NO [UNKNOWN-CTE] Binary content can't be stored here; use another transfer encoding.";
+        }
         if (upload.refusal.empty()) {
             const Result<void> written = upload.messages.back()->write(piece);
             if (!written) {
@@ -106,7 +129,7 @@ Task<bool> one_message(Session& session, Upload& upload, AppendItem item, Litera
     if (literal.waits) {
         session.out() += "+ OK\r\n";
     }
-    const bool alive = co_await receive(session, upload, literal.size);
+    const bool alive = co_await receive(session, upload, literal);
     if (!alive) {
         session.bye("BYE Connection closed.");
         co_return false;

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "imapd/commands.h"
@@ -77,15 +78,31 @@ void write_root(Session& session, std::string_view verb) {
     out += "\"\"\r\n";
 }
 
+/// For RECURSIVEMATCH: names above a subscribed mailbox that the patterns themselves do not find.
+std::unordered_set<std::string> parents_of_hidden(const std::vector<store::MailboxInfo>& boxes,
+                                                  const std::vector<std::string>& patterns, char separator) {
+    std::unordered_set<std::string> out;
+    for (const store::MailboxInfo& box : boxes) {
+        if (!box.subscribed || matches_any(patterns, box.name, separator)) {
+            continue;
+        }
+        for (std::size_t at = box.name.rfind(separator); at != std::string::npos && at > 0;
+             at = box.name.rfind(separator, at - 1)) {
+            out.insert(box.name.substr(0, at));
+        }
+    }
+    return out;
+}
+
 /// Whether the selection options take this mailbox; `child_only`: for the sake of one below it.
-bool selected(const ListArguments& arguments, const store::MailboxInfo& box, bool& child_only) {
+bool selected(const ListArguments& arguments, const store::MailboxInfo& box, bool hidden_below, bool& child_only) {
     child_only = false;
     if (!arguments.select_subscribed && !arguments.select_special) {
         return box.exists || box.has_children;
     }
     const bool wanted = (!arguments.select_subscribed || box.subscribed) &&
                         (!arguments.select_special || !box.special_use.empty());
-    child_only = !wanted && arguments.select_recursive && arguments.select_subscribed && box.subscribed_descendant;
+    child_only = !wanted && hidden_below;
     return wanted || child_only;
 }
 
@@ -124,13 +141,18 @@ Task<std::string> cmd_list(Session& session, Command& command) {
         co_return reply_for(boxes.error());
     }
     const std::vector<std::string> patterns = full_patterns(arguments);
+    const char separator = session.account().separator();
+    std::unordered_set<std::string> parents;
+    if (arguments.select_recursive && arguments.select_subscribed) {
+        parents = parents_of_hidden(*boxes, patterns, separator);
+    }
     for (const store::MailboxInfo& box : *boxes) {
+        // RFC 5258 section 3.5: there are mailboxes below this one that the selection takes and the pattern does not.
+        const bool child_info = parents.contains(box.name);
         bool child_only = false;
-        if (!selected(arguments, box, child_only) || !matches_any(patterns, box.name, session.account().separator())) {
+        if (!selected(arguments, box, child_info, child_only) || !matches_any(patterns, box.name, separator)) {
             continue;
         }
-        // RFC 5258 section 3.5: there are mailboxes below this one that the selection takes.
-        const bool child_info = arguments.select_recursive && arguments.select_subscribed && box.subscribed_descendant;
         write_line(session, "LIST", list_flags(arguments, box), box.name,
                    child_info ? " (\"CHILDINFO\" (\"SUBSCRIBED\"))" : "");
         if (arguments.status_items != 0 && box.exists && !child_only) {

@@ -16,8 +16,6 @@ namespace postern::imapd {
 namespace {
 
 constexpr int kMaxBadCommands = 10;
-/// Before login nobody has a reason to say much; a SASL token (GSSAPI, OAUTHBEARER) is the longest.
-constexpr std::size_t kMaxCommand = 16 * 1024;
 
 /// One client before login.
 class Front {
@@ -93,7 +91,7 @@ Task<> Front::run(bool implicit_tls) {
     const std::string can = co_await capabilities();
     stream().write(fmt::format("* OK [CAPABILITY {}] {}\r\n", can, shared_.config().login_greeting()));
     ReadLimits limits;
-    limits.command_bytes = kMaxCommand;
+    limits.command_bytes = static_cast<std::size_t>(shared_.config().imap_max_line_length());
     limits.patience = patience();
     limits.append = false;
     while (!ended_) {

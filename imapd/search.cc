@@ -7,6 +7,7 @@
 #include "imapd/targets.h"
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
+#include "lib/mail/address.h"
 #include "lib/mail/charset.h"
 #include "lib/mail/date.h"
 #include "lib/mail/encoded_word.h"
@@ -78,6 +79,24 @@ std::int64_t floor_day(std::int64_t seconds) { return (seconds >= 0 ? seconds : 
 
 /// The day of an internal date, as INTERNALDATE shows it.
 std::int64_t local_day(std::int64_t seconds) { return floor_day(seconds + local_date(seconds).zone_minutes * 60); }
+
+/// Whether a field holds addresses, which are also searched in their plain form: RFC 5322 allows comments and
+/// spaces within them.
+bool is_address_field(std::string_view name) {
+    constexpr std::string_view kNames[] = {"from", "to", "cc", "bcc", "sender", "reply-to"};
+    return std::any_of(std::begin(kNames), std::end(kNames), [&](std::string_view n) { return n == name; });
+}
+
+std::string plain_addresses(std::string_view value) {
+    std::string out;
+    for (const ListAddress& address : parse_address_list(value)) {
+        if (address.kind == ListAddress::Kind::mailbox) {
+            out += (out.empty() ? "" : ", ") + decode_encoded_words(address.name) + " <" + address.local + "@" +
+                   address.domain + ">";
+        }
+    }
+    return out;
+}
 
 bool compare_day(Kind kind, std::int64_t have, std::int64_t wanted) {
     switch (kind) {
@@ -225,6 +244,10 @@ bool Matcher::holds_header(const Condition& condition) {
     HeaderField field;
     while (reader.next(field)) {
         if (contains_folded(decode_header_text(field.value), condition.needle)) {
+            return true;
+        }
+        const bool rewritten = field.value.find('(') != std::string_view::npos && is_address_field(condition.field[0]);
+        if (rewritten && contains_folded(plain_addresses(field.value), condition.needle)) {
             return true;
         }
     }

@@ -128,6 +128,9 @@ TEST_CASE("APPEND", "[imapd]") {
     CHECK(has(client.append("INBOX", kMessage, "\"yesterday\" "), "BAD"));
     CHECK(has(client.command("APPEND INBOX \"x\""), "BAD"));
     CHECK(has(client.command("APPEND"), "BAD"));
+    // literal8 (RFC 3516): text is taken, what would change in storage is not.
+    CHECK(has(client.command("APPEND nowhere ~{9+}\r\nA: b\r\n\r\nc"), "NO [TRYCREATE]"));
+    CHECK(has(client.command("APPEND INBOX ~{9+}\r\nA: b\n\r\nc\n"), "NO [UNKNOWN-CTE]"));
     // The synchronising form: refused before anything is sent, else asked for.
     CHECK(has(client.command("APPEND INBOX {1001}"), "NO [TOOBIG]"));
     CHECK(has(client.command("APPEND nowhere {10}"), "NO [TRYCREATE]"));
@@ -135,6 +138,7 @@ TEST_CASE("APPEND", "[imapd]") {
     client.feed("b APPEND INBOX {" + std::to_string(kMessage.size()) + "}\r\n");
     CHECK(client.wait_for("+ OK\r\n") == "+ OK\r\n");
     CHECK(has(client.send(kMessage + "\r\n", "b"), "b OK [APPENDUID"));
+    CHECK(has(client.command("APPEND INBOX ~{9+}\r\nA: b\r\n\r\nc"), "OK [APPENDUID"));
     CHECK(has(client.command("FETCH 3 BODY.PEEK[]"), "{" + std::to_string(kMessage.size()) + "}\r\n" + kMessage + ")"));
 }
 
