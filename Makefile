@@ -22,6 +22,8 @@ CXX := g++
 endif
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Werror
+# g++ 12 cannot follow values into coroutine frames and std::optional at -O2.
+WARNINGS += $(if $(findstring clang,$(CXX)),,-Wno-maybe-uninitialized)
 HARDENING := -fstack-protector-strong -fPIE -fno-plt
 LINK_HARDENING := -pie -Wl,-z,relro,-z,noexecstack -Wl,--as-needed
 CPPFLAGS += -I. -I$(BUILD)/gen -MMD -MP

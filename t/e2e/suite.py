@@ -1,0 +1,244 @@
+"""A private instance of the whole mail system, in a scratch directory, as an ordinary user.
+
+    with Suite() as mail:
+        mail.smtp() ...
+
+Users of example.org are virtual: their Maildirs are in DIR/mail/USER, their passwords in DIR/etc/users.  When the tests run
+as root, the instance runs as `nobody`.  Nothing outside the scratch directory is touched.
+"""
+import glob
+import os
+import pwd
+import shutil
+import smtplib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "build", "bin"))
+CORPUS = os.environ.get("POSTERN_CORPUS", os.path.join(ROOT, "..", "shared", "corpus"))
+NOBODY = 65534
+PASSWORD = "se cret"
+
+MAIN_CF = """
+queue_directory = {dir}/queue
+data_directory = {dir}/data
+daemon_directory = {dir}/bin
+command_directory = {dir}/bin
+sendmail_path = {dir}/bin/sendmail
+maillog_file = {dir}/log
+maillog_file_prefixes = {dir}
+myhostname = mail.example.org
+mydestination = localhost
+inet_interfaces = loopback-only
+inet_protocols = ipv4
+smtpd_peername_lookup = no
+alias_maps =
+local_recipient_maps =
+virtual_mailbox_domains = example.org
+virtual_mailbox_base = {dir}/mail
+virtual_mailbox_maps = regexp:{dir}/etc/mailboxes
+virtual_uid_maps = static:{uid}
+virtual_gid_maps = static:{gid}
+virtual_minimum_uid = 1
+first_valid_uid = 1
+mail_owner = {owner}
+network_owner = {owner}
+auth_owner = {owner}
+setgid_group = {group}
+smtpd_sasl_auth_enable = yes
+smtpd_tls_cert_file = {dir}/etc/cert.pem
+smtpd_tls_key_file = {dir}/etc/key.pem
+smtpd_tls_security_level = may
+ssl_cert_file = {dir}/etc/cert.pem
+ssl_key_file = {dir}/etc/key.pem
+auth_passdbs = passwd-file:{dir}/etc/users
+auth_userdbs = passwd-file:{dir}/etc/users
+auth_failure_delay = 0
+mail_location = maildir:~
+mail_max_userip_connections = 1000
+smtpd_client_connection_count_limit = 0
+minimal_backoff_time = 2s
+maximal_backoff_time = 5s
+queue_run_delay = 2s
+{extra}
+"""
+
+MASTER_CF = """
+127.0.0.1:{smtp} inet n - n - 4 smtpd
+127.0.0.1:{smtps} inet n - n - 4 smtpd -o smtpd_tls_wrappermode=yes
+127.0.0.1:{imap} inet n - n - 4 imapd
+127.0.0.1:{imaps} inet n - n - 4 imapd -o imap_tls_wrappermode=yes
+127.0.0.1:{pop3} inet n - n - 4 pop3d
+127.0.0.1:{pop3s} inet n - n - 4 pop3d -o pop3_tls_wrappermode=yes
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 4 cleanup
+qmgr unix n - n 300 1 qmgr
+bounce unix - - n - 2 bounce
+defer unix - - n - 2 bounce
+trace unix - - n - 2 bounce
+showq unix n - n - 2 showq
+local unix - n n - 4 local
+virtual unix - n n - 4 virtual
+error unix - - n - 2 error
+retry unix - - n - 2 error
+discard unix - - n - 2 discard
+auth unix - - n - 1 auth
+imap-session unix - n n - 1 imapd-session
+pop3-session unix - n n - 1 pop3d-session
+proxymap unix - - n - 4 proxymap
+"""
+
+PORT_NAMES = ("smtp", "smtps", "imap", "imaps", "pop3", "pop3s")
+
+
+def as_nobody():
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+
+
+class Suite:
+    def __init__(self, extra="", master_extra="", users=("fred", "wilma"), port=None, directory=None, keep=False):
+        self.dir = directory or tempfile.mkdtemp(prefix="postern-e2e-")
+        self.keep = keep
+        base = port or int(os.environ.get("POSTERN_TEST_PORT", "23000"))
+        self.port = {name: base + i for i, name in enumerate(PORT_NAMES)}
+        self.uid = NOBODY if os.geteuid() == 0 else os.geteuid()
+        self.gid = NOBODY if os.geteuid() == 0 else os.getegid()
+        self.users = users
+        self._make(extra, master_extra)
+
+    def _make(self, extra, master_extra):
+        for name in ("etc", "mail", "bin", "queue", "data"):
+            os.makedirs(self.path(name), exist_ok=True)
+        for program in glob.glob(os.path.join(BIN, "*")):
+            os.symlink(program, self.path("bin/" + os.path.basename(program))) if os.access(BIN, os.X_OK) and self._reachable() \
+                else shutil.copy(program, self.path("bin"))
+        owner = pwd.getpwuid(self.uid).pw_name
+        import grp
+        group = grp.getgrgid(self.gid).gr_name
+        self.write("etc/main.cf", MAIN_CF.format(dir=self.dir, uid=self.uid, gid=self.gid, owner=owner, group=group, extra=extra))
+        self.write("etc/master.cf", MASTER_CF.format(**self.port) + master_extra)
+        self.write("etc/mailboxes", "/^([a-z0-9]+)(\\+.*)?@example\\.org$/ $1/\n")
+        self.write("etc/users", "".join("%s:{PLAIN}%s:%d:%d::%s/mail/%s::\n" % (user, PASSWORD, self.uid, self.gid, self.dir, user)
+                                        for user in self.users))
+        for user in self.users:
+            os.makedirs(self.path("mail/" + user), exist_ok=True)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                        "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                        "-keyout", self.path("etc/key.pem"), "-out", self.path("etc/cert.pem")],
+                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.chmod(self.dir, 0o755)
+        if os.geteuid() == 0:
+            for where, _, names in os.walk(self.dir):
+                for path in [where] + [os.path.join(where, name) for name in names]:
+                    os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+
+    @staticmethod
+    def _reachable():
+        """Whether the user that the instance runs as can execute what lies in BIN."""
+        probe = subprocess.run(["test", "-x", os.path.join(BIN, "postern-master")], preexec_fn=as_nobody)
+        return probe.returncode == 0
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, kind, value, trace):
+        if kind is not None:
+            sys.stderr.write("--- end of the log\n" + self.log()[-6000:] + "\n")
+        self.stop()
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def write(self, name, text):
+        with open(self.path(name), "w") as file:
+            file.write(text)
+        if os.geteuid() == 0:
+            os.chown(self.path(name), NOBODY, NOBODY)
+
+    def run(self, program, *words, stdin=None, check=False, timeout=60):
+        """A command of ours, as the instance's user."""
+        environment = dict(os.environ, MAIL_CONFIG=self.path("etc"))
+        done = subprocess.run([self.path("bin/" + program), *words], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=timeout, preexec_fn=as_nobody, env=environment)
+        if check and done.returncode != 0:
+            raise AssertionError("%s %s: exit %d: %s" % (program, " ".join(words), done.returncode, done.stdout.decode()))
+        return done
+
+    def control(self, *words, check=False):
+        return self.run("postern", "-c", self.path("etc"), *words, check=check)
+
+    def start(self):
+        self.control("start", check=True)
+        self.wait_for(self.listening, 10, "the services listen")
+        return self
+
+    def listening(self):
+        try:
+            for name in PORT_NAMES:
+                socket.create_connection(("127.0.0.1", self.port[name]), 5).close()
+            return True
+        except OSError:
+            return False
+
+    def stop(self):
+        self.control("abort")
+        if not self.keep:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    def log(self):
+        try:
+            with open(self.path("log"), errors="replace") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def wait_for(self, condition, seconds, what):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            value = condition()
+            if value:
+                return value
+            time.sleep(0.02)
+        raise AssertionError("waited %s s in vain: %s\n%s" % (seconds, what, self.log()[-4000:]))
+
+    def smtp(self, timeout=30):
+        return smtplib.SMTP("127.0.0.1", self.port["smtp"], timeout=timeout)
+
+    def mailbox(self, user):
+        """The paths of the messages a user has."""
+        return sorted(glob.glob(self.path("mail/%s/new/*" % user)) + glob.glob(self.path("mail/%s/cur/*" % user)))
+
+    def queued(self):
+        """Queue ids that are still in the queue."""
+        found = []
+        for name in ("maildrop", "incoming", "active", "deferred", "hold"):
+            for _, _, files in os.walk(self.path("queue/" + name)):
+                found += files
+        return found
+
+    def wait_empty(self, seconds=30):
+        self.wait_for(lambda: not self.queued(), seconds, "the queue is empty")
+
+    def pids(self):
+        """Process ids of this instance, by program."""
+        found = {}
+        for entry in os.listdir("/proc"):
+            if not entry.isdigit():
+                continue
+            try:
+                with open("/proc/%s/environ" % entry, "rb") as file:
+                    mine = ("MAIL_CONFIG=" + self.path("etc")).encode() in file.read().split(b"\0")
+                with open("/proc/%s/comm" % entry) as file:
+                    name = file.read().strip()
+            except OSError:
+                continue
+            if mine and name not in ("python3", "strace"):
+                found.setdefault(name, []).append(int(entry))
+        return found
