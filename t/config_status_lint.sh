@@ -23,7 +23,7 @@ used=$(mktemp) && trap 'rm -f "$used"' EXIT
     printf '%s\n' config_directory mydomain mail_version process_id process_name service_name mynetworks_style \
         compatibility_level stress
     # A default that refers to another parameter reads that one.
-    awk -F'\t' '!/^#/ && $7 == "in_force" { while (match($2, /\$[{(]?[a-z_0-9]+/)) {
+    awk -F'\t' '!/^#/ && $7 == "in_force" && $1 !~ /^proxy_(read|write)_maps$/ { while (match($2, /\$[{(]?[a-z_0-9]+/)) {
         name = substr($2, RSTART, RLENGTH); gsub(/[${(]/, "", name); print name; $2 = substr($2, RSTART + RLENGTH) } }' $table
 } | sort -u > "$used"
 awk -F'\t' -v used="$used" '
