@@ -148,7 +148,7 @@ bool FrameSocket::has_frame() const {
 Result<bool> FrameSocket::receive_now() {
     static thread_local std::unique_ptr<std::array<char, kReceive>> buffer;
     if (!buffer) {
-        buffer = std::make_unique<std::array<char, kReceive>>();
+        buffer = std::make_unique_for_overwrite<std::array<char, kReceive>>();   // untouched pages cost nothing
     }
     iovec io{buffer->data(), buffer->size()};
     std::array<char, CMSG_SPACE(sizeof(int) * kMaxFds)> control{};

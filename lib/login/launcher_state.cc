@@ -415,7 +415,7 @@ Result<SessionProcess*> SessionLauncher::start_process(const AuthUser& user) {
     if (pid == 0) {
         // Nothing of the launcher's is destroyed in the child: its descriptors are closed at once, here.
         close_all_but({theirs.get(), log_descriptor()});
-        run_session_process(std::move(theirs), user, program_, config_);
+        run_session_process(std::move(theirs), user, program_, config_, filter_);
     }
     auto process = std::make_unique<SessionProcess>();
     process->pid = pid;

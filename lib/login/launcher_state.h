@@ -63,6 +63,7 @@ private:
     const Config& config_;
     std::vector<int> listeners_;
     int status_;
+    const PreparedFilter filter_{Syscalls::files};   ///< of session processes
     UniqueFd epoll_, signals_;
     SyncChannel<ToAuth, FromAuth> auth_;
     std::unordered_map<int, Front> fronts_;                                  ///< by descriptor

@@ -77,7 +77,7 @@ void become(const AuthUser& user) {
     keep_capabilities("");
 }
 
-void limit_rights(const AuthUser& user) {
+void limit_rights(const AuthUser& user, const PreparedFilter& filter) {
     if (!user.home.empty()) {
         make_directories(user.home);
     }
@@ -94,7 +94,7 @@ void limit_rights(const AuthUser& user) {
         if (!restrict_files(session_paths(user))) {
             log_debug("no Landlock for user {}", user.user);
         }
-        if (!restrict_syscalls(Syscalls::files)) {
+        if (!filter.load()) {
             log_debug("no seccomp filter for user {}", user.user);
         }
     }
@@ -165,7 +165,8 @@ FilePaths session_paths(const AuthUser& user) {
     return paths;
 }
 
-void run_session_process(UniqueFd control, const AuthUser& user, const Launcher& launcher, const Config& config) {
+void run_session_process(UniqueFd control, const AuthUser& user, const Launcher& launcher, const Config& config,
+                         const PreparedFilter& filter) {
     ::mallopt(M_ARENA_MAX, 1);               // threads here wait for disks, they do not compete for memory
     ::mallopt(M_TRIM_THRESHOLD, 64 * 1024);
     std::signal(SIGTERM, SIG_DFL);
@@ -175,7 +176,7 @@ void run_session_process(UniqueFd control, const AuthUser& user, const Launcher&
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);
     become(user);
-    limit_rights(user);
+    limit_rights(user, filter);
     set_offload_threads(kThreads);
     Process process{Channel<FromSessionProcess, ToSessionProcess>(std::move(control), kMaxHandOver),
                     std::make_shared<const AuthUser>(user), launcher, config, 0, false};

@@ -1,8 +1,13 @@
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/fs.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
-#include <linux/fs.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <memory>
@@ -10,6 +15,7 @@
 
 #include "lib/base/result.h"
 #include "lib/base/strings.h"
+#include "lib/base/unique_fd.h"
 #include "lib/log/log.h"
 #include "lib/sandbox/sandbox.h"
 #include "lib/sandbox/syscall_lists.h"
@@ -107,6 +113,30 @@ bool restrict_syscalls(Syscalls profile) {
     const int status = ::seccomp_load(filter.get());
     errno = -status;
     return status == 0;
+}
+
+PreparedFilter::PreparedFilter(Syscalls profile) {
+    const Filter filter = build(profile);
+    const UniqueFd file(::memfd_create("filter", MFD_CLOEXEC));
+    if (filter == nullptr || !file || ::seccomp_export_bpf(filter.get(), file.get()) != 0) {
+        return;
+    }
+    const off_t size = ::lseek(file.get(), 0, SEEK_END);
+    program_.resize(static_cast<std::size_t>(size));
+    if (::pread(file.get(), program_.data(), program_.size(), 0) != size) {
+        program_.clear();
+    }
+}
+
+bool PreparedFilter::load() const {
+    if (program_.empty()) {
+        errno = ENOSYS;
+        return false;
+    }
+    sock_fprog program{};
+    program.len = static_cast<unsigned short>(program_.size() / sizeof(sock_filter));
+    program.filter = reinterpret_cast<sock_filter*>(const_cast<char*>(program_.data()));
+    return ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
 }  // namespace postern

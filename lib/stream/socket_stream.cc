@@ -25,7 +25,7 @@ constexpr std::size_t kReceive = 64 * 1024;
 char* receive_buffer() {
     static thread_local std::unique_ptr<std::array<char, kReceive>> buffer;
     if (!buffer) {
-        buffer = std::make_unique<std::array<char, kReceive>>();
+        buffer = std::make_unique_for_overwrite<std::array<char, kReceive>>();   // untouched pages cost nothing
     }
     return buffer->data();
 }
