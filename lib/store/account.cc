@@ -48,16 +48,14 @@ Result<std::unique_ptr<Account>> Account::open(AccountOptions options) {
     const char separator = options.separator;
     auto shared = std::make_shared<Shared>(std::move(options), Layout(std::move(*location), separator));
     shared->backend = mbox ? make_mbox_backend() : make_maildir_backend();
-    if (!shared->backend) {
-        return Error(Errc::unsupported, "mail_location " + shared->options.location + ": mbox");
-    }
     if (Result<void> opened = open_files(*shared); !opened) {
         return opened.error();
     }
     Result<Folder> inbox = shared->layout.folder("INBOX");
     if (inbox && shared->options.create && !shared->layout.exists(*inbox)) {
         Result<void> made = shared->layout.create(*inbox);
-        if (!made && made.error().code != Errc::exists) {
+        // A spool file that is not there is an empty inbox, also where we may not make one.
+        if (!made && made.error().code != Errc::exists && !mbox) {
             return made.error();
         }
     }

@@ -105,6 +105,8 @@ public:
     /// The same without a new mod-sequence: for bits clients do not see.
     Result<void> update_quietly(Uid uid, std::uint32_t flags);
     Result<void> rename(Uid uid, std::string_view odd_suffix);
+    /// For backends that cannot keep a message's base (mbox: which of several identical messages it is).
+    Result<void> rebase(Uid uid, std::string_view base);
     /// Takes the next UID (or entry.uid when that is not below it) and change().
     Result<Uid> append(Entry entry, std::string base, std::string odd_suffix);
     Result<void> erase(Uid uid);

@@ -112,7 +112,7 @@ Result<Folder> Layout::folder(std::string_view name) const {
     const bool mbox = location_.driver == Driver::mbox;
     if (out.name == "INBOX") {
         out.path = !location_.inbox.empty() ? location_.inbox : mbox ? location_.root + "/inbox" : location_.root;
-        out.control = mbox ? location_.root : location_.control;
+        out.control = location_.control;
         return out;
     }
     for (const char c : name) {
@@ -126,7 +126,7 @@ Result<Folder> Layout::folder(std::string_view name) const {
     }
     const std::string relative = location_.fs_layout ? "/" + disk : "/." + disk;
     out.path = location_.root + relative;
-    out.control = location_.control + relative;
+    out.control = mbox ? location_.control : location_.control + relative;
     return out;
 }
 
@@ -269,7 +269,7 @@ Result<void> Layout::rename(const Folder& from, const Folder& to) const {
             if (::rename(old_path.c_str(), new_path.c_str()) != 0 && (errno != ENOENT || old_path == from.path)) {
                 return errno_error("rename " + old_path);
             }
-            if (from.control == from.path || location_.driver == Driver::mbox) {
+            if (from.control == from.path || from.control == to.control) {
                 break;
             }
         }

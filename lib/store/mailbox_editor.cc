@@ -233,6 +233,18 @@ Result<void> MailboxEditor::rename(Uid uid, std::string_view odd_suffix) {
     return {};
 }
 
+Result<void> MailboxEditor::rebase(Uid uid, std::string_view base) {
+    Result<const StoredName*> name = name_of(uid);
+    if (!name) {
+        return name.error();
+    }
+    if (*name != nullptr && (*name)->base != base) {
+        names_[static_cast<std::size_t>(*name - names_.data())].base = base;
+        names_dirty_ = record_dirty_ = true;
+    }
+    return {};
+}
+
 Result<Uid> MailboxEditor::append(Entry entry, std::string base, std::string odd_suffix) {
     entry.uid = std::max(entry.uid, record_.uidnext);
     if (entry.uid == 0xffffffffu) {

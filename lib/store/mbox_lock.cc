@@ -1,0 +1,93 @@
+#include "lib/store/mbox_lock.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+namespace postern::store {
+namespace {
+
+constexpr int kPatience = 5;                      ///< seconds
+constexpr int kStale = 120;                       ///< seconds after which a dot lock's owner must be dead
+constexpr useconds_t kPause = 20 * 1000;
+
+}  // namespace
+
+MboxLock::MboxLock(MboxLock&& other) noexcept
+    : file_(std::move(other.file_)), dot_lock_(std::exchange(other.dot_lock_, std::string())) {}
+
+MboxLock& MboxLock::operator=(MboxLock&& other) noexcept {
+    std::swap(file_, other.file_);
+    std::swap(dot_lock_, other.dot_lock_);
+    return *this;
+}
+
+MboxLock::~MboxLock() {
+    if (!dot_lock_.empty()) {
+        unlink(dot_lock_.c_str());
+    }
+}
+
+Result<void> MboxLock::take_dot_lock(const std::string& path) {
+    const std::string name = path + ".lock";
+    for (int tries = 0; tries < kPatience * 1000000 / static_cast<int>(kPause); ++tries) {
+        const UniqueFd lock(open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+        if (lock) {
+            dot_lock_ = name;
+            const std::string pid = std::to_string(getpid()) + "\n";
+            // For people who wonder whose it is; nothing reads it.
+            const bool noted = write(lock.get(), pid.data(), pid.size()) > 0;
+            static_cast<void>(noted);
+            return {};
+        }
+        if (errno == EACCES || errno == EPERM || errno == EROFS) {
+            return {};
+        }
+        if (errno != EEXIST) {
+            return errno_error("create " + name);
+        }
+        struct stat status {};
+        if (stat(name.c_str(), &status) == 0 && time(nullptr) - status.st_mtime > kStale) {
+            unlink(name.c_str());
+        } else {
+            usleep(kPause);
+        }
+    }
+    return Error(Errc::temporary, "lock " + path + ": another program has it");
+}
+
+Result<MboxLock> MboxLock::take(const std::string& path, Mode mode) {
+    MboxLock lock;
+    lock.file_.reset(open(path.c_str(), (mode == Mode::write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    struct stat status {};
+    if (!lock.file_ || fstat(lock.file_.get(), &status) != 0) {
+        return errno_error("open " + path);
+    }
+    if (!S_ISREG(status.st_mode)) {
+        return Error(Errc::io, "open " + path + ": not a file");
+    }
+    if (mode == Mode::write) {
+        if (Result<void> taken = lock.take_dot_lock(path); !taken) {
+            return taken.error();
+        }
+    }
+    struct flock range {};
+    range.l_type = mode == Mode::write ? F_WRLCK : F_RDLCK;
+    range.l_whence = SEEK_SET;
+    for (int tries = 0; fcntl(lock.file_.get(), F_SETLK, &range) != 0; ++tries) {
+        if (errno != EAGAIN && errno != EACCES && errno != EINTR) {
+            return errno_error("lock " + path);
+        }
+        if (tries >= kPatience * 1000000 / static_cast<int>(kPause)) {
+            return Error(Errc::temporary, "lock " + path + ": another program has it");
+        }
+        usleep(kPause);
+    }
+    return lock;
+}
+
+}  // namespace postern::store

@@ -1,0 +1,222 @@
+/// lib/store over mbox files: parsing, state fields, and rewriting that survives a crash.
+#include "lib/store/location.h"
+#include "lib/store/mbox_file.h"
+#include "lib/store/mbox_lock.h"
+#include "lib/store/mbox_rewrite.h"
+#include "t/store_helpers.h"
+
+using namespace postern;
+using namespace postern::store;
+
+namespace {
+
+const char* const kTwo =
+    "From a@example.org Thu Nov 22 11:11:11 2026\nSubject: one\nStatus: RO\nX-Status: F\n\nHello\n>From here\nFrom nowhere\n\n"
+    "From b@example.org Thu Nov 22 11:12:11 2026\nSubject: two\n\n\nFrom the middle 12:30\nlast\n\n";
+
+std::string location(const Scratch& scratch) {
+    return "mbox:" + scratch.path() + "/mail:INBOX=" + scratch.path() + "/spool";
+}
+
+}  // namespace
+
+TEST_CASE("messages of an mbox begin at From lines after an empty line", "[store][mbox]") {
+    const std::string text = kTwo;
+    const MboxFile file = parse_mbox(text);
+    REQUIRE(file.messages.size() == 3);   // an unquoted From line with a time after an empty line begins a message
+    CHECK(file.messages[0].flags == (kSeen | kFlagged));
+    CHECK(file.messages[0].date == 1795345871);
+    CHECK(visible_text(text, file.messages[0]) == "Subject: one\n\nHello\nFrom here\nFrom nowhere\n");
+    CHECK(visible_text(text, file.messages[1]) == "Subject: two\n\n");
+    CHECK(parse_mbox("").messages.empty());
+    CHECK(parse_mbox("no mbox at all\n").messages.empty());
+    CHECK(parse_mbox("From x 12:30").messages.size() == 1);
+}
+
+TEST_CASE("Content-Length is believed when it fits", "[store][mbox]") {
+    const std::string body = "x\n\nFrom inside 10:10\n";
+    const std::string good = "From a Thu Nov 22 11:11:11 2026\nContent-Length: " + std::to_string(body.size()) + "\n\n" + body +
+                             "\nFrom b Thu Nov 22 11:11:11 2026\n\ny\n";
+    CHECK(parse_mbox(good).messages.size() == 2);
+    const std::string bad = "From a Thu Nov 22 11:11:11 2026\nContent-Length: 5\n\n" + body + "\nFrom b Thu Nov 22 11:11:11 2026\n\ny\n";
+    CHECK(parse_mbox(bad).messages.size() == 3);
+    CHECK(parse_mbox("From a 11:11\nContent-Length: 18446744073709551615\n\nx\n").messages.size() == 1);
+}
+
+TEST_CASE("an mbox account: read, store, append, copy, expunge", "[store][mbox]") {
+    Scratch scratch;
+    write_file(scratch.path() + "/spool", "From a@example.org Thu Nov 22 11:11:11 2026\nSubject: one\n\nHello\n\n"
+                                          "From b@example.org Thu Nov 22 11:12:11 2026\nSubject: two\n\nWorld\n");
+    const auto account = scratch.open(location(scratch));
+    CHECK(account->separator() == '/');
+    auto inbox = select(*account);
+    REQUIRE(inbox->exists() == 2);
+    CHECK(*inbox->reader()->text(1, 1000) == "Subject: one\r\n\r\nHello\r\n");
+    CHECK(inbox->reader()->summary(1, Need::size_and_date)->size == 23);
+    CHECK(inbox->reader()->summary(2, Need::all)->internal_date == 1795345931);
+    store_flags(*inbox, 1, FlagChange::How::add, kSeen | kAnswered, {"Work"});
+    const std::string stored = read_file(scratch.path() + "/spool");
+    CHECK(stored.find("Status: RO\nX-Status: A\nX-UID: 1\nX-Keywords: Work ") != std::string::npos);
+    CHECK(stored.find("X-IMAPbase: ") != std::string::npos);
+    CHECK(*inbox->reader()->text(1, 1000) == "Subject: one\r\n\r\nHello\r\n");
+    store_flags(*inbox, 1, FlagChange::How::remove, kSeen);
+    CHECK(read_file(scratch.path() + "/spool").size() == stored.size());   // fits where it was
+    const Assigned added = append(*account, "INBOX", "Subject: three\r\nContent-Length: 99\r\n\r\nFrom x\r\n>From y\r\n", kFlagged, {"Work"});
+    CHECK(added.uids == std::vector<Uid>{3});
+    CHECK(sync(*inbox).exists == 3u);
+    CHECK(*inbox->reader()->text(3, 1000) == "Subject: three\r\n\r\nFrom x\r\n>From y\r\n");
+    CHECK(row(*inbox, 3).keywords == 1);
+    REQUIRE(account->create("Work/Old"));
+    const Result<Assigned> copied = inbox->copy_to(UidSet({1, 3}), "Work/Old");
+    if (!copied) {
+        FAIL(copied.error().what);
+    }
+    CHECK(copied->uids == std::vector<Uid>{1, 2, 3});
+    CHECK(inbox->move_to(UidSet({2, 2}), "Work/Old")->uids == std::vector<Uid>{4});
+    CHECK(sync(*inbox).expunged == std::vector<std::uint32_t>{2});
+    REQUIRE(inbox->expunge(UidSet({1, 1})));
+    CHECK(sync(*inbox).expunged == std::vector<std::uint32_t>{1});
+    CHECK(inbox->exists() == 1);
+    CHECK(parse_mbox(read_file(scratch.path() + "/spool")).messages.size() == 1);
+    CHECK(parse_mbox(read_file(scratch.path() + "/mail/Work/Old")).messages.size() == 4);
+    const auto old = select(*account, "Work/Old");
+    CHECK(row(*old, 1).flags == (kAnswered | kRecent));
+    CHECK(*old->reader()->text(4, 1000) == "Subject: two\r\n\r\nWorld\r\n");
+}
+
+TEST_CASE("other programs' deliveries and changes to an mbox are seen", "[store][mbox]") {
+    Scratch scratch;
+    const auto account = scratch.open(location(scratch));
+    const auto inbox = select(*account);
+    CHECK(inbox->exists() == 0);
+    write_file(scratch.path() + "/spool", kTwo);
+    CHECK(sync(*inbox).exists == 3u);
+    std::string text = kTwo;
+    text.replace(text.find("Status: RO"), 10, "Status: O ");
+    text.replace(text.find("last"), 4, "4242");
+    usleep(30000);
+    write_file(scratch.path() + "/spool", text + "From c Thu Nov 22 11:12:11 2026\n\nx\n");
+    const Changes changes = sync(*inbox);
+    CHECK(changes.exists == 4u);
+    REQUIRE(changes.flags.size() == 1);
+    CHECK((changes.flags[0].row.flags & kSeen) == 0);
+}
+
+TEST_CASE("UIDs in X-IMAPbase and X-UID are adopted; c-client's own message is hidden", "[store][mbox]") {
+    Scratch scratch;
+    write_file(scratch.path() + "/spool",
+               "From MAILER-DAEMON Thu Nov 22 11:11:11 2026\nSubject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\n"
+               "X-IMAP: 1234567890 0000000042 Work\nStatus: RO\n\nThis text is part of the internal format.\n\n"
+               "From b Thu Nov 22 11:12:11 2026\nSubject: two\nX-UID: 17\nX-Keywords: Work\n\nx\n\n"
+               "From b Thu Nov 22 11:12:11 2026\nSubject: three\n\nx\n");
+    const auto account = scratch.open(location(scratch));
+    const auto inbox = select(*account);
+    CHECK(inbox->uidvalidity() == 1234567890);
+    CHECK(inbox->exists() == 2);
+    CHECK(inbox->uid_of(1) == 17);
+    CHECK(row(*inbox, 17).keywords == 1);
+    CHECK(inbox->uid_of(2) == 18);
+    CHECK(inbox->uidnext() == 43);
+}
+
+TEST_CASE("identical messages in an mbox stay apart", "[store][mbox]") {
+    Scratch scratch;
+    std::string text;
+    for (int i = 0; i < 3; ++i) {
+        text += "From b Thu Nov 22 11:12:11 2026\nSubject: same\n\nx\n\n";
+    }
+    write_file(scratch.path() + "/spool", text);
+    const auto account = scratch.open(location(scratch));
+    const auto inbox = select(*account);
+    REQUIRE(inbox->exists() == 3);
+    REQUIRE(inbox->expunge(UidSet({2, 2})));
+    CHECK(sync(*inbox).expunged == std::vector<std::uint32_t>{2});
+    CHECK(inbox->uids().text() == "1,3");
+    CHECK(sync(*inbox).expunged.empty());
+    CHECK(inbox->reader()->text(3, 1000).ok());
+    CHECK(parse_mbox(read_file(scratch.path() + "/spool")).messages.size() == 2);
+}
+
+TEST_CASE("an interrupted rewriting is finished, and mail appended since is kept", "[store][mbox]") {
+    // Every prefix of the work that the journal's application consists of, with and without a later delivery.
+    const std::string old_text = "From a 10:10\nS: 1\n\naaaaaaaa\n\nFrom b 10:10\n\nbbbb\n\n";
+    for (const std::string& tail : {std::string("From b 10:10\n\nbbbb\n\n"), std::string("From B 10:10\nX: longer than before\n\nbbbb\n\nFrom c 10:10\n\ncc\n\n")}) {
+        for (const std::string& delivered : {std::string(), std::string("From z 10:10\n\nzz\n\n")}) {
+            Scratch scratch;
+            const std::string path = scratch.path() + "/box";
+            const std::string journal = scratch.path() + "/journal";
+            write_file(path, old_text);
+            const std::uint64_t from = 0;
+            {
+                Result<MboxLock> lock = MboxLock::take(path, MboxLock::Mode::write);
+                REQUIRE(lock);
+                CHECK(access((path + ".lock").c_str(), F_OK) == 0);
+                // Through a descriptor that cannot be written to, the journal is made and its application fails.
+                const int fd = open(path.c_str(), O_RDONLY);
+                CHECK_FALSE(rewrite_tail(fd, journal, from, {MboxPiece{0, 0, tail}}));
+                close(fd);
+            }
+            CHECK(access((path + ".lock").c_str(), F_OK) != 0);
+            CHECK(read_file(path) == old_text);
+            const std::string whole = read_file(journal);
+            REQUIRE(whole.size() > tail.size());
+            for (int crashed_after = 0; crashed_after < 2; ++crashed_after) {
+                CAPTURE(tail, delivered, crashed_after);
+                // 0: before anything was copied.  1: after everything, the file already shortened or longer.
+                std::string now = crashed_after == 0 ? old_text : tail;
+                const int fd = open(path.c_str(), O_RDWR | O_TRUNC);
+                REQUIRE(::write(fd, (now + delivered).data(), now.size() + delivered.size()) > 0);
+                write_file(journal, whole);
+                REQUIRE(finish_rewrite(fd, journal));
+                close(fd);
+                const std::string result = read_file(path);
+                CHECK((result == tail + delivered || (!delivered.empty() && result == now + delivered)));
+                CHECK(access(journal.c_str(), F_OK) != 0);
+                // A journal that is cut or damaged is dropped.
+                write_file(path, old_text);
+                write_file(journal, whole.substr(0, whole.size() - 1));
+                const int again = open(path.c_str(), O_RDWR);
+                REQUIRE(finish_rewrite(again, journal));
+                close(again);
+                CHECK(read_file(path) == old_text);
+            }
+        }
+    }
+}
+
+TEST_CASE("the locks of an mbox keep others out", "[store][mbox]") {
+    Scratch scratch;
+    const std::string path = scratch.path() + "/box";
+    write_file(path, "");
+    CHECK(MboxLock::take(scratch.path() + "/none", MboxLock::Mode::read).error().code == Errc::not_found);
+    Result<MboxLock> mine = MboxLock::take(path, MboxLock::Mode::write);
+    REQUIRE(mine);
+    CHECK(in_child([&] { _exit(MboxLock::take(path, MboxLock::Mode::write) ? 1 : 0); }) == 0);
+}
+
+TEST_CASE("the mbox files of the corpus are split as their makers meant", "[store][mbox]") {
+    const char* const chosen = std::getenv("POSTERN_CORPUS");
+    const std::string corpus = (chosen != nullptr ? chosen : "../shared/corpus") + std::string("/mbox");
+    std::size_t files = 0;
+    for (const char* const folder : {"/mime4j", "/james-utils"}) {
+        for (const std::string& name : files_in(corpus + folder)) {
+            const std::string text = read_file(corpus + folder + "/" + name);
+            if (text.substr(0, 5) != "From ") {
+                continue;
+            }
+            ++files;
+            const MboxFile file = parse_mbox(text);
+            CAPTURE(name);
+            CHECK(file.messages.size() > 1);
+            std::uint64_t end = 0;
+            for (const MboxMessage& message : file.messages) {
+                CHECK(message.start == end);
+                end = message.end;
+            }
+            CHECK(end == text.size());
+        }
+    }
+    if (files == 0) {
+        WARN("skipped: no mbox files at " << corpus);
+    }
+}
