@@ -64,6 +64,12 @@ int unlinkat(int at, const char* name, int flags) noexcept {
     }
     return static_cast<int>(syscall(SYS_unlinkat, at, name, flags));
 }
+int ftruncate(int fd, off_t size) noexcept {
+    if (trouble == Trouble::die) {
+        step();
+    }
+    return static_cast<int>(syscall(SYS_ftruncate, fd, size));
+}
 int mkdir(const char* name, mode_t mode) noexcept { return step() ? -1 : static_cast<int>(syscall(SYS_mkdir, name, mode)); }
 }
 
@@ -71,9 +77,15 @@ namespace {
 
 constexpr int kSettled = 3;
 
+bool in_mbox = false;
+
+std::unique_ptr<Account> open_account(const Scratch& scratch) {
+    return scratch.open(in_mbox ? "mbox:" + scratch.path() + "/mail:INBOX=" + scratch.path() + "/spool" : "");
+}
+
 /// INBOX with three messages (one flagged), another mailbox with one.
 void prepare(const Scratch& scratch) {
-    const auto account = scratch.open();
+    const auto account = open_account(scratch);
     for (int i = 1; i <= kSettled; ++i) {
         append(*account, "INBOX", sample(i), i == 2 ? kFlagged : 0u);
     }
@@ -127,18 +139,18 @@ void check_common(const Content& inbox, const Content& before) {
 }
 
 /// Repeats the work with trouble at step 1, 2, 3, ... until it gets through untroubled.
-void at_every_step(Trouble kind, const Work& work, const Check& check) {
+void in_one_format(Trouble kind, const Work& work, const Check& check) {
     for (int n = 1; n < 400; ++n) {
         CAPTURE(n);
         Scratch scratch;
         prepare(scratch);
         Content before;
         {
-            const auto account = scratch.open();
+            const auto account = open_account(scratch);
             before = content(*account, "INBOX");
         }
         const int status = in_child([&] {
-            const auto account = scratch.open();
+            const auto account = open_account(scratch);
             trouble = kind;
             steps_left = n;
             const bool ok = work(*account);
@@ -147,7 +159,7 @@ void at_every_step(Trouble kind, const Work& work, const Check& check) {
             _exit(untroubled ? 2 : ok ? 0 : 1);
         });
         REQUIRE(WIFEXITED(status));
-        const auto account = scratch.open();
+        const auto account = open_account(scratch);
         const Content inbox = content(*account, "INBOX");
         const Content other = content(*account, "Other");
         check_common(inbox, before);
@@ -158,6 +170,15 @@ void at_every_step(Trouble kind, const Work& work, const Check& check) {
         }
     }
     FAIL("never got through");
+}
+
+void at_every_step(Trouble kind, const Work& work, const Check& check) {
+    for (const bool mbox : {false, true}) {
+        CAPTURE(mbox);
+        in_mbox = mbox;
+        in_one_format(kind, work, check);
+    }
+    in_mbox = false;
 }
 
 void in_all_troubles(const Work& work, const Check& check) {
@@ -235,12 +256,15 @@ TEST_CASE("expunge: OK means gone, and nothing else goes", "[store]") {
 }
 
 TEST_CASE("copy: OK means there, not OK after a full disk means nothing", "[store]") {
-    in_all_troubles(
-        [](Account& account) {
-            const auto inbox = account.select("INBOX", Access::read_write);
-            return inbox && (*inbox)->copy_to(UidSet({1, 2}), "Other").ok();
-        },
-        [](const Content& inbox, const Content& other, bool ok) {
+    bool full = false;
+    const Work work = [](Account& account) {
+        const auto inbox = account.select("INBOX", Access::read_write);
+        return inbox && (*inbox)->copy_to(UidSet({1, 2}), "Other").ok();
+    };
+    const Check check = [&](const Content& inbox, const Content& other, bool ok) {
+            if (full && !ok) {
+                CHECK(other.subjects.size() == 1);
+            }
             CHECK(inbox.subjects.size() == kSettled);
             CHECK(other.count(subject(10)) == 1);
             CHECK(other.count(subject(1)) <= 1);
@@ -248,7 +272,11 @@ TEST_CASE("copy: OK means there, not OK after a full disk means nothing", "[stor
                 CHECK(other.count(subject(1)) == 1);
                 CHECK(other.count(subject(2)) == 1);
             }
-        });
+    };
+    SECTION("the process dies") { at_every_step(Trouble::die, work, check); }
+    full = true;
+    SECTION("the disk is full for a moment") { at_every_step(Trouble::full_once, work, check); }
+    SECTION("the disk is full") { at_every_step(Trouble::full_from_then_on, work, check); }
 }
 
 TEST_CASE("move: a message is always in one of the two places", "[store]") {
@@ -259,7 +287,9 @@ TEST_CASE("move: a message is always in one of the two places", "[store]") {
         },
         [](const Content& inbox, const Content& other, bool ok) {
             for (int i = 1; i <= kSettled; ++i) {
-                CHECK(inbox.count(subject(i)) + other.count(subject(i)) == 1);
+                const int copies = inbox.count(subject(i)) + other.count(subject(i));
+                CHECK(copies >= 1);
+                CHECK((copies == 1 || (in_mbox && !ok && copies == 2)));   // two files do not change as one
             }
             if (ok) {
                 CHECK(inbox.subjects.size() == 1);
@@ -287,7 +317,7 @@ TEST_CASE("renaming a mailbox can be cut anywhere", "[store]") {
             Scratch scratch;
             prepare(scratch);
             const int status = in_child([&] {
-                const auto account = scratch.open();
+                const auto account = open_account(scratch);
                 trouble = kind;
                 steps_left = n;
                 const Result<void> renamed = account->rename("Other", "New");
@@ -296,7 +326,7 @@ TEST_CASE("renaming a mailbox can be cut anywhere", "[store]") {
                 trouble = Trouble::none;
                 _exit(untroubled ? 2 : 0);
             });
-            const auto account = scratch.open();
+            const auto account = open_account(scratch);
             const std::string name = account->exists("New") ? "New" : "Other";
             CHECK(account->exists("New") != account->exists("Other"));
             CHECK(content(*account, name).count(subject(10)) == 1);

@@ -34,6 +34,17 @@ struct Placed {
 /// (old, new) UIDs.
 using UidPairs = std::vector<std::pair<Uid, Uid>>;
 
+/// Takes changes of files back when the index could not be committed.
+class Undo {
+public:
+    virtual ~Undo() = default;
+    virtual void run() = 0;
+};
+struct Copied {
+    UidPairs pairs;
+    std::unique_ptr<Undo> undo;     ///< may be null
+};
+
 class Backend {
 public:
     virtual ~Backend() = default;
@@ -50,7 +61,8 @@ public:
     virtual Result<Summary> stat(const Folder& folder, const Entry& entry, const StoredName& name) = 0;
 
     virtual Result<std::unique_ptr<Appender>> append(const Folder& folder) = 0;
-    /// Puts finished messages in place and into the index; `cached` gets what was parsed.
+    /// Puts finished messages in place and into the index; `cached` gets what was parsed.  The appenders themselves
+    /// take their files back unless they are told to keep().
     virtual Result<std::vector<Uid>> commit(const Placed& mailbox, std::span<const std::unique_ptr<Appender>> messages,
                                             std::vector<std::pair<std::string, std::string>>& cached) = 0;
 
@@ -61,8 +73,8 @@ public:
     virtual Result<void> set_flags(const Placed& mailbox, std::span<const FlagEdit> edits, UidSet& missing) = 0;
     virtual Result<void> expunge(const Placed& mailbox, const UidSet& uids, UidSet& missing) = 0;
     /// `from` and `to` may be one mailbox (then one editor and one state).  After an error nothing was copied.
-    virtual Result<UidPairs> copy(const Placed& from, const Placed& to, const UidSet& uids, bool move,
-                                  UidSet& missing) = 0;
+    virtual Result<Copied> copy(const Placed& from, const Placed& to, const UidSet& uids, bool move,
+                                UidSet& missing) = 0;
 
     /// After the commit of an editor that was used here: side files such as the uidlist.
     virtual void committed(const Folder& folder, MailboxEditor& editor) = 0;

@@ -180,6 +180,12 @@ Result<void> Mailbox::expunge(const UidSet& uids) {
 
 namespace {
 
+void run_undo(Copied& copied) {
+    if (copied.undo) {
+        copied.undo->run();
+    }
+}
+
 Result<Assigned> transfer(Shared& shared, const ViewState& view, const UidSet& uids, std::string_view mailbox, bool move) {
     Result<Folder> target = existing_folder(shared, mailbox);
     if (!target) {
@@ -200,26 +206,33 @@ Result<Assigned> transfer(Shared& shared, const ViewState& view, const UidSet& u
         }
     }
     UidSet missing;
-    Result<UidPairs> pairs = shared.backend->copy(transaction.place(), *to, view.within(uids), move, missing);
-    if (pairs && !missing.empty()) {
+    Result<Copied> copied = shared.backend->copy(transaction.place(), *to, view.within(uids), move, missing);
+    std::unique_ptr<Undo> again_undo;
+    if (copied && !missing.empty()) {
         const UidSet again = missing;
         missing.clear();
-        if (Result<void> scanned = transaction.rescan(transaction.place()); !scanned) {
-            return scanned.error();
+        Result<void> scanned = transaction.rescan(transaction.place());
+        Result<Copied> more = scanned ? shared.backend->copy(transaction.place(), *to, again, move, missing) : scanned.error();
+        if (more) {
+            copied->pairs.insert(copied->pairs.end(), more->pairs.begin(), more->pairs.end());
+            again_undo = std::move(more->undo);
+        } else {
+            run_undo(*copied);
+            copied = more.error();
         }
-        Result<UidPairs> more = shared.backend->copy(transaction.place(), *to, again, move, missing);
-        if (!more) {
-            return more.error();
-        }
-        pairs->insert(pairs->end(), more->begin(), more->end());
     }
-    if (!pairs) {
-        note_damage(shared, view.folder, pairs.error());
-        return pairs.error();
+    if (!copied) {
+        note_damage(shared, view.folder, copied.error());
+        return copied.error();
     }
     if (Result<void> committed = transaction.commit(); !committed) {
+        run_undo(*copied);
+        if (again_undo) {
+            again_undo->run();
+        }
         return committed.error();
     }
+    const UidPairs* const pairs = &copied->pairs;
     shared.cache->copy(transaction.editor().record().id, to->editor->record().id, *pairs);
     Assigned assigned;
     assigned.uidvalidity = to->editor->record().uidvalidity;

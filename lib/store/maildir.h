@@ -44,8 +44,8 @@ public:
                                     std::vector<std::pair<std::string, std::string>>& cached) override;
     Result<void> set_flags(const Placed& mailbox, std::span<const FlagEdit> edits, UidSet& missing) override;
     Result<void> expunge(const Placed& mailbox, const UidSet& uids, UidSet& missing) override;
-    Result<UidPairs> copy(const Placed& from, const Placed& to, const UidSet& uids, bool move,
-                          UidSet& missing) override;
+    Result<Copied> copy(const Placed& from, const Placed& to, const UidSet& uids, bool move,
+                        UidSet& missing) override;
     void committed(const Folder& folder, MailboxEditor& editor) override;
     std::vector<std::string> watched(const Folder& folder) const override;
 };

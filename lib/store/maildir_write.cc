@@ -58,7 +58,7 @@ Result<void> copy_bytes(int from_dir, const std::string& from, int to_dir, const
 }
 
 /// Links or moves messages into one directory; what was done can be taken back.
-class Placement {
+class Placement : public Undo {
 public:
     Placement(const Folder& from, const Folder& to, bool move)
         : move_(move), from_(open_directory(from.path)), to_(open_directory(to.path + "/cur")), to_name_(to.path) {}
@@ -92,7 +92,7 @@ public:
         }
         return {};
     }
-    void take_back() {
+    void run() override {
         for (const auto& [source, target] : placed_) {
             if (!move_ || linkat(to_.get(), target.c_str(), from_.get(), source.c_str(), 0) == 0 || errno == EEXIST) {
                 unlinkat(to_.get(), target.c_str(), 0);
@@ -194,14 +194,15 @@ Result<void> MaildirBackend::expunge(const Placed& mailbox, const UidSet& uids, 
     return done;
 }
 
-Result<UidPairs> MaildirBackend::copy(const Placed& from, const Placed& to, const UidSet& uids, bool move,
-                                      UidSet& missing) {
+Result<Copied> MaildirBackend::copy(const Placed& from, const Placed& to, const UidSet& uids, bool move,
+                                    UidSet& missing) {
     Result<std::vector<int>> map = map_keywords(from.editor->record(), *to.editor);
     if (!map) {
         return map.error();
     }
     const bool same = from.editor == to.editor;
-    Placement placement(from.folder, to.folder, move);
+    auto undo = std::make_unique<Placement>(from.folder, to.folder, move);
+    Placement& placement = *undo;
     if (!placement.ok()) {
         return errno_error("open " + to.folder.path);
     }
@@ -250,14 +251,14 @@ Result<UidPairs> MaildirBackend::copy(const Placed& from, const Placed& to, cons
         }
     }
     if (!done) {
-        placement.take_back();
+        placement.run();
         return done.error();
     }
     if (!same) {
         own_from.finish(from.editor->record());
     }
     own_to.finish(to.editor->record());
-    return pairs;
+    return Copied{std::move(pairs), std::move(undo)};
 }
 
 }  // namespace postern::store

@@ -54,6 +54,37 @@ private:
     std::size_t size_;
 };
 
+}  // namespace
+
+/// Shortens a file to what it was before messages were added, if nobody added more.
+class MboxTruncate : public Undo {
+public:
+    void set(std::string path, std::uint64_t old_size, int fd) {
+        struct stat status {};
+        if (fstat(fd, &status) == 0) {
+            path_ = std::move(path);
+            old_size_ = old_size;
+            new_size_ = static_cast<std::uint64_t>(status.st_size);
+        }
+    }
+    void forget() { path_.clear(); }
+    void run() override {
+        const std::string path = std::exchange(path_, std::string());
+        Result<MboxLock> locked = path.empty() ? Error(Errc::not_found, "") : MboxLock::take(path, MboxLock::Mode::write);
+        struct stat status {};
+        if (locked && fstat(locked->fd(), &status) == 0 && static_cast<std::uint64_t>(status.st_size) == new_size_) {
+            // Best effort: a failure leaves a message that the client will add once more.
+            static_cast<void>(ftruncate(locked->fd(), static_cast<off_t>(old_size_)) == 0);
+        }
+    }
+
+private:
+    std::string path_;
+    std::uint64_t old_size_ = 0, new_size_ = 0;
+};
+
+namespace {
+
 class MboxAppender : public Appender {
 public:
     Result<void> write(std::string_view bytes) override {
@@ -65,7 +96,9 @@ public:
         summary_ = summarise(text_, internal_date.value_or(time(nullptr)));
         return {};
     }
-    void keep() override {}
+    ~MboxAppender() override { undo_.run(); }
+    void keep() override { undo_.forget(); }
+    MboxTruncate& undo() { return undo_; }
     const std::string& text() const { return text_; }
     std::pair<std::string, std::string> take_summary() { return std::move(summary_); }
 
@@ -74,6 +107,7 @@ private:
     CrlfToLf filter_;
     std::string text_;              ///< an mbox is for small mail; Maildir streams to disk
     std::pair<std::string, std::string> summary_;
+    MboxTruncate undo_;             ///< of all that were committed together, in the first of them
 };
 
 std::vector<std::string> names_of(std::uint64_t bits, const MailboxRecord& record) {
@@ -350,7 +384,8 @@ Result<std::unique_ptr<Appender>> MboxBackend::append(const Folder&) {
     return std::unique_ptr<Appender>(std::make_unique<MboxAppender>());
 }
 
-Result<std::vector<Uid>> MboxBackend::add_messages(const Placed& mailbox, std::vector<NewMessage> messages) {
+Result<std::vector<Uid>> MboxBackend::add_messages(const Placed& mailbox, std::vector<NewMessage> messages,
+                                                        MboxTruncate& undo) {
     const std::lock_guard<std::recursive_mutex> guard(mutex_);
     MailboxEditor& editor = *mailbox.editor;
     Result<MboxLock> locked = lock(mailbox.folder, MboxLock::Mode::write);
@@ -377,6 +412,7 @@ Result<std::vector<Uid>> MboxBackend::add_messages(const Placed& mailbox, std::v
     if (Result<void> written = rewrite_tail(locked->fd(), journal_of(mailbox.folder), old_size, {MboxPiece{0, 0, text}}); !written) {
         return written.error();
     }
+    undo.set(mailbox.folder.path, old_size, locked->fd());
     Result<const Parsed*> file = parsed(mailbox.folder, locked->fd(), true);
     if (!file) {
         return file.error();
@@ -400,6 +436,9 @@ Result<std::vector<Uid>> MboxBackend::add_messages(const Placed& mailbox, std::v
 Result<std::vector<Uid>> MboxBackend::commit(const Placed& mailbox, std::span<const std::unique_ptr<Appender>> messages,
                                              std::vector<std::pair<std::string, std::string>>& cached) {
     std::vector<NewMessage> all;
+    if (messages.empty()) {
+        return std::vector<Uid>();
+    }
     for (const std::unique_ptr<Appender>& each : messages) {
         auto* const message = dynamic_cast<MboxAppender*>(each.get());
         if (message == nullptr) {
@@ -419,7 +458,7 @@ Result<std::vector<Uid>> MboxBackend::commit(const Placed& mailbox, std::span<co
         all.push_back(std::move(added));
         cached.push_back(message->take_summary());
     }
-    return add_messages(mailbox, std::move(all));
+    return add_messages(mailbox, std::move(all), dynamic_cast<MboxAppender&>(*messages.front()).undo());
 }
 
 /// The new state fields, where they can be written over the old ones.
@@ -592,7 +631,7 @@ Result<void> MboxBackend::expunge(const Placed& mailbox, const UidSet& uids, Uid
     return changes.empty() ? Result<void>() : rewrite(mailbox, changes, missing);
 }
 
-Result<UidPairs> MboxBackend::copy(const Placed& from, const Placed& to, const UidSet& uids, bool move, UidSet& missing) {
+Result<Copied> MboxBackend::copy(const Placed& from, const Placed& to, const UidSet& uids, bool move, UidSet& missing) {
     const std::lock_guard<std::recursive_mutex> guard(mutex_);
     Result<std::vector<int>> map = map_keywords(from.editor->record(), *to.editor);
     if (!map) {
@@ -629,9 +668,10 @@ Result<UidPairs> MboxBackend::copy(const Placed& from, const Placed& to, const U
     }
     UidPairs pairs;
     if (messages.empty()) {
-        return pairs;
+        return Copied{};
     }
-    Result<std::vector<Uid>> added = add_messages(to, std::move(messages));
+    auto undo = std::make_unique<MboxTruncate>();
+    Result<std::vector<Uid>> added = add_messages(to, std::move(messages), *undo);
     if (!added) {
         return added.error();
     }
@@ -644,10 +684,14 @@ Result<UidPairs> MboxBackend::copy(const Placed& from, const Placed& to, const U
     if (move) {
         UidSet gone;
         if (Result<void> removed = expunge(from, sources, gone); !removed) {
+            if (access(journal_of(from.folder).c_str(), F_OK) != 0) {
+                undo->run();                      // else the journal will remove them from here yet
+            }
             return removed.error();
         }
+        undo.reset();                             // the messages are in one place only: they stay there
     }
-    return pairs;
+    return Copied{std::move(pairs), std::move(undo)};
 }
 
 void MboxBackend::committed(const Folder&, MailboxEditor&) {}

@@ -17,6 +17,8 @@
 
 namespace postern::store {
 
+class MboxTruncate;
+
 class MboxBackend : public Backend {
 public:
     Result<bool> needs_scan(const Folder& folder, const DirState& state, const MailboxRecord& record,
@@ -29,8 +31,8 @@ public:
                                     std::vector<std::pair<std::string, std::string>>& cached) override;
     Result<void> set_flags(const Placed& mailbox, std::span<const FlagEdit> edits, UidSet& missing) override;
     Result<void> expunge(const Placed& mailbox, const UidSet& uids, UidSet& missing) override;
-    Result<UidPairs> copy(const Placed& from, const Placed& to, const UidSet& uids, bool move,
-                          UidSet& missing) override;
+    Result<Copied> copy(const Placed& from, const Placed& to, const UidSet& uids, bool move,
+                        UidSet& missing) override;
     void committed(const Folder& folder, MailboxEditor& editor) override;
     std::vector<std::string> watched(const Folder& folder) const override;
 
@@ -65,7 +67,7 @@ private:
                          const UidSet& gone);
     Result<void> add(MailboxEditor& editor, const MboxMessage& message, bool adopt_uid);
     Result<std::pair<std::string, std::int64_t>> read(const Folder& folder, const StoredName& name);
-    Result<std::vector<Uid>> add_messages(const Placed& mailbox, std::vector<NewMessage> messages);
+    Result<std::vector<Uid>> add_messages(const Placed& mailbox, std::vector<NewMessage> messages, MboxTruncate& undo);
     Result<void> rewrite(const Placed& mailbox, const std::vector<Edit>& edits, UidSet& missing);
 
     Result<void> renumber_copies(MailboxEditor& editor, const std::vector<std::string>& before, const MboxFile& now);

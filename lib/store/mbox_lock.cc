@@ -1,12 +1,17 @@
 #include "lib/store/mbox_lock.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <optional>
+#include <string_view>
 #include <utility>
+
+#include "lib/base/strings.h"
 
 namespace postern::store {
 namespace {
@@ -14,6 +19,28 @@ namespace {
 constexpr int kPatience = 5;                      ///< seconds
 constexpr int kStale = 120;                       ///< seconds after which a dot lock's owner must be dead
 constexpr useconds_t kPause = 20 * 1000;
+
+/// What our dot locks say: process and host.
+std::string this_process() {
+    char host[256] = "";
+    gethostname(host, sizeof host - 1);
+    return std::to_string(getpid()) + " " + host + "\n";
+}
+
+/// Only for locks of our own form, made on this host.
+bool owner_is_dead(const std::string& lock) {
+    char text[300] = "";
+    const UniqueFd fd(open(lock.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    const ssize_t n = fd ? read(fd.get(), text, sizeof text - 1) : 0;
+    const std::string_view owner(text, static_cast<std::size_t>(n > 0 ? n : 0));
+    const std::string mine = this_process();
+    const std::size_t space = owner.find(' ');
+    if (space == std::string_view::npos || owner.substr(space) != std::string_view(mine).substr(mine.find(' '))) {
+        return false;
+    }
+    const std::optional<std::uint64_t> pid = parse_number(owner.substr(0, space));
+    return pid && *pid > 1 && *pid < 0x7fffffff && kill(static_cast<pid_t>(*pid), 0) != 0 && errno == ESRCH;
+}
 
 }  // namespace
 
@@ -38,9 +65,9 @@ Result<void> MboxLock::take_dot_lock(const std::string& path) {
         const UniqueFd lock(open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
         if (lock) {
             dot_lock_ = name;
-            const std::string pid = std::to_string(getpid()) + "\n";
-            // For people who wonder whose it is; nothing reads it.
-            const bool noted = write(lock.get(), pid.data(), pid.size()) > 0;
+            const std::string owner = this_process();
+            // Without it the lock of a dead process only lasts longer.
+            const bool noted = write(lock.get(), owner.data(), owner.size()) > 0;
             static_cast<void>(noted);
             return {};
         }
@@ -51,7 +78,7 @@ Result<void> MboxLock::take_dot_lock(const std::string& path) {
             return errno_error("create " + name);
         }
         struct stat status {};
-        if (stat(name.c_str(), &status) == 0 && time(nullptr) - status.st_mtime > kStale) {
+        if ((stat(name.c_str(), &status) == 0 && time(nullptr) - status.st_mtime > kStale) || owner_is_dead(name)) {
             unlink(name.c_str());
         } else {
             usleep(kPause);

@@ -191,8 +191,8 @@ bool must_be_applied(int fd, int journal, const JournalHead& head, std::uint64_t
            read_at(fd, found.data(), there, head.old_size).ok() && ours == found;
 }
 
-/// Copies the tail over the file; what others appended after a crash follows it.
-Result<void> apply(int fd, int journal, const JournalHead& head, const std::string& name) {
+/// Copies the tail over the file; what others appended after a crash follows it.  `touched`: old bytes were changed.
+Result<void> apply(int fd, int journal, const JournalHead& head, const std::string& name, bool& touched) {
     struct stat status {};
     if (fstat(fd, &status) != 0) {
         return errno_error("look at mbox");
@@ -210,6 +210,7 @@ Result<void> apply(int fd, int journal, const JournalHead& head, const std::stri
         }
     }
     if (done) {
+        touched = head.length > beyond || new_size < head.old_size;
         done = copy_chunk(journal, sizeof head, fd, head.from, head.length - beyond);
     }
     if (done && !appended.empty() && new_size < known) {
@@ -273,7 +274,14 @@ Result<void> rewrite_tail(int fd, const std::string& journal, std::uint64_t from
         unlink(journal.c_str());
         return done;
     }
-    return apply(fd, file.get(), head, journal);
+    bool touched = false;
+    done = apply(fd, file.get(), head, journal, touched);
+    if (!done && !touched) {
+        // Nothing but the growth was written: as if it had not been.
+        static_cast<void>(ftruncate(fd, static_cast<off_t>(head.old_size)) == 0);
+        unlink(journal.c_str());
+    }
+    return done;
 }
 
 Result<void> finish_rewrite(int fd, const std::string& journal) {
@@ -290,7 +298,8 @@ Result<void> finish_rewrite(int fd, const std::string& journal) {
         unlink(journal.c_str());
         return {};
     }
-    return apply(fd, file.get(), head, journal);
+    bool touched = false;
+    return apply(fd, file.get(), head, journal, touched);
 }
 
 }  // namespace postern::store
