@@ -10,6 +10,7 @@
 #include "lib/base/strings.h"
 #include "lib/base/unique_fd.h"
 #include "lib/log/log.h"
+#include "lib/mail/charset.h"
 #include "lib/table/text_file.h"
 
 namespace postern::tools {
@@ -89,7 +90,7 @@ private:
             complain(first, "logical line must not start with whitespace: \"{}\"", printable(line, 30));
             return {};
         }
-        if (options_.require_utf8 && !is_utf8(line)) {
+        if (options_.require_utf8 && !valid_utf8(line)) {
             complain(last, "non-UTF-8 input \"{}\" -- ignoring this line", printable(line, 100));
             return {};
         }
@@ -133,34 +134,6 @@ private:
 };
 
 }  // namespace
-
-bool is_utf8(std::string_view text) {
-    std::size_t i = 0;
-    while (i < text.size()) {
-        const auto first = static_cast<unsigned char>(text[i]);
-        if (first < 0x80) {
-            ++i;
-            continue;
-        }
-        const std::size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-        if (first < 0xc2 || first > 0xf4 || i + length > text.size()) {
-            return false;
-        }
-        for (std::size_t k = 1; k < length; ++k) {
-            if ((static_cast<unsigned char>(text[i + k]) & 0xc0) != 0x80) {
-                return false;
-            }
-        }
-        const auto second = static_cast<unsigned char>(text[i + 1]);
-        const bool overlong = (first == 0xe0 && second < 0xa0) || (first == 0xf0 && second < 0x90);
-        const bool beyond = (first == 0xed && second > 0x9f) || (first == 0xf4 && second > 0x8f);
-        if (overlong || beyond) {
-            return false;
-        }
-        i += length;
-    }
-    return true;
-}
 
 Result<IndexName> parse_index_name(std::string_view spec, std::string_view default_type) {
     const std::size_t colon = spec.find(':');

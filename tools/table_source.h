@@ -39,7 +39,4 @@ Result<IndexName> parse_index_name(std::string_view spec, std::string_view defau
 /// Errors: whatever keeps the index from being written.
 Result<void> make_index(const IndexName& name, const MakeOptions& options);
 
-/// Well-formed UTF-8 (RFC 3629).
-bool is_utf8(std::string_view text);
-
 }  // namespace postern::tools
