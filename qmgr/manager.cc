@@ -185,7 +185,7 @@ void Manager::activate(const std::string& id, const std::string& directory, Uniq
             set_aside(id, directory, error.what);
         } else if (error.code == Errc::temporary) {
             log_info("{}: skipped, still being delivered", id);
-            (directory == "incoming" ? incoming_ : deferred_).put(id, clock_() / kSecond + 10);
+            (directory == "incoming" ? incoming_ : deferred_).put(id, clock_() / kSecond + 5);
         } else if (error.code != Errc::not_found) {
             log_warning("{}: {}", id, error.what);
             deferred_.put(id, clock_() / kSecond + config_.minimal_backoff_time().count());
@@ -326,6 +326,10 @@ void Manager::answered(std::uint64_t batch, std::vector<queue::RecipientDone> an
             continue;
         }
         flight.open.erase(open);
+        if (answer.outcome == queue::kBounced && config_.soft_bounce()) {   // a safety net while testing
+            answer.outcome = queue::kDeferred;
+            answer.dsn.replace(0, std::min<std::size_t>(1, answer.dsn.size()), "4");
+        }
         message.record(std::move(answer));
     }
     const bool more_to_come = message.pending > 0 || !flight.open.empty();

@@ -631,3 +631,13 @@ TEST_CASE("100,000 deferred messages in memory", "[qmgr]") {
     WARN("100,000 waiting messages: " << static_cast<double>(set.memory_bytes()) / 1e6 << " MB");
     CHECK(set.memory_bytes() < 10'000'000);
 }
+
+TEST_CASE("with soft_bounce failures are tried again", "[qmgr]") {
+    Queue queue("soft_bounce = yes\n");
+    const std::string id = queue.submit({to("a@here.example")});
+    queue.answer(0, queue::kBounced, "5.1.1", "unknown user");
+    queue.finish();
+    queue.drain();
+    CHECK(queue.bounce.reports.empty());
+    CHECK(files_in("deferred") == std::vector<std::string>{id});
+}

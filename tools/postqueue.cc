@@ -135,6 +135,10 @@ void ask(const Config& config, const Options& options) {
     const std::string& queue = config.queue_directory();
     Result<void> answer;
     if (options.action == Action::flush) {
+        const Result<void> woken = wake_service(queue + "/public/pickup");
+        if (!woken) {
+            log_debug("{}", woken.error().what);   // qmgr's answer below says whether the system is up
+        }
         answer = ask_qmgr(queue, queue::FlushAll());
     } else if (options.action == Action::one) {
         if (!queue::is_queue_id(options.argument)) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "lib/base/strings.h"
+#include "lib/ipc/channel.h"
 #include "lib/listing/listing.h"
 #include "lib/log/log.h"
 #include "lib/queue/queue_id.h"
@@ -197,6 +198,12 @@ void do_work(const Config& config, const Kind& kind, const std::vector<std::stri
         }
     }
     log_info("{}: {} message{}", kind.total, count, count == 1 ? "" : "s");
+    if (kind.surgery == Surgery::requeue && count > 0) {
+        const Result<void> woken = wake_service(config.queue_directory() + "/public/pickup");
+        if (!woken) {
+            log_debug("{}", woken.error().what);   // pickup looks when it is started
+        }
+    }
 }
 
 void fix_structure(const Config& config, const std::vector<std::string>& queues) {
