@@ -53,8 +53,8 @@ void DotWriter::end_line(std::string& out) {
 }
 
 void DotWriter::finish(std::string& out) {
-    if (line_bytes_ > 0) {
-        out += last_cr_ ? "\n" : "\r\n";
+    if (line_bytes_ > 0) {   // the last line has no end; a bare CR in it is none
+        out += "\r\n";
     }
     if (in_header_ && options_.end_header) {
         out += "\r\n";

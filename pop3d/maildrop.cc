@@ -57,20 +57,22 @@ Result<std::string> read_start(const store::Message& message) {
 
 }  // namespace
 
-Maildrop::Maildrop(const Config& config, std::unique_ptr<store::Mailbox> mailbox, UidlFormat format)
+Maildrop::Maildrop(const Config& config, std::shared_ptr<store::Account> account, std::unique_ptr<store::Mailbox> mailbox,
+                   UidlFormat format)
     : config_(config),
+      account_(std::move(account)),
       mailbox_(std::move(mailbox)),
       uidl_format_(std::move(format)),
       rename_duplicates_(equals_ignoring_case(config.pop3_uidl_duplicates(), "rename")) {}
 
 Maildrop::~Maildrop() { reader_.reset(); }
 
-Result<std::unique_ptr<Maildrop>> Maildrop::open(store::Account& account, const Config& config) {
+Result<std::unique_ptr<Maildrop>> Maildrop::open(std::shared_ptr<store::Account> account, const Config& config) {
     Result<UidlFormat> format = UidlFormat::parse(config.pop3_uidl_format());
     if (!format) {
         return format.error();
     }
-    Result<std::unique_ptr<store::Mailbox>> mailbox = account.select("INBOX", store::Access::read_write);
+    Result<std::unique_ptr<store::Mailbox>> mailbox = account->select("INBOX", store::Access::read_write);
     if (!mailbox) {
         return mailbox.error();
     }
@@ -80,7 +82,7 @@ Result<std::unique_ptr<Maildrop>> Maildrop::open(store::Account& account, const 
             return Error(taken ? Errc::exists : locked.error().code, locked.error().what);
         }
     }
-    std::unique_ptr<Maildrop> drop(new Maildrop(config, std::move(*mailbox), std::move(*format)));
+    std::unique_ptr<Maildrop> drop(new Maildrop(config, std::move(account), std::move(*mailbox), std::move(*format)));
     if (Result<void> read = drop->read_entries(); !read) {
         return read.error();
     }

@@ -27,9 +27,9 @@ struct Entry {
 /// All calls block on the disk; the slow ones (open, update) belong into offload().
 class Maildrop {
 public:
-    /// Opens the INBOX of `account`, which outlives it, locks it with pop3_lock_session, and learns all sizes.
+    /// Opens the INBOX of `account`, locks it with pop3_lock_session, and learns all sizes.
     /// Errors: exists (another session has the lock: [IN-USE]), config (pop3_uidl_format), and the store's.
-    static Result<std::unique_ptr<Maildrop>> open(store::Account& account, const Config& config);
+    static Result<std::unique_ptr<Maildrop>> open(std::shared_ptr<store::Account> account, const Config& config);
     ~Maildrop();
 
     std::uint32_t count() const { return static_cast<std::uint32_t>(entries_.size()); }
@@ -56,7 +56,8 @@ public:
     Result<void> keep_flags();
 
 private:
-    Maildrop(const Config& config, std::unique_ptr<store::Mailbox> mailbox, UidlFormat format);
+    Maildrop(const Config& config, std::shared_ptr<store::Account> account, std::unique_ptr<store::Mailbox> mailbox,
+             UidlFormat format);
     Result<void> read_entries();
     bool hidden(const store::Row& row) const;
     store::Reader& reader();
@@ -65,6 +66,7 @@ private:
     Result<void> flag(bool removed);
 
     const Config& config_;
+    std::shared_ptr<store::Account> account_;      ///< other owners: the process, its other sessions
     std::unique_ptr<store::Mailbox> mailbox_;
     std::unique_ptr<store::Reader> reader_;        ///< before mailbox_ goes
     UidlFormat uidl_format_;

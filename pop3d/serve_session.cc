@@ -2,20 +2,21 @@
 
 #include <memory>
 
-#include <unistd.h>
-
+#include "lib/async/offload.h"
 #include "lib/config/config.h"
-#include "lib/log/log.h"
+#include "lib/store/store.h"
 #include "pop3d/session.h"
 
 namespace postern::pop3d {
 
 namespace {
 
+using SharedAccount = std::shared_ptr<store::Account>;   ///< the process and its sessions own it
+
 /// The account of this process's user: opened for the first client, shared by all.  A process serves one user, and
 /// an account belongs to the process that opened it, so this is where it can live.
-std::unique_ptr<store::Account>& process_account() {
-    static std::unique_ptr<store::Account> account;
+SharedAccount& process_account() {
+    static SharedAccount account;
     return account;
 }
 
@@ -27,27 +28,51 @@ store::AccountOptions account_options(const AuthUser& user, const Config& config
     return options;
 }
 
+/// Makes sure that there is an account.  On the loop's thread, so that a process never opens its index twice.
+Result<void> need_account(const AuthUser& user, const Config& config) {
+    if (process_account() == nullptr) {
+        Result<std::unique_ptr<store::Account>> opened = store::Account::open(account_options(user, config));
+        if (!opened) {
+            return opened.error();
+        }
+        process_account() = std::move(*opened);
+    }
+    return {};
+}
+
+Task<OpenedMaildrop> open_maildrop(const AuthUser& user, const Config& config) {
+    if (const Result<void> there = need_account(user, config); !there) {
+        co_return there.error();
+    }
+    SharedAccount account = process_account();
+    auto work = [account, &config] { return Maildrop::open(account, config); };
+    OpenedMaildrop drop = co_await offload(work);
+    const bool broken = !drop && (drop.error().code == Errc::io || drop.error().code == Errc::corrupt);
+    if (!broken) {
+        co_return drop;
+    }
+    // Its files may have been replaced, as when a backup is restored: once more with a new account.  Sessions that use
+    // the old one keep it.
+    if (process_account() == account) {
+        process_account().reset();
+    }
+    if (const Result<void> there = need_account(user, config); !there) {
+        co_return there.error();
+    }
+    account = process_account();
+    auto retry = [account, &config] { return Maildrop::open(account, config); };
+    OpenedMaildrop second = co_await offload(retry);
+    co_return second;
+}
+
 }  // namespace
 
 Task<> serve_session(SessionConnection connection, const Config& config) {
-    std::unique_ptr<store::Account>& account = process_account();
-    if (account == nullptr) {
-        Result<std::unique_ptr<store::Account>> opened =
-            store::Account::open(account_options(*connection.user, config));
-        if (!opened) {
-            log_error("pop3({})<{}><{}>: {}", connection.user->user, ::getpid(), connection.info.session_id,
-                      opened.error().what);
-            connection.stream->write("-ERR [SYS/TEMP] Mail cannot be opened. Refer to server log for more information.\r\n");
-            co_await connection.stream->flush(std::chrono::seconds(10));
-            connection.stream->close();
-            co_return;
-        }
-        account = std::move(*opened);
-    }
     ClientInfo info;
     info.user = connection.user->user;
     info.session_id = connection.info.session_id;
-    Session session(std::move(connection.stream), *account, config, std::move(info));
+    OpenedMaildrop drop = co_await open_maildrop(*connection.user, config);
+    Session session(std::move(connection.stream), std::move(drop), config, std::move(info));
     co_await session.run();
 }
 

@@ -24,8 +24,8 @@ constexpr std::string_view kCapabilities = "CAPA\r\nTOP\r\nUIDL\r\nRESP-CODES\r\
 
 }  // namespace
 
-Session::Session(std::unique_ptr<Stream> client, store::Account& account, const Config& config, ClientInfo info)
-    : client_(std::move(client)), account_(account), config_(config), info_(std::move(info)) {}
+Session::Session(std::unique_ptr<Stream> client, OpenedMaildrop drop, const Config& config, ClientInfo info)
+    : client_(std::move(client)), opened_(std::move(drop)), config_(config), info_(std::move(info)) {}
 
 Millis Session::patience() const { return std::chrono::duration_cast<Millis>(config_.pop3_timeout()); }
 
@@ -35,37 +35,32 @@ void Session::reply(std::string_view line) {
 }
 
 Task<> Session::run() {
-    const bool opened = co_await open();
-    if (opened) {
-        reply("+OK Logged in.");
-        while (!ended_) {
-            co_await next_command();
-        }
-    }
-    co_await finish();
-}
-
-/// The sizes of all messages are learnt here, once: LIST and STAT ask for nothing else.
-Task<bool> Session::open() {
-    auto work = [this] { return Maildrop::open(account_, config_); };
-    Result<std::unique_ptr<Maildrop>> opened = co_await offload(std::move(work));
-    if (opened) {
-        drop_ = std::move(*opened);
+    if (opened_) {
+        drop_ = std::move(*opened_);
         counters_.message_count = drop_->count();
         counters_.message_bytes = drop_->octets();
         for (std::uint32_t i = 1; i <= drop_->count(); ++i) {
             last_ = drop_->entry(i).seen ? i : last_;
         }
-        co_return true;
+        reply("+OK Logged in.");
+    } else {
+        refuse(opened_.error());
     }
-    if (opened.error().code == Errc::exists) {
+    while (!ended_) {
+        co_await next_command();
+    }
+    co_await finish();
+}
+
+void Session::refuse(const Error& error) {
+    ended_ = true;
+    if (error.code == Errc::exists) {
         reply("-ERR [IN-USE] Mailbox is locked by another POP3 session.");
         how_ = "Disconnected: Mailbox is locked";
     } else {
-        store_failed(opened.error(), "opening INBOX");
+        store_failed(error, "opening INBOX");
         how_ = "Disconnected: INBOX cannot be opened";
     }
-    co_return false;
 }
 
 Task<> Session::next_command() {

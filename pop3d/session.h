@@ -8,7 +8,6 @@
 
 #include "lib/async/loop.h"
 #include "lib/config/config.h"
-#include "lib/store/store.h"
 #include "lib/stream/stream.h"
 #include "pop3d/command.h"
 #include "pop3d/maildrop.h"
@@ -29,19 +28,22 @@ struct Counters {
     std::uint64_t message_count = 0, message_bytes = 0;    ///< at the start
 };
 
-/// The conversation.  `account` and `config` outlive it.
+/// The INBOX, or why it cannot be had.
+using OpenedMaildrop = Result<std::unique_ptr<Maildrop>>;
+
+/// The conversation.  `config` outlives it.
 class Session {
 public:
-    Session(std::unique_ptr<Stream> client, store::Account& account, const Config& config, ClientInfo info);
+    Session(std::unique_ptr<Stream> client, OpenedMaildrop drop, const Config& config, ClientInfo info);
 
-    /// Opens the INBOX, answers the command that logged in, and serves the client until QUIT or until it is gone.
+    /// Answers the command that logged in, and serves the client until QUIT or until it is gone.
     Task<> run();
 
 private:
     using Handler = Task<> (Session::*)(const Command&);
     static Handler find_handler(std::string_view verb);
 
-    Task<bool> open();
+    void refuse(const Error& error);
     Task<> next_command();
     Task<> capa(const Command& command);
     Task<> stat(const Command& command);
@@ -72,10 +74,10 @@ private:
     Millis patience() const;
 
     std::unique_ptr<Stream> client_;
-    store::Account& account_;
+    OpenedMaildrop opened_;
     const Config& config_;
     ClientInfo info_;
-    std::unique_ptr<Maildrop> drop_;
+    std::unique_ptr<Maildrop> drop_;           ///< while the session lasts
     Counters counters_;
     std::uint32_t last_ = 0;                   ///< LAST: the highest number that was accessed
     int errors_ = 0;                           ///< wrong commands in a row

@@ -38,7 +38,7 @@ public:
         account_.reset();
         std::filesystem::remove_all(directory_);
     }
-    store::Account& account() { return *account_; }
+    std::shared_ptr<store::Account> account() { return account_; }
     const std::string& directory() const { return directory_; }
 
     void add(std::string_view message) {
@@ -57,7 +57,7 @@ public:
 
 private:
     std::string directory_;
-    std::unique_ptr<store::Account> account_;
+    std::shared_ptr<store::Account> account_;
 };
 
 /// One client.  say() gives back what the server answered.
@@ -67,7 +67,7 @@ public:
         : config_(std::move(*Config::from_text(settings))) {
         auto stream = std::make_unique<MemoryStream>();
         stream_ = stream.get();
-        session_ = std::make_unique<Session>(std::move(stream), scratch.account(), config_, ClientInfo{"fred", "s1"});
+        session_ = std::make_unique<Session>(std::move(stream), Maildrop::open(scratch.account(), config_), config_, ClientInfo{"fred", "s1"});
         spawn(run(*session_, done_, sent_at_end_, *stream_));
         wait([this] { return done_ || stream_->sent().find("\r\n") != std::string::npos; });
         greeting_ = stream_->sent();

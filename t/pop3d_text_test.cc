@@ -64,7 +64,7 @@ TEST_CASE("a message is dot-stuffed however it is cut", "[pop3d]") {
     };
     for (const Case& one : {Case{"", ".\r\n"}, Case{"a\n", "a\r\n.\r\n"}, Case{"a", "a\r\n.\r\n"}, Case{"a\r\nb\n", "a\r\nb\r\n.\r\n"},
                             Case{".\n..\n.a\nb.\n", "..\r\n...\r\n..a\r\nb.\r\n.\r\n"}, Case{".", "..\r\n.\r\n"},
-                            Case{"a\r", "a\r\n.\r\n"}, Case{"a\rb\r\r\n", "a\rb\r\r\n.\r\n"}, Case{"\n\n", "\r\n\r\n.\r\n"},
+                            Case{"a\r", "a\r\r\n.\r\n"}, Case{"a\rb\r\r\n", "a\rb\r\r\n.\r\n"}, Case{"\n\n", "\r\n\r\n.\r\n"},
                             Case{"\r\n.\r\n", "\r\n..\r\n.\r\n"}}) {
         for (std::size_t piece = 1; piece <= one.message.size() + 1; ++piece) {
             CAPTURE(one.message, piece);
