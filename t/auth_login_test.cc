@@ -32,6 +32,18 @@ using namespace postern;
 
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kLandlock = false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+constexpr bool kLandlock = false;
+#else
+constexpr bool kLandlock = true;
+#endif
+#else
+constexpr bool kLandlock = true;
+#endif
+
 /// The session: says who it is, echoes lines, ends at "quit", dies at "crash".
 Task<> echo(SessionConnection connection, const Config&) {
     Stream& stream = *connection.stream;
@@ -136,7 +148,8 @@ struct Suite {
         }
         front = std::move(*created);
     }
-    ~Suite() {
+    /// At exit the loop is gone already, so the front stays as it is; only the children and files go.
+    void clean_up() const {
         ::kill(launcher, SIGTERM);
         ::kill(auth, SIGKILL);
         ::waitpid(launcher, nullptr, 0);
@@ -190,8 +203,12 @@ struct Suite {
 };
 
 Suite& suite() {
-    static Suite only;   // children are forked before the first loop
-    return only;
+    static Suite* const only = [] {
+        Suite* made = std::make_unique<Suite>().release();   // children are forked before the first loop
+        std::atexit([] { suite().clean_up(); });
+        return made;
+    }();
+    return *only;
 }
 
 /// A front's conversation: logs in with what the client sends ("user password"), then hands over.
@@ -355,6 +372,10 @@ TEST_CASE("a session process may write where its user's mail is, and nowhere els
     Client client;
     CHECK(client.ask("joe pencil").find("tag1 OK") == 0);
     CHECK(client.ask("write " + suite().home + "/joe/file") == "written");
+    if (!kLandlock || landlock_version() == 0) {
+        std::printf("skipped: no Landlock in this kernel or under sanitizers\n");
+        return;
+    }
     CHECK(client.ask("write " + suite().home + "/ann/file") == "not written");   // same uid: Landlock's doing
     CHECK(client.ask("write /tmp/postern-login-escape") == "not written");
 }

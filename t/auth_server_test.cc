@@ -66,6 +66,8 @@ struct Suite {
     }
     ~Suite() {
         client.reset();
+        events.close();
+        run(sleep_for(Millis(20)));   // conversations end before what they refer to
         unlink((directory + "/auth").c_str());
         unlink((directory + "/users").c_str());
         rmdir(directory.c_str());
