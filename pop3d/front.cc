@@ -92,7 +92,7 @@ Task<> Front::run(bool implicit_tls) {
         co_await next_command();
     }
     if (!given_away_) {
-        co_await stream().flush(std::chrono::seconds(10));
+        (void)co_await stream().flush(std::chrono::seconds(10));
         client_.log_disconnect(why_);
         stream().close();
     }

@@ -390,7 +390,7 @@ Task<> Session::finish() {
         }
     }
     drop_.reset();                               // and with it the lock
-    co_await client_->flush(kLastWords);
+    (void)co_await client_->flush(kLastWords);
     log_end();
     client_->close();
 }
