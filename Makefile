@@ -104,7 +104,7 @@ $(BUILD)/gen/getters.inc: $(BUILD)/gen/parameters.inc
 
 # --- fuzzing: clang's libFuzzer, with the libraries compiled again under its instrumentation ----------------
 FUZZ_CXX ?= clang++-14
-FUZZ_FLAGS := -O1 -g1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+FUZZ_FLAGS := -O1 -g1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize=function -fno-sanitize-recover=undefined
 FUZZ_SECONDS ?= 30
 $(BUILD)/fuzz/%: t/fuzz/%.cc $(GENERATED)
 	@mkdir -p $(@D)
@@ -113,5 +113,70 @@ $(BUILD)/fuzz/%: t/fuzz/%.cc $(GENERATED)
 	@echo "  FUZZ $@"
 	@$(FUZZ_CXX) -fsanitize=fuzzer,address,undefined -Wl,--as-needed -o $@ $(BUILD)/fuzz-build/obj/t/fuzz/$*.o \
 	    -Wl,--start-group $(patsubst $(BUILD)/%,$(BUILD)/fuzz-build/%,$(ARCHIVES)) -Wl,--end-group $(LIBS) -lpthread
+
+
+# --- tests ----------------------------------------------------------------------------------------------------
+E2E := $(sort $(wildcard t/e2e/test_*.py))
+LINTED := $(wildcard *.cc */*.cc */*.h lib/*/*.cc lib/*/*.h t/fuzz/*.cc)
+
+.PHONY: check check-unit check-e2e check-asan lint-co lint-man fuzz bench
+check: lint-co lint-man programs tests
+	@t/run -j 2 $(TESTS) $(E2E)
+
+check-unit: tests
+	@t/run -j 2 $(TESTS)
+
+check-e2e: programs
+	@t/run $(E2E)
+
+# Coroutine forms that g++ 12 miscompiles (CONTRIBUTING.md), and proof that the lint knows them.
+lint-co:
+	@t/lint_co_check
+	@awk -f t/lint_co.awk $(LINTED)
+
+MAN_PAGES := $(sort $(wildcard man/*.[1-8])) $(BUILD)/man/postconf.5
+lint-man: $(MAN_PAGES)
+	@mandoc -T lint -W warning $(MAN_PAGES)
+
+$(BUILD)/man/postconf.5: man/postconf.5.awk lib/config/parameters.tsv
+	@mkdir -p $(@D)
+	@awk -f man/postconf.5.awk lib/config/parameters.tsv > $@
+
+# Everything again under AddressSanitizer and UBSan, in a build directory of its own.
+ASAN_FLAGS := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+check-asan:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CXXFLAGS="$(ASAN_FLAGS)" HARDENING= LINK_HARDENING=-Wl,--as-needed programs tests
+	@ASAN_OPTIONS=detect_stack_use_after_return=1:detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	    POSTERN_BIN=$(CURDIR)/$(BUILD)/asan/bin POSTERN_SANITIZED=1 \
+	    t/run -j 2 $(patsubst $(BUILD)/%,$(BUILD)/asan/%,$(TESTS)) $(E2E)
+
+# FUZZ_SECONDS for each fuzzer.
+fuzz: $(FUZZERS)
+	@t/fuzz/run $(FUZZ_SECONDS) $(FUZZERS)
+
+bench: programs
+	@python3 t/bench/run.py
+
+# --- first contact and installation ---------------------------------------------------------------------------
+.PHONY: deps try try-stop install uninstall clean
+deps:
+	@conf/install-deps
+
+try:
+	@conf/install-deps --missing
+	@$(MAKE) --no-print-directory programs
+	@python3 conf/try.py start $(BUILD)
+
+try-stop:
+	@python3 conf/try.py stop $(BUILD)
+
+install: programs $(BUILD)/man/postconf.5
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" BUILD="$(BUILD)" conf/install.sh install
+
+uninstall:
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" BUILD="$(BUILD)" conf/install.sh uninstall
+
+clean:
+	rm -rf $(BUILD)
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -35,8 +35,15 @@ std::string safe_hostname(std::string_view hostname) {
     return out;
 }
 
-std::uint64_t count_lines(std::string_view text) {
-    return static_cast<std::uint64_t>(std::count(text.begin(), text.end(), '\n'));
+/// Counts the line ends that a client will see as two bytes where the file has one: LF without CR before it, as the
+/// mail store counts them.  `last` is the byte before `text`, and then the last byte of it.
+std::uint64_t count_lines(std::string_view text, char& last) {
+    std::uint64_t count = 0;
+    for (std::size_t at = text.find('\n'); at != std::string_view::npos; at = text.find('\n', at + 1)) {
+        count += (at > 0 ? text[at - 1] : last) != '\r' ? 1 : 0;
+    }
+    last = text.empty() ? last : text.back();
+    return count;
 }
 
 bool make_directory(const std::string& path) {
@@ -115,7 +122,9 @@ private:
         iovec pieces[3] = {{const_cast<char*>(prefix_.data()), prefix_.size()},
                            {const_cast<char*>(message_.headers().data()), message_.headers().size()},
                            {const_cast<char*>(body.data()), body.size()}};
-        lines_ = count_lines(prefix_) + count_lines(message_.headers()) + count_lines(body);
+        for (const std::string_view piece : {std::string_view(prefix_), std::string_view(message_.headers()), body}) {
+            lines_ += count_lines(piece, last_);
+        }
         return write_pieces(pieces, 3) && (message_.has_body() || copy_body());
     }
 
@@ -151,7 +160,7 @@ private:
                 errno = EIO;
                 return false;
             }
-            lines_ += count_lines(std::string_view(buffer.data(), *got));
+            lines_ += count_lines(std::string_view(buffer.data(), *got), last_);
             iovec piece{buffer.data(), *got};
             if (!write_pieces(&piece, 1)) {
                 return false;
@@ -210,7 +219,8 @@ private:
     std::string unique_;
     std::string temporary_;
     UniqueFd fd_;
-    std::uint64_t lines_ = 0;
+    std::uint64_t lines_ = 0;   ///< bytes that the message has more with CRLF line ends
+    char last_ = '\n';
 };
 
 }  // namespace

@@ -122,7 +122,9 @@ class Suite:
         owner = pwd.getpwuid(self.uid).pw_name
         import grp
         group = grp.getgrgid(self.gid).gr_name
-        self.write("etc/main.cf", MAIN_CF.format(dir=self.dir, uid=self.uid, gid=self.gid, owner=owner, group=group, extra=extra))
+        ours = {line.split("=")[0].strip() for line in extra.split("\n") if "=" in line and not line.startswith(" ")}
+        template = "".join(line + "\n" for line in MAIN_CF.split("\n") if line.split("=")[0].strip() not in ours)
+        self.write("etc/main.cf", template.format(dir=self.dir, uid=self.uid, gid=self.gid, owner=owner, group=group, extra=extra))
         self.write("etc/master.cf", MASTER_CF.format(**self.port) + master_extra)
         self.write("etc/mailboxes", "/^([a-z0-9]+)(\\+.*)?@example\\.org$/ $1/\n")
         self.write("etc/users", "".join("%s:{PLAIN}%s:%d:%d::%s/mail/%s::\n" % (user, PASSWORD, self.uid, self.gid, self.dir, user)
