@@ -315,7 +315,7 @@ std::optional<queue::NewMessage> Message::notice() {
     }
     queue::NewMessage message;
     message.queue_id = writer_->queue_id();
-    message.file = writer_->take_file();
+    // Without the file: qmgr opens it itself for reading only, since agents get its descriptor.
     return message;
 }
 

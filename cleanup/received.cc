@@ -23,6 +23,21 @@ std::string header_text(std::string_view text) {
     return out;
 }
 
+/// A display name as it stands: quoted when it has characters that no phrase may have bare (RFC 5322 section 3.2.5).
+std::string phrase(const std::string& name) {
+    if (name.find_first_of("()<>[]:;@\\,.\"") == std::string::npos) {
+        return name;
+    }
+    std::string out = "\"";
+    for (const char c : name) {
+        if (c == '"' || c == '\\') {
+            out += '\\';
+        }
+        out += c;
+    }
+    return out + '"';
+}
+
 std::string from_client(const Config& config, const queue::Client& client) {
     std::string out = fmt::format("Received: from {} ({} [{}{}{}])\n", header_text(client.helo.empty() ? client.name : client.helo),
                                   header_text(client.name), client.address.find(':') != std::string::npos ? "IPv6:" : "",
@@ -95,12 +110,7 @@ std::string from_field(const Config& config, std::string_view resent, std::strin
     if (encoded != name) {
         return fmt::format("{}From: {} <{}>\n", resent, encoded, address);
     }
-    ListAddress entry;
-    entry.has_name = true;
-    entry.name = name;
-    entry.local = "x";
-    const std::string formatted = format_list_address(entry);   // "name" <x>: gives the quoting
-    return fmt::format("{}From: {}<{}>\n", resent, formatted.substr(0, formatted.rfind('<')), address);
+    return fmt::format("{}From: {} <{}>\n", resent, phrase(name), address);
 }
 
 }  // namespace postern::cleanup

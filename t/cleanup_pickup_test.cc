@@ -1,0 +1,268 @@
+// pickup(8): every submission reaches cleanup once, whatever breaks in between.
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+
+#include "cleanup/picker.h"
+#include "lib/log/capture.h"
+#include "lib/queue/maildrop.h"
+
+using namespace postern;
+using namespace postern::pickup;
+
+namespace {
+
+using ServerChannel = Channel<queue::FromCleanup, queue::ToCleanup>;
+
+/// A cleanup that notes what it gets and answers as told.
+class FakeCleanup {
+public:
+    explicit FakeCleanup(const std::string& path) {
+        listener_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
+        REQUIRE(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+        REQUIRE(::listen(listener_.get(), 50) == 0);
+        events_.open(listener_.get());
+        spawn(accept_all());
+    }
+    ~FakeCleanup() {
+        events_.close();
+        Loop::current().run_until(sleep_for(Millis(20)));
+    }
+    struct Got {
+        queue::Begin begin;
+        std::string content;
+    };
+    std::vector<Got> got;
+    std::uint32_t refuse_with = 0;      ///< answer Refused with this code to messages from a sender
+    bool hang_up = false;               ///< close instead of answering
+
+private:
+    Task<> accept_all() {
+        for (;;) {
+            UniqueFd client(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+            if (client) {
+                spawn(serve(std::move(client)));
+                continue;
+            }
+            const Wake wake = co_await events_.readable(kForever);
+            if (wake != Wake::ready) {
+                co_return;
+            }
+        }
+    }
+    Task<> serve(UniqueFd client) {
+        ServerChannel channel(std::move(client), queue::kMaxSubmitMessage);
+        Got now;
+        for (;;) {
+            Result<queue::ToCleanup> in = co_await channel.receive(kForever);
+            if (!in) {
+                co_return;
+            }
+            bool last = false;
+            if (auto* begin = std::get_if<queue::Begin>(&*in)) {
+                now.content = begin->content;
+                last = begin->last;
+                now.begin = std::move(*begin);
+            } else if (auto* content = std::get_if<queue::Content>(&*in)) {
+                now.content += content->bytes;
+                last = content->last;
+            }
+            if (!last) {
+                continue;
+            }
+            if (hang_up) {
+                co_return;
+            }
+            const bool refuse = refuse_with != 0 && !now.begin.envelope.sender.empty();
+            got.push_back(std::move(now));
+            now = {};
+            if (refuse) {
+                queue::Refused refused;
+                refused.code = refuse_with;
+                refused.dsn = refuse_with < 500 ? "4.3.0" : "5.3.4";
+                refused.text = "Error: because";
+                channel.post(std::move(refused));
+            } else {
+                queue::Queued queued;
+                queued.queue_id = "ABCDEF1";
+                channel.post(std::move(queued));
+            }
+        }
+    }
+    UniqueFd listener_;
+    FdEvents events_;
+};
+
+class Drop {
+public:
+    Drop() : config(std::move(*Config::from_text("myhostname = mx.example.org\n"))) {
+        char name[] = "/tmp/pickup_test.XXXXXX";
+        directory = ::mkdtemp(name);
+        for (const char* sub : {"/incoming", "/maildrop", "/corrupt", "/public"}) {
+            ::mkdir((directory + sub).c_str(), 0700);
+        }
+        cleanup = std::make_unique<FakeCleanup>(directory + "/public/cleanup");
+        picker = std::make_unique<Picker>(config, directory, directory + "/public/cleanup");
+    }
+    ~Drop() {
+        cleanup.reset();
+        const std::string command = "rm -rf " + directory;
+        (void)!std::system(command.c_str());
+    }
+    std::string submit(const std::string& content) {
+        auto writer = std::move(*queue::create_maildrop_file(directory, 0));
+        queue::Envelope envelope;
+        envelope.sender = "user";
+        envelope.recipients = {{"rcpt", "", "", 0}};
+        envelope.rewrite_local = true;
+        envelope.client.name = "claimed.example";
+        REQUIRE(writer->body(content).ok());
+        REQUIRE(writer->envelope(envelope).ok());
+        REQUIRE(writer->write_out().ok());
+        return writer->queue_id();
+    }
+    void scan() { Loop::current().run_until(picker->scan()); }
+    std::vector<std::string> files(const std::string& sub) const {
+        std::vector<std::string> names;
+        DIR* dir = ::opendir((directory + "/" + sub).c_str());
+        while (const dirent* entry = ::readdir(dir)) {
+            if (entry->d_name[0] != '.') {
+                names.emplace_back(entry->d_name);
+            }
+        }
+        ::closedir(dir);
+        return names;
+    }
+    Config config;
+    std::string directory;
+    std::unique_ptr<FakeCleanup> cleanup;
+    std::unique_ptr<Picker> picker;
+    LogCapture log;
+};
+
+}  // namespace
+
+TEST_CASE("submissions are handed to cleanup with what is true of them, then removed", "[pickup]") {
+    Drop drop;
+    const std::string first = drop.submit("Subject: one\n\nbody\n");
+    drop.submit("Subject: two\n\n" + std::string(1000000, 'x') + "\n");
+    drop.scan();
+    REQUIRE(drop.cleanup->got.size() == 2);
+    CHECK(drop.files("maildrop").empty());
+    for (const FakeCleanup::Got& got : drop.cleanup->got) {
+        CHECK(got.begin.envelope.sender == "user");
+        CHECK(got.begin.envelope.submit_uid == ::getuid());
+        CHECK(got.begin.envelope.client.name.empty());
+        CHECK(got.begin.complete_headers);
+        CHECK((got.content == "Subject: one\n\nbody\n" || got.content.size() == 1000015));
+    }
+    CHECK(drop.log.count("ABCDEF1: uid=" + std::to_string(::getuid()) + " from=<user>") == 2);
+}
+
+TEST_CASE("when cleanup cannot take mail the submission stays", "[pickup]") {
+    Drop drop;
+    const std::string name = drop.submit("x\n");
+    drop.cleanup->refuse_with = 452;
+    drop.scan();
+    CHECK(drop.files("maildrop") == std::vector<std::string>{name});
+    drop.cleanup->refuse_with = 0;
+    drop.cleanup->hang_up = true;
+    drop.scan();
+    CHECK(drop.files("maildrop") == std::vector<std::string>{name});
+    drop.cleanup->hang_up = false;
+    drop.scan();
+    CHECK(drop.files("maildrop").empty());
+}
+
+TEST_CASE("a lasting refusal goes back to the sender", "[pickup]") {
+    Drop drop;
+    drop.submit("Subject: big\nX: y\n\nbody\n");
+    drop.cleanup->refuse_with = 552;
+    drop.scan();
+    REQUIRE(drop.cleanup->got.size() == 2);
+    const FakeCleanup::Got& notice = drop.cleanup->got[1];
+    CHECK(notice.begin.envelope.sender.empty());
+    CHECK(notice.begin.envelope.recipients[0].address == "user");
+    CHECK(notice.content.find("552 5.3.4 Error: because") != std::string::npos);
+    CHECK(notice.content.find("Subject: big\nX: y\n") != std::string::npos);
+    CHECK(notice.content.find("Final-Recipient: rfc822; rcpt\nAction: failed\nStatus: 5.3.4\n") != std::string::npos);
+    CHECK(drop.files("maildrop").empty());
+}
+
+TEST_CASE("what incoming/ holds already is not submitted again", "[pickup]") {
+    Drop drop;
+    const std::string name = drop.submit("x\n");
+    queue::WriterOptions options;
+    options.queue_directory = drop.directory;
+    auto writer = std::move(*queue::QueueFileWriter::create(options));
+    queue::Envelope envelope;
+    envelope.recipients = {{"rcpt", "", "", 0}};
+    envelope.maildrop_file = name;
+    REQUIRE(writer->envelope(envelope).ok());
+    REQUIRE(writer->write_out().ok());
+    drop.scan();
+    CHECK(drop.cleanup->got.empty());
+    CHECK(drop.files("maildrop").empty());
+    CHECK(drop.files("incoming").size() == 1);
+}
+
+TEST_CASE("damaged and strange files are set aside or left alone, never followed", "[pickup]") {
+    Drop drop;
+    const std::string damaged = drop.submit("x\n");
+    {
+        std::fstream file(drop.directory + "/maildrop/" + damaged, std::ios::in | std::ios::out | std::ios::binary);
+        file.seekp(130);
+        file.put('Y');
+    }
+    REQUIRE(::symlink("/etc/passwd", (drop.directory + "/maildrop/AAAAAA1").c_str()) == 0);
+    const std::string linked = drop.submit("y\n");
+    REQUIRE(::link((drop.directory + "/maildrop/" + linked).c_str(), (drop.directory + "/other").c_str()) == 0);
+    std::ofstream(drop.directory + "/maildrop/readme.txt") << "hello";
+    std::ofstream(drop.directory + "/maildrop/tmp.1.2.3") << "unfinished";
+    drop.submit("good\n");
+    drop.scan();
+    CHECK(drop.cleanup->got.size() == 1);
+    CHECK(drop.files("corrupt").size() == 2);
+    CHECK(drop.files("maildrop").size() == 3);   // hard link, readme.txt, fresh tmp. file
+    CHECK(drop.log.count("saving corrupt file") == 2);
+}
+
+TEST_CASE("a requeued queue file keeps its content and only its unfinished recipients", "[pickup]") {
+    Drop drop;
+    queue::WriterOptions options;
+    options.queue_directory = drop.directory;
+    options.directory = "maildrop";
+    auto writer = std::move(*queue::QueueFileWriter::create(options));
+    queue::Envelope envelope;
+    envelope.sender = "s@x";
+    envelope.recipients = {{"done@x", "", "", 0}, {"later@x", "orig@x", "", 0}};
+    envelope.client.name = "client.example";
+    REQUIRE(writer->header("Subject: kept\n").ok());
+    REQUIRE(writer->body("\nbody\n").ok());
+    REQUIRE(writer->envelope(envelope).ok());
+    REQUIRE(writer->write_out().ok());
+    queue::JournalRecord record;
+    record.kind = queue::kJournalDelivered;
+    record.recipient = 0;
+    REQUIRE(queue::append_journal(writer->take_file().get(), {record}).ok());
+    drop.scan();
+    REQUIRE(drop.cleanup->got.size() == 1);
+    const FakeCleanup::Got& got = drop.cleanup->got[0];
+    CHECK(got.content == "Subject: kept\n\nbody\n");
+    REQUIRE(got.begin.envelope.recipients.size() == 1);
+    CHECK(got.begin.envelope.recipients[0].address == "later@x");
+    CHECK(got.begin.envelope.recipients[0].original == "orig@x");
+    CHECK(got.begin.envelope.client.name == "client.example");
+    CHECK_FALSE(got.begin.complete_headers);
+}
