@@ -267,11 +267,28 @@ void Manager::dispatch(Batch batch) {
     agents_.deliver(batch.id, std::move(deliver));
 }
 
+/// A descriptor to give away.  With `last`, everything that is open goes to one agent, and our own can go with it: most
+/// messages have one recipient.
+UniqueFd Manager::file_for(Message& message, bool last) {
+    if (!message.file) {   // given away before, and the agent did not finish
+        for (const char* directory : {message.directory.c_str(), "hold"}) {
+            if (!message.file) {
+                message.file.reset(::open(queue::queue_path(directory, message.id).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+            }
+        }
+        if (!message.file) {
+            return UniqueFd();
+        }
+        ::flock(message.file.get(), LOCK_EX | LOCK_NB);   // the agent before us may be about to let go: no matter
+    }
+    return last ? std::move(message.file) : UniqueFd(::fcntl(message.file.get(), F_DUPFD_CLOEXEC, 3));
+}
+
 queue::Deliver Manager::request(Message& message, const Batch& batch) {
     const queue::Envelope& envelope = message.envelope();
     queue::Deliver deliver;
     deliver.queue_id = message.id;
-    deliver.message = UniqueFd(::fcntl(message.file.get(), F_DUPFD_CLOEXEC, 3));
+    deliver.message = file_for(message, message.batches == 0 && message.pending == batch.recipients.size());
     deliver.headers = message.content.headers();
     deliver.body = message.content.body();
     deliver.transport = batch.transport;

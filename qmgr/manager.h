@@ -98,6 +98,7 @@ private:
     void pump();
     void dispatch(Batch batch);
     void defer_suspended(Suspended& suspended);
+    UniqueFd file_for(Message& message, bool last);
     queue::Deliver request(Message& message, const Batch& batch);
 
     // Coming to an end (manager_end.cc)

@@ -87,7 +87,6 @@ Report Manager::report_for(Message& message, std::uint8_t kind) {
     Report report;
     report.kind = kind;
     report.queue_id = message.id;
-    report.message = UniqueFd(::fcntl(message.file.get(), F_DUPFD_CLOEXEC, 3));
     report.headers = message.content.headers();
     report.body = message.content.body();
     report.sender = envelope.sender;
@@ -117,6 +116,7 @@ Task<> Manager::report_failures(Message& message) {
     if (told.empty()) {
         co_return;
     }
+    report.message = file_for(message, false);
     const Result<void> reported = co_await notifier_.report(std::move(report));
     if (!reported) {
         log_warning("{}: bounce service: {}", message.id, reported.error().what);
@@ -147,6 +147,7 @@ Task<> Manager::report_successes(Message& message) {
     if (report.recipients.empty()) {
         co_return;
     }
+    report.message = file_for(message, false);
     const Result<void> reported = co_await notifier_.report(std::move(report));
     if (!reported) {
         log_warning("{}: trace service: {}", message.id, reported.error().what);
@@ -175,6 +176,7 @@ Task<> Manager::report_delay(Message& message) {
     if (report.recipients.empty()) {
         co_return;
     }
+    report.message = file_for(message, false);
     const Result<void> reported = co_await notifier_.report(std::move(report));
     if (!reported) {
         log_warning("{}: bounce service: {}", message.id, reported.error().what);
@@ -258,16 +260,19 @@ void Manager::defer(Message& message) {
                                                         std::max(config_.minimal_backoff_time(),
                                                                  config_.maximal_backoff_time()).count());
     const std::int64_t due = now / kSecond + delay;
-    ::flock(message.file.get(), LOCK_UN);
+    if (message.file) {
+        ::flock(message.file.get(), LOCK_UN);
+    }
     if (message.directory == "hold") {
         return;   // postsuper will tell when it is free
     }
     const timespec times[2] = {{due, 0}, {due, 0}};
-    const int fd = message.journal ? message.journal.get() : message.file.get();
-    if (::futimens(fd, times) != 0) {
+    const std::string from = message.path(), to = queue::queue_path("deferred", message.id);
+    const int set = message.journal ? ::futimens(message.journal.get(), times)
+                                    : ::utimensat(AT_FDCWD, from.c_str(), times, AT_SYMLINK_NOFOLLOW);
+    if (set != 0 && errno != ENOENT) {
         log_warning("{}: set time of queue file{}", message.id, errno_error("").what);
     }
-    const std::string from = message.path(), to = queue::queue_path("deferred", message.id);
     if (::rename(from.c_str(), to.c_str()) != 0) {
         if (errno != ENOENT) {
             log_warning("{}: rename {} to {}{}", message.id, from, to, errno_error("").what);
