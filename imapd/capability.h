@@ -4,6 +4,10 @@
 #include <string>
 #include <string_view>
 
+namespace postern {
+class Config;
+}
+
 namespace postern::imapd {
 
 /// Extensions that hold before and after login.
@@ -15,7 +19,7 @@ inline constexpr std::string_view kSessionCapabilities =
     "SPECIAL-USE CREATE-SPECIAL-USE STATUS=SIZE MULTIAPPEND BINARY SORT SORT=DISPLAY THREAD=ORDEREDSUBJECT "
     "THREAD=REFERENCES";
 
-/// All that a logged-in client sees.  `append_limit` 0: no limit is announced (RFC 7889).
-std::string session_capabilities(long append_limit);
+/// All that a logged-in client sees.  imap_capability (Dovecot's): "+X Y" adds, another text takes the place of all.
+std::string session_capabilities(const Config& config);
 
 }  // namespace postern::imapd

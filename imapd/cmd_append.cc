@@ -14,7 +14,7 @@ namespace {
 struct Upload {
     std::string mailbox;
     std::uint64_t limit = 0;                               ///< of one message; 0: none
-    std::vector<std::unique_ptr<store::Appender>> messages;
+    Appended messages;
     std::string refusal;                                   ///< the reply, once it is known to be negative
 };
 
@@ -174,9 +174,8 @@ Task<Continuation> read_continuation(Session& session) {
 }
 
 Task<std::string> commit(Session& session, Upload& upload) {
-    store::Account& account = session.account();
-    auto work = [&account, &upload] { return account.commit_appends(upload.mailbox, upload.messages); };
-    const Result<store::Assigned> assigned = co_await offload(std::move(work));
+    const Result<store::Assigned> assigned =
+        co_await session.appends().commit(upload.mailbox, std::move(upload.messages));
     if (!assigned) {
         co_return refuse(assigned.error());
     }

@@ -17,7 +17,7 @@ Task<std::string> cmd_capability(Session& session, Command& command) {
     if (!command.parser.end()) {
         co_return command.bad();
     }
-    session.out() += "* CAPABILITY " + session_capabilities(session.config().imap_literal_size_limit()) + "\r\n";
+    session.out() += "* CAPABILITY " + session_capabilities(session.config()) + "\r\n";
     co_return "OK Capability completed.";
 }
 

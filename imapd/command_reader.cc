@@ -46,12 +46,40 @@ Task<bool> discard(Stream& client, std::uint64_t size, Millis patience) {
     co_return true;
 }
 
+namespace {
+
+/// The command is dropped because of its last literal.  A client that waits is told so before it sends anything; of
+/// another the literal, and the line after it, are read and dropped if that is not too much.
+Task<CommandFailure> refuse_literal(Stream& client, const LiteralHeader& header, const ReadLimits& limits,
+                                    std::string tag) {
+    CommandFailure failure;
+    failure.kind = CommandFailure::Kind::too_long;
+    failure.tag = std::move(tag);
+    if (header.waits) {
+        co_return failure;
+    }
+    bool swallowed = !header.overflow && header.size <= kMaxSwallow;
+    if (swallowed) {
+        swallowed = co_await discard(client, header.size, limits.patience);
+    }
+    if (swallowed) {
+        const Result<std::string> rest = co_await client.read_line(limits.command_bytes, limits.patience);
+        swallowed = rest.ok() || rest.error().code == Errc::too_big;
+    }
+    if (!swallowed) {
+        failure.kind = CommandFailure::Kind::close;
+    }
+    co_return failure;
+}
+
+}  // namespace
+
 Task<ReadCommand> read_command(Stream& client, ReadLimits limits) {
     ReadCommand out;
     std::string text;
+    const auto room = [&] { return limits.command_bytes - std::min(limits.command_bytes, text.size()); };
     for (;;) {
-        const std::size_t left = limits.command_bytes - std::min(limits.command_bytes, text.size());
-        Result<std::string> line = co_await client.read_line(left, limits.patience);
+        Result<std::string> line = co_await client.read_line(room(), limits.patience);
         if (!line) {
             out.failure = lost(line.error());
             if (line.error().code == Errc::too_big) {
@@ -62,33 +90,18 @@ Task<ReadCommand> read_command(Stream& client, ReadLimits limits) {
         }
         text += *line;
         LiteralHeader header;
-        if (!ends_in_literal(*line, header)) {
+        const bool literal = ends_in_literal(*line, header);
+        const bool message = literal && limits.append && announces_message(text);
+        if (!literal || message) {
             out.command.emplace();
             out.command->text = std::move(text);
-            co_return out;
-        }
-        if (limits.append && announces_message(text)) {
-            out.command.emplace();
-            out.command->text = std::move(text);
-            out.command->message = header;
-            co_return out;
-        }
-        if (header.overflow || header.size > limits.command_bytes - std::min(limits.command_bytes, text.size())) {
-            out.failure.kind = CommandFailure::Kind::too_long;
-            out.failure.tag = tag_of(text);
-            if (!header.waits) {
-                bool swallowed = !header.overflow && header.size <= kMaxSwallow;
-                if (swallowed) {
-                    swallowed = co_await discard(client, header.size, limits.patience);
-                }
-                if (swallowed) {
-                    const Result<std::string> rest = co_await client.read_line(limits.command_bytes, limits.patience);
-                    swallowed = rest.ok() || rest.error().code == Errc::too_big;
-                }
-                if (!swallowed) {
-                    out.failure.kind = CommandFailure::Kind::close;
-                }
+            if (message) {
+                out.command->message = header;
             }
+            co_return out;
+        }
+        if (header.overflow || header.size > room()) {
+            out.failure = co_await refuse_literal(client, header, limits, tag_of(text));
             co_return out;
         }
         if (header.waits) {

@@ -6,18 +6,27 @@
 
 #include "imapd/capability.h"
 #include "lib/base/strings.h"
+#include "lib/config/config.h"
 #include "lib/log/log.h"
 #include "lib/mail/imap_structure.h"
 #include "lib/mail/utf7.h"
 
 namespace postern::imapd {
 
-std::string session_capabilities(long append_limit) {
+std::string session_capabilities(const Config& config) {
+    const std::string& setting = config.imap_capability();
+    if (!setting.empty() && setting.front() != '+') {
+        return setting;
+    }
     std::string out(kBaseCapabilities);
     out += ' ';
     out += kSessionCapabilities;
-    if (append_limit > 0) {
-        out += " APPENDLIMIT=" + std::to_string(append_limit);
+    if (config.imap_literal_size_limit() > 0) {
+        out += " APPENDLIMIT=" + std::to_string(config.imap_literal_size_limit());   // RFC 7889
+    }
+    if (!setting.empty()) {
+        out += ' ';
+        out += trim(std::string_view(setting).substr(1));
     }
     return out;
 }

@@ -14,8 +14,14 @@ namespace {
 
 /// The account of this process's user: opened for the first client, shared by all.  A process serves one user, and
 /// an account belongs to the process that opened it, so this is where it can live.
-std::unique_ptr<store::Account>& process_account() {
-    static std::unique_ptr<store::Account> account;
+struct ProcessAccount {
+    explicit ProcessAccount(std::unique_ptr<store::Account> opened) : account(std::move(opened)), appends(*account) {}
+    std::unique_ptr<store::Account> account;
+    AppendQueue appends;
+};
+
+std::unique_ptr<ProcessAccount>& process_account() {
+    static std::unique_ptr<ProcessAccount> account;
     return account;
 }
 
@@ -32,7 +38,7 @@ store::AccountOptions account_options(const AuthUser& user, const Config& config
 }  // namespace
 
 Task<> serve_session(SessionConnection connection, const Config& config) {
-    std::unique_ptr<store::Account>& account = process_account();
+    std::unique_ptr<ProcessAccount>& account = process_account();
     if (account == nullptr) {
         Result<std::unique_ptr<store::Account>> opened =
             store::Account::open(account_options(*connection.user, config));
@@ -45,14 +51,14 @@ Task<> serve_session(SessionConnection connection, const Config& config) {
             connection.stream->close();
             co_return;
         }
-        account = std::move(*opened);
+        account = std::make_unique<ProcessAccount>(std::move(*opened));
     }
     ClientInfo info;
     info.user = connection.user->user;
     info.session_id = connection.info.session_id;
     std::string greeting = connection.info.prelude + " OK [CAPABILITY " +
-                           session_capabilities(config.imap_literal_size_limit()) + "] Logged in\r\n";
-    Session session(std::move(connection.stream), *account, config, std::move(info));
+                           session_capabilities(config) + "] Logged in\r\n";
+    Session session(std::move(connection.stream), *account->account, account->appends, config, std::move(info));
     co_await session.run(std::move(greeting));
 }
 

@@ -17,8 +17,9 @@ constexpr Millis kKeepFetched = std::chrono::seconds(3);
 
 }  // namespace
 
-Session::Session(std::unique_ptr<Stream> client, store::Account& account, const Config& config, ClientInfo info)
-    : client_(std::move(client)), account_(account), config_(config), info_(std::move(info)) {}
+Session::Session(std::unique_ptr<Stream> client, store::Account& account, AppendQueue& appends, const Config& config,
+                 ClientInfo info)
+    : client_(std::move(client)), account_(account), appends_(appends), config_(config), info_(std::move(info)) {}
 
 Millis Session::patience() const { return std::chrono::duration_cast<Millis>(config_.imap_timeout()); }
 
@@ -29,12 +30,18 @@ Task<> Session::run(std::string greeting) {
     limits.patience = patience();
     while (!ended_) {
         // A message kept for the client's next piece is let go when that does not come soon.
-        Wake wake = co_await client_->wait_input(fetched_.uid != 0 ? kKeepFetched : limits.patience);
-        if (wake == Wake::timed_out && fetched_.uid != 0) {
+        const bool keeping = fetched_.uid != 0;
+        const Millis first_wait = keeping ? kKeepFetched : limits.patience;
+        Wake wake = co_await client_->wait_input(first_wait);
+        if (wake == Wake::timed_out && keeping) {
             fetched_ = FetchedMessage{};
             wake = co_await client_->wait_input(limits.patience);
         }
-        if (stopping_ && wake == Wake::interrupted) {
+        if (wake == Wake::timed_out) {
+            bye("BYE Disconnected for inactivity.");
+            break;
+        }
+        if (wake == Wake::interrupted && stopping_) {
             bye("BYE Server shutting down.");
             break;
         }

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "imapd/append_queue.h"
 #include "imapd/command_reader.h"
 #include "imapd/parse_any.h"
 #include "imapd/syntax.h"
@@ -56,10 +57,11 @@ struct FetchedMessage {
     std::optional<MimeTree> tree;              ///< of `text`
 };
 
-/// The conversation.  `account` and `config` outlive it.
+/// The conversation.  `account`, `appends` and `config` outlive it.
 class Session {
 public:
-    Session(std::unique_ptr<Stream> client, store::Account& account, const Config& config, ClientInfo info);
+    Session(std::unique_ptr<Stream> client, store::Account& account, AppendQueue& appends, const Config& config,
+            ClientInfo info);
 
     /// Serves the client until LOGOUT or until it is gone.  `greeting` is sent first: the tagged reply to the
     /// command that logged in, with its CRLF.
@@ -72,6 +74,7 @@ public:
     Stream& client() { return *client_; }
     std::string& out() { return client_->output(); }
     store::Account& account() { return account_; }
+    AppendQueue& appends() { return appends_; }
     const Config& config() const { return config_; }
     const ClientInfo& info() const { return info_; }
     store::Mailbox* mailbox() { return mailbox_.get(); }
@@ -110,6 +113,7 @@ private:
 
     std::unique_ptr<Stream> client_;
     store::Account& account_;
+    AppendQueue& appends_;                     ///< shared by the sessions of the process
     const Config& config_;
     ClientInfo info_;
     std::unique_ptr<store::Mailbox> mailbox_;

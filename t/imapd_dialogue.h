@@ -34,17 +34,20 @@ public:
             throw std::runtime_error(opened.error().what);
         }
         account_ = std::move(*opened);
+        appends_ = std::make_unique<AppendQueue>(*account_);
     }
     ~ScratchAccount() {
         account_.reset();
         std::filesystem::remove_all(directory_);
     }
     store::Account& account() { return *account_; }
+    AppendQueue& appends() { return *appends_; }
     const std::string& directory() const { return directory_; }
 
 private:
     std::string directory_;
     std::unique_ptr<store::Account> account_;
+    std::unique_ptr<AppendQueue> appends_;
 };
 
 /// One client.  send() says something and gives back what the server answered to it.
@@ -54,7 +57,8 @@ public:
         : config_(std::move(*Config::from_text(settings))) {
         auto stream = std::make_unique<MemoryStream>();
         stream_ = stream.get();
-        session_ = std::make_unique<Session>(std::move(stream), scratch.account(), config_, ClientInfo{"fred", "s1"});
+        session_ = std::make_unique<Session>(std::move(stream), scratch.account(), scratch.appends(), config_,
+                                             ClientInfo{"fred", "s1"});
         spawn(run(*session_, done_));
     }
     ~Dialogue() {

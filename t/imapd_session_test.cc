@@ -42,6 +42,14 @@ TEST_CASE("commands that need nothing", "[imapd]") {
     CHECK(client.done());
 }
 
+TEST_CASE("imap_capability adds or replaces", "[imapd]") {
+    ScratchAccount scratch;
+    Dialogue adds(scratch, "imap_capability = +X-ONE X-TWO\n");
+    CHECK(has(adds.command("CAPABILITY"), " X-ONE X-TWO\r\n"));
+    Dialogue replaces(scratch, "imap_capability = IMAP4rev1 X-THREE\n");
+    CHECK(has(replaces.command("CAPABILITY"), "* CAPABILITY IMAP4rev1 X-THREE\r\n"));
+}
+
 TEST_CASE("too many bad commands end the session, a good one in between does not count", "[imapd]") {
     ScratchAccount scratch;
     Dialogue client(scratch);
@@ -140,6 +148,29 @@ TEST_CASE("APPEND", "[imapd]") {
     CHECK(has(client.send(kMessage + "\r\n", "b"), "b OK [APPENDUID"));
     CHECK(has(client.command("APPEND INBOX ~{9+}\r\nA: b\r\n\r\nc"), "OK [APPENDUID"));
     CHECK(has(client.command("FETCH 3 BODY.PEEK[]"), "{" + std::to_string(kMessage.size()) + "}\r\n" + kMessage + ")"));
+}
+
+TEST_CASE("appends of many sessions at once each get their own UID", "[imapd]") {
+    ScratchAccount scratch;
+    std::vector<std::unique_ptr<Dialogue>> clients;
+    for (int i = 0; i < 8; ++i) {
+        clients.push_back(std::make_unique<Dialogue>(scratch));
+    }
+    const std::string command = "a APPEND INBOX {" + std::to_string(kMessage.size()) + "+}\r\n" + kMessage + "\r\n";
+    for (auto& client : clients) {
+        client->feed(command + "b APPEND nowhere {1+}\r\nx\r\n");
+    }
+    std::vector<bool> seen(9, false);
+    for (auto& client : clients) {
+        const std::string sent = client->wait_for("b NO [TRYCREATE]");
+        const std::size_t end = sent.find("] Append completed");
+        REQUIRE(end != std::string::npos);
+        const int uid = std::stoi(sent.substr(sent.rfind(' ', end)));
+        REQUIRE((uid >= 1 && uid <= 8));
+        CHECK_FALSE(seen[static_cast<std::size_t>(uid)]);
+        seen[static_cast<std::size_t>(uid)] = true;
+    }
+    CHECK(has(clients[0]->command("STATUS INBOX (MESSAGES)"), "(MESSAGES 8)"));
 }
 
 TEST_CASE("MULTIAPPEND is all or nothing", "[imapd]") {
@@ -534,6 +565,15 @@ TEST_CASE("answers do not depend on how the bytes are cut", "[imapd]") {
         CAPTURE(cut);
         REQUIRE(run(cut) == whole);
     }
+}
+
+TEST_CASE("a client that says nothing is logged out", "[imapd]") {
+    ScratchAccount scratch;
+    Dialogue client(scratch);
+    client.command("NOOP");
+    client.stream().expire();
+    CHECK(has(client.wait_for("BYE"), "* BYE Disconnected for inactivity."));
+    CHECK(client.done());
 }
 
 TEST_CASE("a session is logged as Dovecot logs it", "[imapd]") {

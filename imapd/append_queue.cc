@@ -1,0 +1,85 @@
+#include "imapd/append_queue.h"
+
+#include <algorithm>
+
+#include "lib/async/offload.h"
+
+namespace postern::imapd {
+
+namespace {
+
+constexpr std::size_t kMaxBatch = 1000;              ///< messages
+
+/// The part of what a batch was assigned that belongs to the `count` messages from `first`.
+store::Assigned part_of(const store::Assigned& all, std::size_t first, std::size_t count) {
+    store::Assigned out;
+    out.uidvalidity = all.uidvalidity;
+    const auto begin = all.uids.begin() + static_cast<std::ptrdiff_t>(first);
+    out.uids.assign(begin, begin + static_cast<std::ptrdiff_t>(count));
+    return out;
+}
+
+}  // namespace
+
+Task<Result<store::Assigned>> AppendQueue::commit(std::string mailbox, Appended messages) {
+    Waiting self;
+    self.mailbox = std::move(mailbox);
+    self.count = messages.size();
+    self.messages = std::move(messages);
+    waiting_.push_back(&self);
+    if (!working_) {
+        spawn(work());
+    }
+    while (!self.result) {
+        co_await self.done.wait(kForever);
+    }
+    co_return std::move(*self.result);
+}
+
+/// The first that waits and all others for its mailbox.
+std::vector<AppendQueue::Waiting*> AppendQueue::take_batch() {
+    std::vector<Waiting*> batch;
+    std::vector<Waiting*> rest;
+    std::size_t messages = 0;
+    for (Waiting* const waiting : waiting_) {
+        const bool fits = batch.empty() || messages + waiting->count <= kMaxBatch;
+        if (fits && waiting->mailbox == waiting_.front()->mailbox) {
+            messages += waiting->count;
+            batch.push_back(waiting);
+        } else {
+            rest.push_back(waiting);
+        }
+    }
+    waiting_ = std::move(rest);
+    return batch;
+}
+
+Task<> AppendQueue::work() {
+    working_ = true;
+    while (!waiting_.empty()) {
+        const std::vector<Waiting*> batch = take_batch();
+        const std::string mailbox = batch.front()->mailbox;
+        Appended all;
+        for (Waiting* const waiting : batch) {
+            std::move(waiting->messages.begin(), waiting->messages.end(), std::back_inserter(all));
+        }
+        store::Account& account = account_;
+        auto commit_all = [&account, &mailbox, &all] { return account.commit_appends(mailbox, all); };
+        const Result<store::Assigned> assigned = co_await offload(std::move(commit_all));
+        std::size_t first = 0;
+        for (Waiting* const waiting : batch) {
+            if (assigned && first + waiting->count <= assigned->uids.size()) {
+                waiting->result.emplace(part_of(*assigned, first, waiting->count));
+            } else if (assigned) {
+                waiting->result.emplace(Error(Errc::io, "append: fewer UIDs than messages"));
+            } else {
+                waiting->result.emplace(assigned.error());
+            }
+            first += waiting->count;
+            waiting->done.notify_all();
+        }
+    }
+    working_ = false;
+}
+
+}  // namespace postern::imapd
