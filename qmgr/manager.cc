@@ -13,6 +13,7 @@
 #include "lib/log/delivery.h"
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
+#include "lib/queue/maildrop.h"
 #include "lib/queue/queue_id.h"
 
 namespace postern::qmgr {
@@ -147,6 +148,9 @@ Result<std::unique_ptr<Message>> Manager::load(const std::string& id, const std:
         return content.error();
     }
     message->content = std::move(*content);
+    if (directory == "incoming") {
+        queue::remove_maildrop_source(message->envelope());   // a crash of cleanup may have left it (maildrop.h)
+    }
     queue::JournalState past;
     const bool fresh = directory == "incoming" && message->envelope().arrival_usec >= started_usec_;
     if (!fresh) {

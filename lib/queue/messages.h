@@ -90,7 +90,7 @@ using FromCleanup = std::variant<Queued, Refused>;
 /// cleanup: incoming/<queue_id> is durable and complete.  Not answered.
 struct NewMessage {
     std::string queue_id;
-    UniqueFd file;                     ///< the same file, open for reading and writing; may be none
+    UniqueFd file;                     ///< the same file, open; may be none (cleanup sends none)
 };
 template <class A>
 void fields(A& a, NewMessage& m) { a(m.queue_id, m.file); }
