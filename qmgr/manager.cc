@@ -148,9 +148,6 @@ Result<std::unique_ptr<Message>> Manager::load(const std::string& id, const std:
         return content.error();
     }
     message->content = std::move(*content);
-    if (directory == "incoming") {
-        queue::remove_maildrop_source(message->envelope());   // a crash of cleanup may have left it (maildrop.h)
-    }
     queue::JournalState past;
     const bool fresh = directory == "incoming" && message->envelope().arrival_usec >= started_usec_;
     if (!fresh) {
@@ -165,6 +162,9 @@ Result<std::unique_ptr<Message>> Manager::load(const std::string& id, const std:
                 return whole.error();
             }
         }
+    }
+    if (directory == "incoming") {   // only now: the source of a torn file is still needed
+        queue::remove_maildrop_source(message->envelope());   // a crash of cleanup may have left it (maildrop.h)
     }
     message->resume(past);
     return message;
