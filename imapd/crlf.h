@@ -41,28 +41,21 @@ public:
     /// `replace_nul`: NUL becomes 0x80, which an IMAP literal can carry.
     void append(std::string& out, std::string_view piece, bool replace_nul) {
         const std::size_t start = out.size();
-        // Room for the worst case, written without further checks, then cut: a line at a time would cost more in
-        // bookkeeping than in copying.
-        out.resize(start + 2 * piece.size());
-        char* to = out.data() + start;
         for (std::size_t at = 0; at < piece.size();) {
             const void* const found = std::memchr(piece.data() + at, '\n', piece.size() - at);
             if (found == nullptr) {
-                std::memcpy(to, piece.data() + at, piece.size() - at);
-                to += piece.size() - at;
+                out.append(piece.data() + at, piece.size() - at);
                 break;
             }
             const auto lf = static_cast<std::size_t>(static_cast<const char*>(found) - piece.data());
             const bool bare = (lf > 0 ? piece[lf - 1] : last_) != '\r';
-            std::memcpy(to, piece.data() + at, lf - at);
-            to += lf - at;
+            out.append(piece.data() + at, lf - at);
             if (bare) {
-                *to++ = '\r';
+                out += '\r';
             }
-            *to++ = '\n';
+            out += '\n';
             at = lf + 1;
         }
-        out.resize(static_cast<std::size_t>(to - out.data()));
         if (replace_nul) {
             std::replace(out.begin() + static_cast<std::ptrdiff_t>(start), out.end(), '\0', '\x80');
         }
