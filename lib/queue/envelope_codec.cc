@@ -44,7 +44,7 @@ void visit_envelope(V& visitor, E& e) {
     visitor(6, e.encoding);
     visitor(7, e.smtputf8);
     visitor(8, e.requiretls);
-    visitor(9, e.origin);
+    visitor(9, e.origin, kOriginSmtp);
     visitor(10, e.rewrite_local);
     visitor(11, e.client);
     visitor(12, e.sender_full_name);
