@@ -67,7 +67,8 @@ Maildrop::Maildrop(const Config& config, std::shared_ptr<store::Account> account
 
 Maildrop::~Maildrop() { reader_.reset(); }
 
-Result<std::unique_ptr<Maildrop>> Maildrop::open(std::shared_ptr<store::Account> account, const Config& config) {
+Result<std::unique_ptr<Maildrop>> Maildrop::open(std::shared_ptr<store::Account> account, const Config& config,
+                                                 const KnownSizes* known) {
     Result<UidlFormat> format = UidlFormat::parse(config.pop3_uidl_format());
     if (!format) {
         return format.error();
@@ -83,37 +84,64 @@ Result<std::unique_ptr<Maildrop>> Maildrop::open(std::shared_ptr<store::Account>
         }
     }
     std::unique_ptr<Maildrop> drop(new Maildrop(config, std::move(account), std::move(*mailbox), std::move(*format)));
-    if (Result<void> read = drop->read_entries(); !read) {
+    if (Result<void> read = drop->read_entries(known); !read) {
         return read.error();
     }
     return drop;
 }
 
-Result<void> Maildrop::read_entries() {
+/// `at` is where the search in `known` stands; UIDs are asked for in ascending order.
+Result<std::uint64_t> Maildrop::size_of(store::Uid uid, const KnownSizes* known, std::size_t& at) {
+    if (known != nullptr && known->uidvalidity == mailbox_->uidvalidity()) {
+        while (at < known->sizes.size() && known->sizes[at].first < uid) {
+            ++at;
+        }
+        if (at < known->sizes.size() && known->sizes[at].first == uid) {
+            return known->sizes[at].second;
+        }
+    }
+    const Result<store::Summary> summary = reader().summary(uid, store::Need::size_and_date);
+    return summary ? Result<std::uint64_t>(summary->size) : Result<std::uint64_t>(summary.error());
+}
+
+Result<void> Maildrop::read_entries(const KnownSizes* known) {
+    const bool look_at_flags = !config_.pop3_deleted_flag().empty() || config_.pop3_enable_last();
+    std::size_t at = 0;
     entries_.reserve(mailbox_->exists());
     for (std::uint32_t seq = 1; seq <= mailbox_->exists(); ++seq) {
         const store::Uid uid = mailbox_->uid_of(seq);
-        const Result<store::Row> row = reader().row(uid);
-        const Result<store::Summary> summary = reader().summary(uid, store::Need::size_and_date);
-        if (!row || !summary) {
-            const Error& error = !row ? row.error() : summary.error();
-            if (error.code == Errc::not_found) {
-                continue;   // gone since the mailbox was opened
-            }
-            return error;
+        const Result<std::uint64_t> size = size_of(uid, known, at);
+        if (!size && size.error().code == Errc::not_found) {
+            continue;   // gone since the mailbox was opened
         }
-        if (hidden(*row)) {
-            continue;
+        if (!size) {
+            return size.error();
+        }
+        if (look_at_flags) {
+            const Result<store::Row> row = reader().row(uid);
+            if (!row || hidden(*row)) {
+                continue;
+            }
+            last_seen_ = (row->flags & store::kSeen) != 0 ? count() + 1 : last_seen_;
         }
         Entry entry;
         entry.uid = uid;
-        entry.size = summary->size;
-        entry.seen = (row->flags & store::kSeen) != 0;
+        entry.size = *size;
         octets_ += entry.size;
         entries_.push_back(entry);
     }
     pause();
     return {};
+}
+
+KnownSizes Maildrop::sizes() const {
+    KnownSizes known;
+    known.uidvalidity = mailbox_->uidvalidity();
+    known.sizes.reserve(entries_.size());
+    for (const Entry& entry : entries_) {
+        known.sizes.emplace_back(entry.uid, entry.size);
+    }
+    return known;
 }
 
 /// With pop3_deleted_flag a message that a POP3 client deleted stays for IMAP and is no more seen here.
@@ -268,8 +296,11 @@ Result<void> Maildrop::flag(bool removed) {
     store::UidSet seen;
     store::UidSet deleted;
     for (const Entry& entry : entries_) {
-        if (entry.retrieved && !entry.seen && !(removed && entry.deleted)) {
-            seen.add(entry.uid);
+        if (entry.retrieved && !(removed && entry.deleted)) {
+            const Result<store::Row> row = reader().row(entry.uid);
+            if (row && (row->flags & store::kSeen) == 0) {
+                seen.add(entry.uid);
+            }
         }
         if (removed && entry.deleted) {
             deleted.add(entry.uid);

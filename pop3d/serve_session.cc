@@ -20,6 +20,13 @@ SharedAccount& process_account() {
     return account;
 }
 
+/// What the newest session has learnt about sizes; replaced as a whole, so that a thread may read on in an old one.
+using SharedSizes = std::shared_ptr<const KnownSizes>;
+SharedSizes& process_sizes() {
+    static SharedSizes sizes;
+    return sizes;
+}
+
 store::AccountOptions account_options(const AuthUser& user, const Config& config) {
     store::AccountOptions options;
     options.location = user.mail_location.empty() ? config.mail_location() : user.mail_location;
@@ -45,9 +52,14 @@ Task<OpenedMaildrop> open_maildrop(const AuthUser& user, const Config& config) {
         co_return there.error();
     }
     SharedAccount account = process_account();
-    auto work = [account, &config] { return Maildrop::open(account, config); };
+    const SharedSizes known = process_sizes();
+    auto work = [account, known, &config] { return Maildrop::open(account, config, known.get()); };
     OpenedMaildrop drop = co_await offload(work);
-    const bool broken = !drop && (drop.error().code == Errc::io || drop.error().code == Errc::corrupt);
+    if (drop) {
+        process_sizes() = std::make_shared<const KnownSizes>((*drop)->sizes());
+        co_return drop;
+    }
+    const bool broken = drop.error().code == Errc::io || drop.error().code == Errc::corrupt;
     if (!broken) {
         co_return drop;
     }

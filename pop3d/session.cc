@@ -39,9 +39,7 @@ Task<> Session::run() {
         drop_ = std::move(*opened_);
         counters_.message_count = drop_->count();
         counters_.message_bytes = drop_->octets();
-        for (std::uint32_t i = 1; i <= drop_->count(); ++i) {
-            last_ = drop_->entry(i).seen ? i : last_;
-        }
+        last_ = drop_->last_seen();
         reply("+OK Logged in.");
     } else {
         refuse(opened_.error());

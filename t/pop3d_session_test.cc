@@ -192,6 +192,29 @@ TEST_CASE("pop3_delete_type = flag hides a message instead of removing it", "[po
     }
 }
 
+TEST_CASE("sizes learnt by an earlier session are used and completed", "[pop3d]") {
+    LogCapture log;
+    ScratchAccount scratch;
+    fill(scratch);
+    const Config config = Config::defaults();
+    KnownSizes known;
+    {
+        OpenedMaildrop first = Maildrop::open(scratch.account(), config);
+        REQUIRE(first);
+        known = (*first)->sizes();
+        REQUIRE(known.sizes.size() == 2);
+        known.sizes[1].second = 1000;          // to see that it is not asked for again
+    }
+    scratch.add(kFirst);
+    OpenedMaildrop second = Maildrop::open(scratch.account(), config, &known);
+    REQUIRE(second);
+    CHECK((*second)->octets() == 28 + 1000 + 28);
+    known.sizes.erase(known.sizes.begin());
+    CHECK((*Maildrop::open(scratch.account(), config, &known))->octets() == 28 + 1000 + 28);
+    known.uidvalidity += 1;                    // another mailbox under the same name
+    CHECK((*Maildrop::open(scratch.account(), config, &known))->octets() == 28 + 41 + 28);
+}
+
 TEST_CASE("LAST, for programs older than RFC 1725", "[pop3d]") {
     LogCapture log;
     ScratchAccount scratch;
