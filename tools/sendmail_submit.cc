@@ -149,6 +149,15 @@ bool has_8bit(std::string_view text) {
     return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) > 127; });
 }
 
+/// smtputf8_autodetect_classes: whether raw UTF-8 in a submission asks for SMTPUTF8 (RFC 6531).
+bool detects_utf8(const Config& config) {
+    const std::vector<std::string> classes = split_list(config.smtputf8_autodetect_classes());
+    const bool listed = std::any_of(classes.begin(), classes.end(), [](const std::string& name) {
+        return equals_ignoring_case(name, "sendmail") || equals_ignoring_case(name, "all");
+    });
+    return listed && config.smtputf8_enable();
+}
+
 /// Sender, full name and recipients from the arguments.  A text when something is wrong.
 Result<void> complete_envelope(const Config& config, Options& options) {
     const struct passwd* user = ::getpwuid(::getuid());
@@ -276,7 +285,7 @@ int submit(const Config& config, Options options, int input) {
         recipient.notify = options.notify;
         utf8 = utf8 || has_8bit(recipient.address);
     }
-    envelope.smtputf8 = envelope.smtputf8 || (utf8 && config.smtputf8_enable());   // smtputf8_autodetect_classes
+    envelope.smtputf8 = envelope.smtputf8 || (utf8 && detects_utf8(config));
     envelope.origin = queue::kOriginSendmail;
     envelope.submit_uid = ::getuid();
     envelope.arrival_usec = static_cast<std::int64_t>(::time(nullptr)) * 1000000;
