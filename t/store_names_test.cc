@@ -194,8 +194,9 @@ TEST_CASE("Maildir names are split, read and written", "[store]") {
     CHECK_FALSE(size_in_name("1.h,W=", 'W'));
     CHECK_FALSE(size_in_name("1.h,W=1x", 'W'));
     CHECK_FALSE(size_in_name("1.h,W=99999999999999999999", 'W'));
-    CHECK(delivered_before("9.x", "10.x"));
-    CHECK(delivered_before("10.M2P1.x", "10.M10P1.x"));
+    CHECK(delivery_time("9.x") < delivery_time("10.x"));
+    CHECK(delivery_time("10.M2P1.x") < delivery_time("10.M10P1.x"));
+    CHECK(delivery_time("x").seconds == 0);
     CHECK(unique_base() != unique_base());
 }
 

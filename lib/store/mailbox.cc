@@ -185,6 +185,48 @@ Result<std::uint32_t> Mailbox::first_unseen() {
     return seq;
 }
 
+namespace {
+
+/// Brings the snapshot to what the transaction shows, and says what is different.
+Result<Changes> take_changes(const Txn& txn, ViewState& view, MailboxRecord record, Uid recent_from, Expunges expunges) {
+    Changes changes;
+    const Uid old_uidnext = view.record.uidnext;
+    const std::size_t old_recent = view.recent.size();
+    UidSet live;
+    std::vector<Entry> changed;
+    if (Result<void> read = read_all(txn, record.id, view.record.highest_modseq, old_uidnext, live, changed); !read) {
+        return read.error();
+    }
+    find_expunged(view, live, changes);
+    changes.expunges_pending = expunges == Expunges::hold && !changes.expunged.empty();
+    view.expunges_held = changes.expunges_pending;
+    const bool arrived = !live.empty() && live.ranges().back().last >= old_uidnext;
+    if (changes.expunges_pending) {
+        live.add(changes.vanished);
+        changes.expunged.clear();
+        changes.vanished.clear();
+    }
+    view.record = std::move(record);
+    view.uids = std::move(live);
+    view.renumber();
+    view.recent = view.within(view.recent);
+    add_recent(view, std::max(recent_from, old_uidnext));
+    for (const Entry& entry : changed) {
+        changes.flags.push_back(Changes::FlagUpdate{row_of(view, entry), was_silent(view, entry)});
+    }
+    view.silent.clear();
+    if (arrived) {
+        changes.exists = view.exists;
+    }
+    if (view.recent.size() != old_recent) {
+        changes.recent = static_cast<std::uint32_t>(view.recent.size());
+    }
+    changes.highest_modseq = view.record.highest_modseq;
+    return changes;
+}
+
+}  // namespace
+
 Result<Changes> Mailbox::sync(Expunges expunges) {
     const std::lock_guard<std::mutex> lock(shared_->mutex);
     ViewState& view = *state_;
@@ -199,8 +241,6 @@ Result<Changes> Mailbox::sync(Expunges expunges) {
     Changes changes;
     changes.keywords_changed = fresh->record.keywords != view.record.keywords;
     const Modseq since = view.record.highest_modseq;
-    const Uid old_uidnext = view.record.uidnext;
-    const std::uint32_t old_recent = recent();
     const bool release = view.expunges_held && expunges == Expunges::show;
     if (fresh->record.highest_modseq == since && !release) {
         view.record.keywords = std::move(fresh->record.keywords);
@@ -217,38 +257,13 @@ Result<Changes> Mailbox::sync(Expunges expunges) {
     if (!record || !*record) {
         return record ? Error(Errc::corrupt, "mailbox " + view.folder.name + " is gone") : record.error();
     }
-    UidSet live;
-    std::vector<Entry> changed;
-    if (Result<void> read = read_all(*txn, (*record)->id, since, old_uidnext, live, changed); !read) {
-        note_damage(*shared_, view.folder, read.error());
-        return read.error();
+    Result<Changes> found = take_changes(*txn, view, std::move(**record), fresh->recent_from, expunges);
+    if (!found) {
+        note_damage(*shared_, view.folder, found.error());
+        return found;
     }
-    find_expunged(view, live, changes);
-    changes.expunges_pending = expunges == Expunges::hold && !changes.expunged.empty();
-    view.expunges_held = changes.expunges_pending;
-    const bool arrived = !live.empty() && live.ranges().back().last >= old_uidnext;
-    if (changes.expunges_pending) {
-        live.add(changes.vanished);
-        changes.expunged.clear();
-        changes.vanished.clear();
-    }
-    view.record = std::move(**record);
-    view.uids = std::move(live);
-    view.renumber();
-    view.recent = view.within(view.recent);
-    add_recent(view, std::max(fresh->recent_from, old_uidnext));
-    for (const Entry& entry : changed) {
-        changes.flags.push_back(Changes::FlagUpdate{row_of(view, entry), was_silent(view, entry)});
-    }
-    view.silent.clear();
-    if (arrived) {
-        changes.exists = view.exists;
-    }
-    if (recent() != old_recent) {
-        changes.recent = recent();
-    }
-    changes.highest_modseq = view.record.highest_modseq;
-    return changes;
+    found->keywords_changed = changes.keywords_changed;
+    return found;
 }
 
 Result<UidSet> Mailbox::deleted(const UidSet* among) {

@@ -186,6 +186,33 @@ void run_undo(Copied& copied) {
     }
 }
 
+/// What was copied at once, and what after another look at the files.
+struct CopiedTwice {
+    Copied first, second;
+};
+
+Result<CopiedTwice> copy_messages(Shared& shared, Change& transaction, const Placed& to, const UidSet& uids, bool move) {
+    UidSet missing;
+    Result<Copied> first = shared.backend->copy(transaction.place(), to, uids, move, missing);
+    if (!first) {
+        return first.error();
+    }
+    CopiedTwice out;
+    out.first = std::move(*first);
+    if (!missing.empty()) {
+        const UidSet again = missing;
+        missing.clear();
+        Result<void> scanned = transaction.rescan(transaction.place());
+        Result<Copied> second = scanned ? shared.backend->copy(transaction.place(), to, again, move, missing) : scanned.error();
+        if (!second) {
+            run_undo(out.first);
+            return second.error();
+        }
+        out.second = std::move(*second);
+    }
+    return out;
+}
+
 Result<Assigned> transfer(Shared& shared, const ViewState& view, const UidSet& uids, std::string_view mailbox, bool move) {
     Result<Folder> target = existing_folder(shared, mailbox);
     if (!target) {
@@ -205,34 +232,18 @@ Result<Assigned> transfer(Shared& shared, const ViewState& view, const UidSet& u
             return scanned.error();
         }
     }
-    UidSet missing;
-    Result<Copied> copied = shared.backend->copy(transaction.place(), *to, view.within(uids), move, missing);
-    std::unique_ptr<Undo> again_undo;
-    if (copied && !missing.empty()) {
-        const UidSet again = missing;
-        missing.clear();
-        Result<void> scanned = transaction.rescan(transaction.place());
-        Result<Copied> more = scanned ? shared.backend->copy(transaction.place(), *to, again, move, missing) : scanned.error();
-        if (more) {
-            copied->pairs.insert(copied->pairs.end(), more->pairs.begin(), more->pairs.end());
-            again_undo = std::move(more->undo);
-        } else {
-            run_undo(*copied);
-            copied = more.error();
-        }
-    }
+    Result<CopiedTwice> copied = copy_messages(shared, transaction, *to, view.within(uids), move);
     if (!copied) {
         note_damage(shared, view.folder, copied.error());
         return copied.error();
     }
     if (Result<void> committed = transaction.commit(); !committed) {
-        run_undo(*copied);
-        if (again_undo) {
-            again_undo->run();
-        }
+        run_undo(copied->first);
+        run_undo(copied->second);
         return committed.error();
     }
-    const UidPairs* const pairs = &copied->pairs;
+    copied->first.pairs.insert(copied->first.pairs.end(), copied->second.pairs.begin(), copied->second.pairs.end());
+    const UidPairs* const pairs = &copied->first.pairs;
     shared.cache->copy(transaction.editor().record().id, to->editor->record().id, *pairs);
     Assigned assigned;
     assigned.uidvalidity = to->editor->record().uidvalidity;

@@ -146,15 +146,6 @@ std::string unique_base(std::uint64_t size, std::uint64_t crlf_size) {
     return unique_base() + ",S=" + std::to_string(size) + ",W=" + std::to_string(crlf_size);
 }
 
-bool delivered_before(std::string_view a, std::string_view b) {
-    const std::uint64_t a_seconds = leading_number(a);
-    const std::uint64_t b_seconds = leading_number(b);
-    if (a_seconds != b_seconds) {
-        return a_seconds < b_seconds;
-    }
-    const std::uint64_t a_micro = microseconds(a);
-    const std::uint64_t b_micro = microseconds(b);
-    return a_micro != b_micro ? a_micro < b_micro : a < b;
-}
+DeliveryTime delivery_time(std::string_view base) { return DeliveryTime{leading_number(base), microseconds(base)}; }
 
 }  // namespace postern::store

@@ -2,6 +2,7 @@
 /// Dovecot's additions: S is the size in bytes, W the size with CRLF line ends, a-z are keywords).
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -37,7 +38,12 @@ std::optional<std::uint64_t> size_in_name(std::string_view base, char letter);
 std::string unique_base();
 std::string unique_base(std::uint64_t size, std::uint64_t crlf_size);
 
-/// Older deliveries first: by the leading number of seconds, then by the microseconds after M, then by bytes.
-bool delivered_before(std::string_view a, std::string_view b);
+/// When a name says its message was delivered: its leading number of seconds, the microseconds after M.
+struct DeliveryTime {
+    std::uint64_t seconds = 0;
+    std::uint64_t microseconds = 0;
+    auto operator<=>(const DeliveryTime&) const = default;
+};
+DeliveryTime delivery_time(std::string_view base);
 
 }  // namespace postern::store

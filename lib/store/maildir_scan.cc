@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <ctime>
+#include <unordered_map>
 
 #include "lib/base/strings.h"
 #include "lib/store/location.h"
@@ -43,7 +44,7 @@ struct Changed {
 
 struct Fresh {
     DirListing::File file;
-    std::uint64_t seconds = 0;
+    DeliveryTime time;
 };
 
 /// Finds known messages by base.
@@ -132,6 +133,7 @@ private:
     Result<void> adopt_uidlist();
     Result<void> apply();
     Result<void> add_fresh();
+    Result<void> add_listed();
     Result<void> add(const DirListing::File& file, Uid uid);
     void move_to_cur(const DirListing::File& file, Entry& entry, std::string& odd_suffix);
     void name_keywords(std::uint64_t keywords);
@@ -165,7 +167,7 @@ void Scan::match(const DirListing& listing) {
     for (const DirListing::File& file : listing.files()) {
         Known* const known = known_.find(file.base);
         if (known == nullptr) {
-            fresh_.push_back(Fresh{file, 0});
+            fresh_.push_back(Fresh{file, {}});
             continue;
         }
         if (known->seen) {
@@ -283,40 +285,51 @@ Result<void> Scan::add(const DirListing::File& file, Uid uid) {
 
 /// Old messages get the UIDs that the list gives them, in its order; the rest come after, oldest delivery first.
 Result<void> Scan::add_fresh() {
+    for (Fresh& fresh : fresh_) {
+        fresh.time = delivery_time(fresh.file.base);
+    }
     std::sort(fresh_.begin(), fresh_.end(), [](const Fresh& a, const Fresh& b) {
+        if (a.time != b.time) {
+            return a.time < b.time;
+        }
         return a.file.base != b.file.base ? a.file.base < b.file.base : a.file.in_new < b.file.in_new;
     });
     fresh_.erase(std::unique(fresh_.begin(), fresh_.end(),
                              [](const Fresh& a, const Fresh& b) { return a.file.base == b.file.base; }),
                  fresh_.end());
     if (!adopted_.entries.empty()) {
-        std::vector<char> taken(fresh_.size(), 0);
-        for (const UidListEntry& old : adopted_.entries) {
-            const auto at = std::lower_bound(fresh_.begin(), fresh_.end(), old.base,
-                                             [](const Fresh& f, const std::string& base) { return f.file.base < base; });
-            if (at == fresh_.end() || at->file.base != old.base) {
-                continue;
-            }
-            taken[static_cast<std::size_t>(at - fresh_.begin())] = 1;
-            if (Result<void> added = add(at->file, old.uid); !added) {
-                return added;
-            }
+        if (Result<void> added = add_listed(); !added) {
+            return added;
         }
-        std::size_t n = 0;
-        std::erase_if(fresh_, [&](const Fresh&) { return taken[n++] != 0; });
     }
     editor_.record().uidnext = std::max(editor_.record().uidnext, adopted_.uidnext);
-    for (Fresh& fresh : fresh_) {
-        fresh.seconds = parse_number(fresh.file.base.substr(0, fresh.file.base.find_first_not_of("0123456789"))).value_or(0);
-    }
-    std::sort(fresh_.begin(), fresh_.end(), [](const Fresh& a, const Fresh& b) {
-        return a.seconds != b.seconds ? a.seconds < b.seconds : delivered_before(a.file.base, b.file.base);
-    });
     for (const Fresh& fresh : fresh_) {
         if (Result<void> added = add(fresh.file, 0); !added) {
             return added;
         }
     }
+    return {};
+}
+
+/// Those the adopted uidlist names; they leave fresh_.
+Result<void> Scan::add_listed() {
+    std::unordered_map<std::string_view, std::size_t> by_base;
+    for (std::size_t i = 0; i < fresh_.size(); ++i) {
+        by_base.emplace(fresh_[i].file.base, i);
+    }
+    std::vector<char> taken(fresh_.size(), 0);
+    for (const UidListEntry& old : adopted_.entries) {
+        const auto at = by_base.find(old.base);
+        if (at == by_base.end()) {
+            continue;
+        }
+        taken[at->second] = 1;
+        if (Result<void> added = add(fresh_[at->second].file, old.uid); !added) {
+            return added;
+        }
+    }
+    std::size_t n = 0;
+    std::erase_if(fresh_, [&](const Fresh&) { return taken[n++] != 0; });
     return {};
 }
 

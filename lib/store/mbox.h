@@ -1,6 +1,8 @@
 /// mbox as a Backend.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -16,6 +18,29 @@
 #include "lib/store/mbox_lock.h"
 
 namespace postern::store {
+
+/// A file in memory as long as the object lives; the caller holds the lock that keeps it from being shortened.
+class MboxMapping {
+public:
+    MboxMapping(int fd, std::size_t size) : size_(size) {
+        if (size > 0) {
+            map_ = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+        }
+    }
+    ~MboxMapping() {
+        if (map_ != nullptr && map_ != MAP_FAILED) {
+            munmap(map_, size_);
+        }
+    }
+    MboxMapping(const MboxMapping&) = delete;
+    MboxMapping& operator=(const MboxMapping&) = delete;
+    bool ok() const { return map_ != MAP_FAILED; }
+    std::string_view text() const { return map_ == nullptr ? std::string_view() : std::string_view(static_cast<char*>(map_), size_); }
+
+private:
+    void* map_ = nullptr;
+    std::size_t size_;
+};
 
 class MboxTruncate;
 
@@ -68,6 +93,9 @@ private:
     Result<void> add(MailboxEditor& editor, const MboxMessage& message, bool adopt_uid);
     Result<std::pair<std::string, std::int64_t>> read(const Folder& folder, const StoredName& name);
     Result<std::vector<Uid>> add_messages(const Placed& mailbox, std::vector<NewMessage> messages, MboxTruncate& undo);
+    /// Texts and flags of `uids`, for another mailbox; `found` are those that were there.
+    Result<std::vector<NewMessage>> read_messages(const Placed& from, const Placed& to, const UidSet& uids, UidSet& found,
+                                                  UidSet& missing);
     Result<void> rewrite(const Placed& mailbox, const std::vector<Edit>& edits, UidSet& missing);
 
     Result<void> renumber_copies(MailboxEditor& editor, const std::vector<std::string>& before, const MboxFile& now);
