@@ -1,6 +1,7 @@
 /// qmgr/scheduler and its parts, with made-up agents and a made-up clock.
 #include "qmgr/scheduler.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <map>
 #include <random>
@@ -297,9 +298,7 @@ TEST_CASE("waiting messages come out in order of time", "[qmgr]") {
         case 1:
             if (!set.empty()) {
                 const std::int64_t due = set.first_due();
-                for (const auto& [other, time] : model) {
-                    REQUIRE(due <= time);
-                }
+                REQUIRE(std::all_of(model.begin(), model.end(), [due](const auto& entry) { return due <= entry.second; }));
                 const std::string first = set.pop();
                 REQUIRE(model.at(first) == due);
                 model.erase(first);
