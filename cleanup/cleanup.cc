@@ -3,7 +3,7 @@
 /// Standards: RFC 5321 sections 4.4 (trace information) and 6.1 (reliable delivery), RFC 5322 section 3.6.
 /// Speaks to: smtpd(8), pickup(8), bounce(8) and local(8), which submit messages; qmgr(8), which it tells about them;
 /// proxymap(8) for tables that need rights.
-#include <unistd.h>
+#include <csignal>
 
 #include "cleanup/qmgr_notifier.h"
 #include "cleanup/session.h"
@@ -47,7 +47,12 @@ int main(int argc, char** argv) {
     cleanup::QmgrNotifier qmgr("public/" + config.queue_service_name());
     const cleanup::SessionHooks hooks{
         .tell_qmgr = [&](queue::NewMessage message) { qmgr.notify(std::move(message)); },
-        .draining = [&] { return service.draining() || tables_are_stale(); },
+        .draining = [&] {
+            if (tables_are_stale() && !service.draining()) {
+                ::raise(SIGHUP);   // a fresh process sees the new tables
+            }
+            return service.draining() || tables_are_stale();
+        },
     };
     return service.serve([&](Connection client) -> Task<> {
         return cleanup::serve_connection(std::move(client), submitters, shared, hooks);
