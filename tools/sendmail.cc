@@ -32,6 +32,12 @@ int become(const std::string& path, const std::vector<std::string>& arguments) {
     return EX_OSERR;
 }
 
+/// newaliases_path is what people type and may be a link to this very program; the other one is not.
+std::string newaliases_program(const Config& config) {
+    const std::string program = config.command_directory() + "/newaliases";
+    return ::access(program.c_str(), X_OK) == 0 ? program : config.newaliases_path();
+}
+
 int run(const Config& config, Options options) {
     const std::string& directory = config.config_directory();
     const std::string postqueue = config.command_directory() + "/postqueue";
@@ -54,7 +60,7 @@ int run(const Config& config, Options options) {
         if (!options.alias_database.empty()) {
             return become(config.command_directory() + "/postalias", {"postalias", "-c", directory, options.alias_database});
         }
-        return become(config.command_directory() + "/newaliases", {"newaliases", "-c", directory});
+        return become(newaliases_program(config), {"newaliases", "-c", directory});
     case Mode::nothing:
         break;
     }
