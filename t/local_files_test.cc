@@ -286,7 +286,7 @@ TEST_CASE("alias items are told apart", "[local]") {
     CHECK(shown("|/bin/cat, \"|cmd a, b\", |\"cmd c, d\"") == "c</bin/cat>c<cmd a, b>c<cmd c, d>");
     CHECK(shown("/var/x, \"/var/y z\"") == "f</var/x>f</var/y z>");
     CHECK(shown(":include:/l, \":include:/m n\"") == "i</l>i</m n>");
-    CHECK(shown("\\user, \"\\user\"") == "a<\\user>a<\\user>");
+    CHECK(shown("\\user, \"\\user\"") == "a<\\user>a<user>");   // quotes take the backslash away
     CHECK(shown("# comment\nName <x@y>\n\nz\n") == "a<x@y>a<z>");
     CHECK(shown("\"a b\"@c") == "a<a b@c>");
     CHECK(shown(",, ,\n,") == "");
