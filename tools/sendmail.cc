@@ -32,12 +32,6 @@ int become(const std::string& path, const std::vector<std::string>& arguments) {
     return EX_OSERR;
 }
 
-/// newaliases_path is what people type and may be a link to this very program; the other one is not.
-std::string newaliases_program(const Config& config) {
-    const std::string program = config.command_directory() + "/newaliases";
-    return ::access(program.c_str(), X_OK) == 0 ? program : config.newaliases_path();
-}
-
 int run(const Config& config, Options options) {
     const std::string& directory = config.config_directory();
     const std::string postqueue = config.command_directory() + "/postqueue";
@@ -56,11 +50,14 @@ int run(const Config& config, Options options) {
         return become(postqueue, {"postqueue", "-c", directory, "-i", options.argument});
     case Mode::flush_site:
         return become(postqueue, {"postqueue", "-c", directory, "-s", options.argument});
-    case Mode::make_aliases:
-        if (!options.alias_database.empty()) {
-            return become(config.command_directory() + "/postalias", {"postalias", "-c", directory, options.alias_database});
+    case Mode::make_aliases: {
+        std::vector<std::string> words{"postalias", "-c", directory};
+        const std::string& databases = options.alias_database.empty() ? config.alias_database() : options.alias_database;
+        for (const std::string& database : split_list(databases)) {
+            words.push_back(database);
         }
-        return become(newaliases_program(config), {"newaliases", "-c", directory});
+        return words.size() == 3 ? EX_OK : become(config.command_directory() + "/postalias", words);
+    }
     case Mode::nothing:
         break;
     }
