@@ -87,6 +87,35 @@ TEST_CASE("delivered files appear, move to cur and are recent to the first who l
     CHECK(second->recent() == 0);
 }
 
+TEST_CASE("a delivery is found without a look at cur, and stays what it is afterwards", "[store]") {
+    Scratch scratch;
+    const auto account = scratch.open();
+    write_file(scratch.maildir() + "/cur/1.h:2,S", sample(1));
+    usleep(50 * 1000);
+    const auto inbox = select(*account);
+    CHECK(inbox->exists() == 1);
+    for (int n = 2; n < 6; ++n) {
+        write_file(scratch.maildir() + "/new/" + std::to_string(n) + ".h", sample(n));
+        CHECK(sync(*inbox).exists == static_cast<std::uint32_t>(n));
+        CHECK_FALSE(sync(*inbox).exists);
+    }
+    const auto examined = select(*account, "INBOX", Access::read_only);
+    write_file(scratch.maildir() + "/new/6.h", sample(6));
+    CHECK(sync(*examined).exists == 6u);
+    write_file(scratch.maildir() + "/new/7.h", sample(7));
+    CHECK(sync(*examined).exists == 7u);
+    CHECK(sync(*inbox).exists == 7u);
+    usleep(1100 * 1000);   // now also cur is listed again, because our own renames changed it
+    const Changes changes = sync(*inbox);
+    CHECK_FALSE(changes.exists);
+    CHECK(changes.expunged.empty());
+    CHECK(changes.flags.empty());
+    CHECK(inbox->uids().text() == "1:7");
+    for (Uid uid = 1; uid <= 7; ++uid) {
+        CHECK(inbox->reader()->text(uid, 10000).ok());
+    }
+}
+
 TEST_CASE("read-only looks do not move files nor take recent away", "[store]") {
     Scratch scratch;
     const auto account = scratch.open();

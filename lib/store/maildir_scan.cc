@@ -56,7 +56,7 @@ public:
 
 private:
     std::vector<Known> known_;
-    std::vector<std::uint32_t> slots_;            ///< index + 1 into known_, 0 for empty
+    std::vector<std::uint32_t> slots_ = {0};      ///< index + 1 into known_, 0 for empty; a power of two of them
 };
 
 Result<void> KnownTable::load(const Txn& txn, std::uint32_t mailbox) {
@@ -203,7 +203,11 @@ void Scan::move_to_cur(const DirListing::File& file, Entry& entry, std::string& 
     const std::string old_path = place_.folder.path + "/new/" + base + std::string(file.suffix);
     const std::string suffix = changed_suffix(file.suffix, entry.flags, entry.keywords);
     const std::string new_path = place_.folder.path + "/cur/" + base + suffix;
-    if (rename(old_path.c_str(), new_path.c_str()) != 0 && errno != ENOENT) {
+    int moved = renameat2(AT_FDCWD, old_path.c_str(), AT_FDCWD, new_path.c_str(), RENAME_NOREPLACE);
+    if (moved != 0 && errno == EINVAL) {
+        moved = rename(old_path.c_str(), new_path.c_str());   // a file system without that
+    }
+    if (moved != 0 && errno != ENOENT) {
         return;                                   // read-only file system and the like: it stays in new/
     }
     moved_ = true;
@@ -409,10 +413,13 @@ Result<void> Scan::run() {
         }
     }
     read_keywords_file(place_.folder, editor_, state_);
-    if (Result<void> loaded = known_.load(editor_.txn(), editor_.record().id); !loaded) {
-        return loaded;
-    }
     new_only_ = !editor_.is_new() && cur_is_unchanged(place_.folder, state_, editor_.record());
+    // A delivery to a big mailbox: what lies in new/ cannot be known yet, so the rest need not be looked at.
+    if (!new_only_ || editor_.record().in_new > 0) {
+        if (Result<void> loaded = known_.load(editor_.txn(), editor_.record().id); !loaded) {
+            return loaded;
+        }
+    }
     if (Result<void> listed = new_only_ ? list_new_only() : list_and_match(); !listed) {
         return listed;
     }
