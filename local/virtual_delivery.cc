@@ -82,9 +82,9 @@ std::optional<Outcome> VirtualDelivery::find_id(TableList& maps, const std::stri
 }
 
 std::optional<Outcome> VirtualDelivery::find_rights(const std::string& address, UserIdentity& user) {
-    user.uid = geteuid();
-    user.gid = getegid();
     if (!changes_user()) {
+        user.uid = geteuid();
+        user.gid = getegid();
         return std::nullopt;
     }
     if (std::optional<Outcome> trouble = find_id(uid_maps_, address, config_.virtual_minimum_uid(), user.uid)) {

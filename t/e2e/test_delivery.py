@@ -18,7 +18,8 @@ EXTRA = """
 mydestination = localhost, mail.example.org
 alias_maps = lmdb:{dir}/etc/aliases
 alias_database = lmdb:{dir}/etc/aliases
-local_recipient_maps = proxy:unix:passwd.byname $alias_maps
+local_recipient_maps = proxy:unix:passwd.byname $alias_maps inline:{{passed=x, lost=x}}
+fallback_transport_maps = inline:{{ {{passed = sink:}} }}
 mail_spool_directory = {dir}/spool
 forward_path = {dir}/forward/$user${{recipient_delimiter}}${{extension}}, {dir}/forward/$user
 recipient_delimiter = +
@@ -151,6 +152,13 @@ class Delivery(unittest.TestCase):
         self.assertTrue(text.endswith("\n\nFrom x\nargs: sender@example.org a +b\n"), text)
         self.assertEqual(self.send("refuse@pipe.example", sender=""), {})
         self.logged(r"to=<refuse@pipe.example>, relay=sink, .*dsn=5.7.1, status=bounced \(not wanted\)")
+
+    def test_unknown_users_may_be_passed_to_another_agent(self):
+        self.assertEqual(self.send("passed@localhost", text="Subject: passed\n\nx\n"), {})
+        self.logged(r"to=<passed@localhost>, relay=sink, .*status=sent \(delivered via sink service\)")
+        self.assertEqual(len(re.findall(r"to=<passed@localhost>", self.mail.log())), 1)
+        self.assertEqual(self.send("lost@localhost", sender=""), {})
+        self.logged(r'to=<lost@localhost>, relay=local, .*dsn=5.1.1, status=bounced \(unknown user: "lost"\)')
 
     def test_error_retry_discard(self):
         code, _ = self.send("x@closed.example").get("x@closed.example", (0, b""))
