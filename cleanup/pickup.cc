@@ -16,9 +16,9 @@ constexpr postern::Rights kRights{
     .syscalls = postern::Syscalls::files,
 };
 
-/// Whatever comes over a connection, it means "look": nothing of it is used.
-postern::Task<> woken(postern::Connection client, postern::pickup::Picker& picker, postern::Service& service) {
-    client.fd.reset();
+/// Whatever comes over a connection, it means "look": nothing of it is used.  The connection stays open meanwhile,
+/// so that who wakes us can finish writing.
+postern::Task<> woken(postern::Connection, postern::pickup::Picker& picker, postern::Service& service) {
     service.begin_work();
     co_await picker.scan();
     service.end_work();
