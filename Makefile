@@ -83,6 +83,9 @@ $(BUILD)/bin/$(notdir $(1:.cc=)): $(BUILD)/obj/$(1:.cc=.o) $(filter $(BUILD)/$(p
 endef
 $(foreach m,$(MAINS),$(eval $(call program_rule,$(m))))
 
+# The test library's own code needs no optimisation, and takes minutes under the sanitizers.
+$(BUILD)/obj/t/catch_main.o: override CXXFLAGS := -O0
+
 # A test may link every library, and the program folder that its name begins with (t/smtpd_session_test.cc: smtpd).
 define test_rule
 $(BUILD)/t/$(1): $(BUILD)/obj/t/$(1).o $(BUILD)/obj/t/catch_main.o $(filter $(BUILD)/lib/%.a $(foreach d,$(PROG_DIRS),$(if $(filter $(d)_%,$(1)),$(BUILD)/$(d).a)),$(ARCHIVES))
