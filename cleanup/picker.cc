@@ -94,17 +94,35 @@ Task<> Picker::worker() {
     worker_ended_.notify_all();
 }
 
-/// The names that messages in incoming/ were made from: cleanup or the machine stopped before it removed them.
+/// Notes the names that messages in incoming/ and hold/ were made from: cleanup or the machine may have stopped before
+/// the maildrop file was removed.  Such a message is not older than its maildrop file, so only the newest are read.
 void Picker::find_submitted() {
     submitted_.clear();
-    for (const std::string& name : list_directory(directory_ + "/incoming")) {
-        const UniqueFd fd(::open((directory_ + "/incoming/" + name).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
-        const Result<queue::QueueFile> file = queue::QueueFile::read(fd.get());
-        if (file && file->verify_content(fd.get()).ok() && !file->envelope().maildrop_file.empty()) {
-            submitted_.insert(file->envelope().maildrop_file);
+    time_t oldest = 0;
+    for (const std::string& name : list_directory(directory_ + "/maildrop")) {
+        struct stat status {};
+        if (::lstat(path(name).c_str(), &status) == 0 && (oldest == 0 || status.st_mtime < oldest)) {
+            oldest = status.st_mtime;
+        }
+    }
+    for (const char* queue_name : {"incoming", "hold"}) {
+        for (const std::string& name : oldest == 0 ? std::vector<std::string>() : list_directory(directory_ + "/" + queue_name)) {
+            const std::string file_path = directory_ + "/" + queue_name + "/" + name;
+            struct stat status {};
+            if (::lstat(file_path.c_str(), &status) == 0 && status.st_mtime >= oldest) {
+                note_source(file_path);
+            }
         }
     }
     check_submitted_ = false;
+}
+
+void Picker::note_source(const std::string& queue_file) {
+    const UniqueFd fd(::open(queue_file.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+    const Result<queue::QueueFile> file = queue::QueueFile::read(fd.get());
+    if (file && file->verify_content(fd.get()).ok() && !file->envelope().maildrop_file.empty()) {
+        submitted_.insert(file->envelope().maildrop_file);
+    }
 }
 
 void Picker::remove_stale(const std::string& name) const {

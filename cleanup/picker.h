@@ -34,13 +34,14 @@ private:
     void set_aside(const std::string& name, const std::string& why);
     void remove_stale(const std::string& name) const;
     void find_submitted();
+    void note_source(const std::string& queue_file);
     std::string path(const std::string& name) const { return directory_ + "/maildrop/" + name; }
 
     const Config& config_;
     std::string directory_, cleanup_path_;
     uid_t queue_owner_;
     std::vector<std::string> names_;          ///< what this scan still has to take, last first
-    std::set<std::string> submitted_;         ///< maildrop names that queue files in incoming/ were made from
+    std::set<std::string> submitted_;         ///< maildrop names that queue files were made from
     bool check_submitted_ = true;             ///< a crash may have left such files: at start, after losing cleanup
     bool give_up_ = false;                    ///< cleanup cannot take mail now
     bool scanning_ = false, again_ = false;

@@ -109,7 +109,7 @@ public:
     Drop() : config(std::move(*Config::from_text("myhostname = mx.example.org\n"))) {
         char name[] = "/tmp/pickup_test.XXXXXX";
         directory = ::mkdtemp(name);
-        for (const char* sub : {"/incoming", "/maildrop", "/corrupt", "/public"}) {
+        for (const char* sub : {"/incoming", "/maildrop", "/corrupt", "/public", "/hold"}) {
             ::mkdir((directory + sub).c_str(), 0700);
         }
         cleanup = std::make_unique<FakeCleanup>(directory + "/public/cleanup");
@@ -200,11 +200,13 @@ TEST_CASE("a lasting refusal goes back to the sender", "[pickup]") {
     CHECK(drop.files("maildrop").empty());
 }
 
-TEST_CASE("what incoming/ holds already is not submitted again", "[pickup]") {
+TEST_CASE("what incoming/ or hold/ has already is not submitted again", "[pickup]") {
+    const std::string where = GENERATE("incoming", "hold");
     Drop drop;
     const std::string name = drop.submit("x\n");
     queue::WriterOptions options;
     options.queue_directory = drop.directory;
+    options.directory = where;
     auto writer = std::move(*queue::QueueFileWriter::create(options));
     queue::Envelope envelope;
     envelope.recipients = {{"rcpt", "", "", 0}};
@@ -214,7 +216,7 @@ TEST_CASE("what incoming/ holds already is not submitted again", "[pickup]") {
     drop.scan();
     CHECK(drop.cleanup->got.empty());
     CHECK(drop.files("maildrop").empty());
-    CHECK(drop.files("incoming").size() == 1);
+    CHECK(drop.files(where).size() == 1);
 }
 
 TEST_CASE("damaged and strange files are set aside or left alone, never followed", "[pickup]") {
