@@ -32,7 +32,8 @@ int main(int argc, char** argv) {
     if (!server) {
         fatal("{}", server.error().what);
     }
-    service.on_start([&] { (*server)->expire_tokens_regularly(); });
+    service.may_overlap();                                        // fronts that drain keep their connections
+    service.on_start([&] { (*server)->look_after_regularly(service); });
     service.keep_running();                                       // tokens and the cache live here
     return service.serve([&](Connection client) {
         const bool trusted = client.peer_uid == 0 || client.peer_uid == started_as;

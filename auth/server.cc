@@ -9,6 +9,7 @@
 #include "lib/base/strings.h"
 #include "lib/ipc/channel.h"
 #include "lib/log/log.h"
+#include "lib/service/service.h"
 
 namespace postern {
 
@@ -16,7 +17,7 @@ namespace {
 
 /// A front that does not take its answers is given up.
 constexpr Millis kSendPatience = std::chrono::seconds(30);
-constexpr Millis kExpirePeriod = std::chrono::seconds(10);
+constexpr Millis kLookPeriod = std::chrono::seconds(1);
 /// Failures that wait for their delay at one time; beyond that, answers come at once: memory is the scarcer good.
 constexpr std::size_t kMaxDelayed = 10'000;
 
@@ -40,6 +41,7 @@ struct AuthServer::Exchange {
 struct AuthServer::Conversation {
     Channel<FromAuth, ToAuth> channel;
     std::unordered_map<std::uint32_t, std::shared_ptr<Exchange>> exchanges;   ///< also held by a step under way
+    std::size_t lookups = 0;     ///< answers that still wait for a user database
     bool trusted = false;
 
     template <class T>
@@ -86,14 +88,31 @@ Result<std::unique_ptr<AuthServer>> AuthServer::create(const Config& config, Dat
     return server;
 }
 
-void AuthServer::expire_tokens_regularly() {
-    Loop::current().every(kExpirePeriod, [this] { tokens_.expire(TokenStore::Clock::now()); });
+void AuthServer::look_after_regularly(const Service& service) {
+    Loop::current().every(kLookPeriod, [this, &service] {
+        tokens_.expire(TokenStore::Clock::now());
+        if (service.draining() && tokens_.size() == 0) {
+            end_idle_conversations();
+        }
+    });
+}
+
+void AuthServer::end_idle_conversations() {
+    std::erase_if(conversations_, [](const std::weak_ptr<Conversation>& held) {
+        const Shared conversation = held.lock();
+        if (conversation && conversation->exchanges.empty() && conversation->lookups == 0) {
+            conversation->channel.close();   // its reader ends
+        }
+        return conversation == nullptr;
+    });
 }
 
 Task<> AuthServer::serve(UniqueFd socket, bool trusted) {
     auto conversation = std::make_shared<Conversation>();
     conversation->channel = Channel<FromAuth, ToAuth>(std::move(socket), kMaxAuthMessage);
     conversation->trusted = trusted;
+    std::erase_if(conversations_, [](const std::weak_ptr<Conversation>& held) { return held.expired(); });
+    conversations_.push_back(conversation);
     for (;;) {
         Result<ToAuth> message = co_await conversation->channel.receive(kForever);
         if (!message) {
@@ -303,7 +322,9 @@ Task<> AuthServer::fail(Shared conversation, std::shared_ptr<Exchange> exchange,
 
 Task<> AuthServer::redeem(Shared conversation, std::uint32_t id, std::string user, AuthPeer peer,
                           std::string service) {
+    ++conversation->lookups;
     Result<AuthUser> found = co_await databases_.find_user(user, service);
+    --conversation->lookups;
     if (!found) {
         log_error("auth: userdb({}): {}", user, found.error().what);
         AuthFailure failure;

@@ -15,6 +15,8 @@
 
 namespace postern {
 
+class Service;
+
 /// Serves any number of connections.  Everything it refers to outlives it.
 class AuthServer {
 public:
@@ -26,8 +28,9 @@ public:
     /// users; others get bad_token and no_user.
     Task<> serve(UniqueFd socket, bool trusted);
 
-    /// Until the process ends, from the loop's timer.
-    void expire_tokens_regularly();
+    /// Until the process ends, from the loop's timer: forgets old tokens; and once the service is draining, ends
+    /// conversations in which nothing is going on, so that their other ends turn to this process's successor.
+    void look_after_regularly(const Service& service);
 
     /// What is offered, preferred first.
     const std::vector<std::string>& mechanisms() const { return mechanisms_; }
@@ -36,6 +39,7 @@ private:
     struct Exchange;
     struct Conversation;
     using Shared = std::shared_ptr<Conversation>;   // held by the reader and by every exchange under way
+    void end_idle_conversations();
 
     AuthServer(const Config& config, Databases& databases);
     void take(const Shared& conversation, AuthStart& message);
@@ -58,6 +62,7 @@ private:
     std::unique_ptr<SaslMechanisms> library_;
     std::vector<std::string> mechanisms_;
     TokenStore tokens_;
+    std::vector<std::weak_ptr<Conversation>> conversations_;
 };
 
 }  // namespace postern

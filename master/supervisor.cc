@@ -65,6 +65,7 @@ struct Supervisor::Child {
     bool available = true;        ///< counted so from the start: it will take what waits
     bool spoke = false;           ///< its first status byte came
     bool told_to_drain = false;   ///< it belongs to an older configuration
+    bool released = false;        ///< draining, and not counted any more: a successor need not wait
 };
 
 void Watch::start(int fd, Callback callback, void* argument) {
@@ -146,7 +147,7 @@ Result<void> Supervisor::adopt(LoadedPlan loaded) {
         child->available = false;
         ::kill(pid, SIGHUP);
         const auto at = next.find(child->label);
-        if (at != next.end()) {
+        if (at != next.end() && !child->released) {
             ++at->second->total;
         }
     }
@@ -270,6 +271,10 @@ void Supervisor::read_status(Child& child) {
     }
     child.spoke = true;
     const char last = bytes[size - 1];
+    if (last == static_cast<char>(Status::released)) {
+        release(child);
+        return;
+    }
     const bool available = last == static_cast<char>(Status::available);
     if (!available && last != static_cast<char>(Status::busy)) {
         log_warning("process {} pid {}: unexpected status byte {}", child.program, child.pid, static_cast<int>(last));
@@ -281,6 +286,17 @@ void Supervisor::read_status(Child& child) {
     }
     child.available = available;
     at->second->available += available ? 1 : -1;
+    watch_or_not(*at->second);
+}
+
+/// A draining process whose last sessions do not keep a successor from starting.
+void Supervisor::release(Child& child) {
+    const auto at = services_.find(child.label);
+    if (!child.told_to_drain || child.released || at == services_.end()) {
+        return;
+    }
+    child.released = true;
+    --at->second->total;
     watch_or_not(*at->second);
 }
 
@@ -307,7 +323,7 @@ void Supervisor::child_ended(pid_t pid, int status) {
     const auto found = services_.find(child->label);
     Service* const service = found == services_.end() ? nullptr : found->second.get();
     if (service != nullptr) {
-        --service->total;
+        service->total -= child->released ? 0 : 1;
         service->available -= child->available ? 1 : 0;
     }
     const int signal_number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;

@@ -84,6 +84,7 @@ private:
     void call_came(Service& service);
     void start_child_of(Service& service);
     void read_status(Child& child);
+    void release(Child& child);
     void child_ended(pid_t pid, int status);
     void judge_end(Service& service, const Child& child);
     void throttle(Service& service);

@@ -34,6 +34,7 @@ int main(int argc, char** argv) {
     if (implicit_tls && shared.tls() == nullptr) {
         fatal("pop3_tls_wrappermode needs a certificate: set ssl_cert_file");
     }
+    service.may_overlap();                     // clients with TLS stay until they leave
     return service.serve([&shared, implicit_tls](Connection client) {
         LoginAddresses addresses;
         addresses.remote_ip = client.peer.ip;

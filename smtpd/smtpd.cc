@@ -56,5 +56,6 @@ int main(int argc, char** argv) {
         fatal("{}", server.error().what);
     }
     service.confine(kRights);
+    service.may_overlap();                     // a reload does not make new clients wait for slow ones
     return service.serve([&server](Connection client) { return serve_client(std::move(client), **server); });
 }

@@ -14,6 +14,7 @@
 #include "lib/base/strings.h"
 #include "lib/config/config.h"
 #include "lib/log/log.h"
+#include "lib/service/service.h"
 
 namespace postern {
 
@@ -234,11 +235,19 @@ void SessionLauncher::reap() {
 }
 
 void SessionLauncher::drain() {
+    if (draining_) {
+        return;
+    }
     draining_ = true;
     for (const int listener : listeners_) {
         ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener, nullptr);
     }
     listeners_.clear();
+    fronts_.clear();   // they turn to this process's successor
+    if (status_ >= 0) {
+        const char released = static_cast<char>(Status::released);
+        [[maybe_unused]] const ssize_t written = ::write(status_, &released, 1);
+    }
 }
 
 void SessionLauncher::stop_all() {

@@ -28,6 +28,7 @@ struct Service::State {
     std::size_t work = 0;
     std::size_t session_limit = 100;
     bool keep_running = false;
+    bool may_overlap = false;
     bool draining = false;
     bool told_busy = false;
     bool stdin_mode = false;
@@ -171,6 +172,10 @@ void Service::keep_running() {
     state_->keep_running = true;
 }
 
+void Service::may_overlap() {
+    state_->may_overlap = true;
+}
+
 void Service::begin_work() {
     ++state_->work;
     state_->idle.cancel();
@@ -239,6 +244,9 @@ void Service::State::idle_too_long(void* self) {
 }
 
 void Service::State::drain() {
+    if (may_overlap && !draining) {
+        tell(Status::released);
+    }
     draining = true;
     listeners.clear();   // also closed: a new master must be able to bind while our last sessions go on
     look_idle();

@@ -51,6 +51,7 @@ namespace postern {
 enum class Status : char {
     available = 'A',   ///< takes connections (also sent once after start)
     busy = 'B',        ///< has process_session_limit sessions: master may start another process
+    released = 'R',    ///< ends with its last session; a successor need not wait for that (see may_overlap())
 };
 
 /// An IP address as text, or a Unix socket.
@@ -111,6 +112,9 @@ public:
     void on_end(std::function<void()> work);
     /// Never ends for idleness or max_use (qmgr).
     void keep_running();
+    /// After SIGHUP a successor may start while the last sessions of this process go on, whatever maxproc says.  For
+    /// programs whose sessions may last (imapd); not for those that must be alone (qmgr).
+    void may_overlap();
     /// A service may have work of its own beside connections: it is not idle while the count is above 0.
     void begin_work();
     void end_work();
