@@ -322,6 +322,40 @@ TEST_CASE("the first look at deliveries can be cut anywhere", "[store]") {
         });
 }
 
+TEST_CASE("a full disk is called that, and when there is room again all goes on", "[store]") {
+    in_mbox = false;
+    Scratch scratch;
+    prepare(scratch);
+    const auto account = open_account(scratch);
+    const auto inbox = select(*account);
+    FlagChange change;
+    change.how = FlagChange::How::add;
+    change.flags = kSeen;
+    auto full = [](auto&& work) {
+        trouble = Trouble::full_from_then_on;
+        steps_left = 1;
+        const auto result = work();
+        trouble = Trouble::none;
+        CHECK(result.error().code == Errc::no_space);
+    };
+    full([&] { return inbox->store(UidSet({1, 1}), change); });
+    full([&] { return inbox->expunge(UidSet({1, 1})); });
+    full([&] { return inbox->copy_to(UidSet({2, 2}), "Other"); });
+    full([&] { return inbox->move_to(UidSet({2, 2}), "Other"); });
+    full([&] { return account->create("New"); });
+    full([&]() -> Result<void> {
+        Result<std::unique_ptr<Appender>> appender = account->append("INBOX");
+        REQUIRE(appender);
+        REQUIRE((*appender)->write("A: b\n\n"));
+        return (*appender)->finish();
+    });
+    sync(*inbox);
+    CHECK(inbox->store(UidSet({2, 2}), change).ok());
+    CHECK(account->create("New").ok());
+    append(*account, "New", sample(7));
+    CHECK(content(*account, "New").count(subject(7)) == 1);
+}
+
 TEST_CASE("renaming a mailbox can be cut anywhere", "[store]") {
     for (const Trouble kind : {Trouble::die, Trouble::full_once}) {
         for (int n = 1; n < 100; ++n) {

@@ -57,7 +57,7 @@ Error lmdb_error(int code, std::string what) {
         case MDB_READERS_FULL: return Error(Errc::temporary, std::move(what));
         case MDB_NOTFOUND: return Error(Errc::not_found, std::move(what));
         case MDB_KEYEXIST: return Error(Errc::exists, std::move(what));
-        case MDB_CORRUPTED: case MDB_PAGE_NOTFOUND: case MDB_INVALID: case MDB_VERSION_MISMATCH: case MDB_PANIC:
+        case MDB_CORRUPTED: case MDB_PAGE_NOTFOUND: case MDB_INVALID: case MDB_VERSION_MISMATCH:
         case MDB_INCOMPATIBLE: case MDB_BAD_DBI:
             return Error(Errc::corrupt, std::move(what));
         default: return Error(Errc::io, std::move(what));
@@ -75,7 +75,7 @@ Result<std::shared_ptr<Env>> Env::open(const Options& options) {
     const std::lock_guard<std::mutex> lock(known.mutex);
     if (const auto found = known.open.find(id); found != known.open.end()) {
         std::shared_ptr<Env> env = found->second.lock();
-        if (env && env->pid_ == getpid()) {
+        if (env && env->pid_ == getpid() && !env->unusable_) {
             return env;
         }
     }
@@ -168,6 +168,7 @@ bool Env::is_current() const {
 Result<Txn> Txn::begin(const Env& env, bool write) {
     MDB_txn* txn = nullptr;
     if (const int rc = mdb_txn_begin(env.get(), nullptr, write ? 0 : MDB_RDONLY, &txn); rc != 0) {
+        env.unusable_ = env.unusable_ || rc == MDB_PANIC;
         return lmdb_error(rc, (write ? "write " : "read ") + env.path());
     }
     Txn made(env, txn);

@@ -6,6 +6,7 @@
 
 #include <lmdb.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -40,6 +41,7 @@ public:
     Env& operator=(const Env&) = delete;
 
 private:
+    friend class Txn;
     Env() = default;
     Result<void> open_files(const Options& options);
     Result<void> open_databases(const Options& options);
@@ -49,6 +51,7 @@ private:
     std::string path_;
     std::uint64_t device_ = 0;
     std::uint64_t inode_ = 0;
+    mutable std::atomic<bool> unusable_ = false;  ///< LMDB could not write its meta page and refuses all since
     int pid_ = 0;                   ///< a forked child must not touch the environment, not even close it
 };
 

@@ -175,9 +175,11 @@ Result<void> make_directories(const std::string& path) {
     for (std::size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
         const std::string part = path.substr(0, slash);
         struct stat status {};
-        if (mkdir(part.c_str(), 0700) != 0 && errno != EEXIST &&
-            (stat(part.c_str(), &status) != 0 || !S_ISDIR(status.st_mode))) {
-            return errno_error("create " + part);
+        if (mkdir(part.c_str(), 0700) != 0) {
+            const int reason = errno;
+            if (stat(part.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
+                return errno_error("create " + part, reason);
+            }
         }
         if (slash == std::string::npos) {
             return {};
