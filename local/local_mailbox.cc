@@ -61,8 +61,7 @@ bool read_forward(const std::string& path, uid_t user, std::string& text) {
 /// The $names of forward_path, luser_relay and friends.
 class LocalNames final : public NameSource {
 public:
-    LocalNames(const Branch& branch, const std::string& recipient, const std::string& delimiters, const std::string& allowed)
-        : branch_(branch), recipient_(recipient), delimiters_(delimiters), allowed_(allowed) {}
+    LocalNames(const Branch& branch, const std::string& allowed) : branch_(branch), allowed_(allowed) {}
 
     std::optional<Value> find(std::string_view name) const override {
         std::string value;
@@ -80,7 +79,7 @@ public:
         } else if (name == "domain") {
             value = branch_.domain;
         } else if (name == "recipient") {
-            value = recipient_;
+            value = branch_.address;
         } else {
             return std::nullopt;
         }
@@ -91,8 +90,6 @@ public:
 
 private:
     const Branch& branch_;
-    const std::string& recipient_;
-    const std::string& delimiters_;
     const std::string& allowed_;
 };
 
@@ -100,7 +97,7 @@ private:
 
 Result<std::string> LocalDelivery::expand_for(const Branch& branch, const std::string& text, const std::string& allowed,
                                               bool* used_extension) const {
-    const LocalNames names(branch, branch.address, config_.recipient_delimiter(), allowed);
+    const LocalNames names(branch, allowed);
     Result<std::string> expanded = expand(text, names);
     if (used_extension) {
         *used_extension = names.used_extension && !branch.extension.empty();
@@ -139,6 +136,7 @@ std::function<Outcome()> LocalDelivery::mailbox_work(const Branch& branch) {
     }
     const bool maildir = path.back() == '/';
     CopyHeaders wanted;
+    wanted.original_to = config_.enable_original_recipient();
     wanted.from_line = !maildir;
     const std::string& delivered_to = config_.frozen_delivered_to() ? recipient_.address : branch.address;
     std::string prefix = copy_headers(*message_, recipient_, delivered_to, wanted);
@@ -302,6 +300,7 @@ Task<> LocalDelivery::deliver_command(Branch branch, std::string text) {
         command.directory = expanded ? *expanded : std::string();
     }
     CopyHeaders wanted;
+    wanted.original_to = config_.enable_original_recipient();
     wanted.from_line = true;
     wanted.delivered_to = shared_.prepends_delivered("command");
     command.prefix = copy_headers(*message_, recipient_, recipient_.address, wanted);
@@ -325,6 +324,7 @@ Task<> LocalDelivery::deliver_file(Branch branch, std::string path) {
     }
     const bool maildir = path.back() == '/';
     CopyHeaders wanted;
+    wanted.original_to = config_.enable_original_recipient();
     wanted.from_line = !maildir;
     wanted.delivered_to = shared_.prepends_delivered("file");
     const std::string prefix = copy_headers(*message_, recipient_, recipient_.address, wanted);

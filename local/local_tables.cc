@@ -60,9 +60,9 @@ Result<std::unique_ptr<LocalTables>> LocalTables::create(const Config& config, c
         return router.error();
     }
     tables->router = std::move(*router);
-    Result<MailboxRules> rules = mailbox_rules(config, config.mailbox_delivery_lock(), config.mailbox_size_limit());
+    Result<MailboxRules> rules = mailbox_rules(config, config.mailbox_delivery_lock(), "mailbox_size_limit", config.mailbox_size_limit());
     if (!rules) {
-        return Error(Errc::config, "mailbox_delivery_lock: " + rules.error().what);
+        return rules.error();
     }
     tables->mailbox_rules_ = *rules;
     tables->file_rules = std::move(*rules);

@@ -35,9 +35,10 @@ struct MailboxRules {
     std::string failure_dsn = "5.2.0";   ///< for errors that have no better code
     std::string file_text = "mailbox";   ///< "delivered to mailbox", "delivered to file: /x"
 };
-/// `lock_names` is mailbox_delivery_lock or virtual_mailbox_lock.
-/// Errors: config, for an unknown lock.
-Result<MailboxRules> mailbox_rules(const Config& config, const std::string& lock_names, long size_limit);
+/// `lock_names` is mailbox_delivery_lock or virtual_mailbox_lock; `limit_name` names where `size_limit` comes from.
+/// Errors: config, for an unknown lock, and for a limit that the largest message would not pass.
+Result<MailboxRules> mailbox_rules(const Config& config, const std::string& lock_names, std::string_view limit_name,
+                                   long size_limit);
 
 /// Maildir at `directory` (with or without its last "/"), made where it is missing.  The name in new/ is derived
 /// from queue id, arrival and recipient: a delivery that was finished before a crash is found and not repeated.

@@ -231,7 +231,12 @@ std::string copy_headers(const Message& message, const queue::Recipient& recipie
     return text;
 }
 
-Result<MailboxRules> mailbox_rules(const Config& config, const std::string& lock_names, long size_limit) {
+Result<MailboxRules> mailbox_rules(const Config& config, const std::string& lock_names, std::string_view limit_name,
+                                   long size_limit) {
+    const long largest = config.message_size_limit();
+    if (size_limit > 0 && (largest == 0 || largest > size_limit)) {
+        return Error(Errc::config, std::string(limit_name) + " is smaller than message_size_limit");
+    }
     MailboxRules rules;
     rules.dotlock = rules.fcntl_lock = false;
     for (const std::string& name : split_list(lock_names)) {

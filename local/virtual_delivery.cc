@@ -40,7 +40,7 @@ Result<std::unique_ptr<VirtualDelivery>> VirtualDelivery::create(const Config& c
         }
         one.list = std::move(*opened);
     }
-    Result<MailboxRules> rules = mailbox_rules(config, config.virtual_mailbox_lock(), config.virtual_mailbox_limit());
+    Result<MailboxRules> rules = mailbox_rules(config, config.virtual_mailbox_lock(), "virtual_mailbox_limit", config.virtual_mailbox_limit());
     if (!rules) {
         return rules.error();
     }
@@ -126,6 +126,7 @@ Task<Outcome> VirtualDelivery::deliver(MessagePtr message, std::size_t index) {
     const bool maildir = path.back() == '/';
     CopyHeaders wanted;
     wanted.from_line = !maildir;
+    wanted.original_to = config_.enable_original_recipient();
     const std::string prefix = copy_headers(*message, recipient, recipient.address, wanted);
     const uid_t owner = user.uid;
     std::function<Outcome()> work = [this, message, index, path, prefix, maildir, owner] {
