@@ -4,9 +4,8 @@
 ///
 /// A crash between "the queue file is durable" and "the maildrop file is gone" must not deliver twice.  cleanup(8)
 /// records the maildrop name in the queue file (Envelope::maildrop_file) and removes the maildrop file before it
-/// tells qmgr.  Who finds a queue file in incoming/ by scanning calls remove_maildrop_source() before anything else;
-/// pickup(8), when it starts or lost cleanup, passes over what incoming/ and hold/ have
-/// already.
+/// tells qmgr.  Who finds a queue file in incoming/ by scanning calls remove_maildrop_source() before it delivers;
+/// pickup(8), when it starts or lost cleanup, passes over what incoming/ and hold/ have already.
 #pragma once
 
 #include <memory>
