@@ -84,6 +84,7 @@ TEST_CASE("bad values are refused with file, line, name and what is accepted", "
     CHECK(refusal_of("relay_destination_rate_delay = x\n").find("main.cf:1: relay_destination_rate_delay = x: accepted: a time") == 0);
     CHECK(refusal_of("stress = x\nmynetworks_style = all\n") ==
           "main.cf:2: mynetworks_style = all: accepted: one of class, subnet, host");
+    CHECK(refusal_of("default_process_limit = 7\n") == "accepted");   // below postscreen_pre_queue_limit's minimum, not in force
     CHECK(refusal_of("smtpd_use_tls = perhaps\npostscreen_access_list = x\n").find("smtpd_use_tls") != std::string::npos);
     CHECK(Config::from_text("biff = no\n", {{"biff", "x"}}).error().what == "-o: biff = x: accepted: yes or no");
 }

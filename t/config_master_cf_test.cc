@@ -65,7 +65,7 @@ TEST_CASE("options may stand in braces", "[config]") {
 }
 
 TEST_CASE("a pipe's command keeps its words", "[config]") {
-    const MasterEntry entry = entry_of("uucp unix - n n - - pipe flags=Fqhu user=uucp argv=uux -r -v -o ${x y} {a b}");
+    const MasterEntry entry = entry_of("uucp unix - n n - - pipe flags=Fqhu user=uucp argv=uux -r -v -o {${x y}} {a b}");
     CHECK(entry.overrides().empty());
     CHECK(entry.verbosity() == 0);
     CHECK(entry.other_arguments() == Words{"flags=Fqhu", "user=uucp", "argv=uux", "-r", "-v", "-o", "${x y}", "a b"});
@@ -73,7 +73,7 @@ TEST_CASE("a pipe's command keeps its words", "[config]") {
 }
 
 TEST_CASE("what is printed is read back the same", "[config]") {
-    for (const char* line : {"smtp inet n - y - - smtpd -o { a = b c } { } {{x}} y{ z }", "x unix - n n 1 0 pipe { a  b } -o"}) {
+    for (const char* line : {"smtp inet n - y - - smtpd -o { a = b c } { } {{x}} y{ z }", "x unix - n n 1 0 pipe { a  b } -o a}b{c d}"}) {
         CAPTURE(line);
         const MasterEntry entry = entry_of(line);
         for (const bool fold : {false, true}) {

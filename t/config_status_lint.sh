@@ -21,9 +21,11 @@ used=$(mktemp) && trap 'rm -f "$used"' EXIT
     grep -ohE 'Config::[a-zA-Z0-9_]+' $sources | sed 's/^Config:://'
     # What computed values and defaults in lib/config read.
     printf '%s\n' config_directory mydomain mail_version process_id process_name service_name mynetworks_style \
-        compatibility_level stress
-    # A default that refers to another parameter reads that one.
-    awk -F'\t' '!/^#/ && $7 == "in_force" && $1 !~ /^proxy_(read|write)_maps$/ { while (match($2, /\$[{(]?[a-z_0-9]+/)) {
+        compatibility_level stress mail_release_date
+    # Transports' settings are looked up by names put together (qmgr).
+    awk -F'\t' '/^(local|lmtp|smtp|virtual|relay)_(destination|initial|recipient|transport|delivery_slot|extra|minimum)_/ { print $1 }' $table
+    # A default that refers to another parameter reads that one; syslog_name's is a courtesy.
+    awk -F'\t' '!/^#/ && $7 == "in_force" && $1 !~ /^(proxy_(read|write)_maps|syslog_name)$/ { while (match($2, /\$[{(]?[a-z_0-9]+/)) {
         name = substr($2, RSTART, RLENGTH); gsub(/[${(]/, "", name); print name; $2 = substr($2, RSTART + RLENGTH) } }' $table
 } | sort -u > "$used"
 awk -F'\t' -v used="$used" '

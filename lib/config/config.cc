@@ -265,10 +265,11 @@ std::vector<Error> Config::bad_values() const {
             problems.push_back(*std::move(problem));
         }
     }
-    // Defaults that refer to what was set: $smtpd_use_tls in postscreen_use_tls.
+    // Defaults that refer to what was set, such as $message_size_limit in imap_literal_size_limit.
     for (std::size_t i = 0; i < kParameterCount && problems.empty(); ++i) {
         const ParameterInfo& info = parameter_info(static_cast<Parameter>(i));
-        const bool typed = info.kind != ParameterKind::text && info.kind != ParameterKind::raw;
+        const bool typed = info.kind != ParameterKind::text && info.kind != ParameterKind::raw &&
+                           info.status == ParameterStatus::in_force;
         if (typed && info.default_value.find('$') != std::string_view::npos && !is_set(info.name)) {
             if (std::optional<Error> problem = state_->problem_with(info, info.name, info.default_value, "default")) {
                 problems.push_back(*std::move(problem));

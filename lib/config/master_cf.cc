@@ -15,7 +15,7 @@ namespace {
 constexpr std::string_view kTypes[] = {"inet", "unix", "unix-dgram", "fifo", "pass"};
 constexpr std::string_view kColumnNames[] = {"name", "type", "private", "unpriv", "chroot", "wakeup", "maxproc"};
 
-bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+bool is_space(char c) { return std::string_view(" \t\r\n\v\f").find(c) != std::string_view::npos; }
 
 /// The next word; white space inside braces does not end it.  Errors: syntax, when a brace does not close.
 Result<bool> next_word(std::string_view& rest, std::string& word) {
@@ -166,10 +166,23 @@ Result<void> parse_arguments(MasterEntry& entry, std::string_view rest) {
     }
 }
 
-/// How an argument is written so that it is read back as it is.
+/// True when each brace has its partner, so that braces around `word` belong together.
+bool is_balanced(std::string_view word) {
+    int depth = 0;
+    for (const char c : word) {
+        depth += c == '{' ? 1 : (c == '}' ? -1 : 0);
+        if (depth < 0) {
+            return false;
+        }
+    }
+    return depth == 0;
+}
+
+/// How an argument is written so that it is read back as it is.  White space in a word that has lone braces is within
+/// other braces already ("a}b{c d}").
 std::string quoted(const std::string& word) {
-    const bool plain = !word.empty() && word.front() != '{' && word.find_first_of(" \t") == std::string::npos;
-    return plain ? word : "{" + word + "}";
+    const bool needs_braces = word.empty() || word.front() == '{' || word.find_first_of(" \t\r\n\v\f") != std::string::npos;
+    return needs_braces && is_balanced(word) ? "{" + word + "}" : word;
 }
 
 /// Calls visit(argument, value) for each leading option, value being that of -o; returns where other words begin.
