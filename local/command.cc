@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -384,24 +385,31 @@ Task<> end_group(pid_t pid, UserIdentity user) {
 Task<std::optional<int>> wait_for(pid_t pid, Millis limit) {
     int status = 0;
     const UniqueFd handle(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+    FdEvents events;
     if (handle) {
-        FdEvents events;
         events.open(handle.get());
-        while (waitpid(pid, &status, WNOHANG) == 0) {
+    }
+    // Linux before 5.3 has no such handle: look again from time to time.
+    constexpr Millis kLookAgain{100};
+    Millis waited{0};
+    pid_t ended = 0;
+    while ((ended = waitpid(pid, &status, WNOHANG)) == 0) {
+        if (handle) {
             const Wake wake = co_await events.readable(limit);
             if (wake != Wake::ready) {
                 co_return std::nullopt;
             }
+            continue;
         }
-        co_return status;
+        if (waited >= limit) {
+            co_return std::nullopt;
+        }
+        co_await sleep_for(kLookAgain);
+        waited += kLookAgain;
     }
-    auto wait = [pid] {
-        int result = 0;
-        while (waitpid(pid, &result, 0) < 0 && errno == EINTR) {
-        }
-        return result;
-    };
-    status = co_await offload(std::move(wait));
+    if (ended < 0) {
+        status = W_EXITCODE(EX_OSERR, 0);   // nobody can say how it ended: try again later
+    }
     co_return status;
 }
 
