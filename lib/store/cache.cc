@@ -35,7 +35,7 @@ Result<std::shared_ptr<Env>> open_env(const std::string& file) {
     Env::Options options;
     options.path = file;
     options.databases = {"summary-1", "headers-2", "directories-1"};
-    options.flags = MDB_NOSYNC | MDB_NOMEMINIT;
+    options.flags = MDB_NOSYNC;
     options.map_size = kMapSize;
     return Env::open(options);
 }

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <map>
 #include <mutex>
+#include <utility>
 
 #include "lib/base/unique_fd.h"
 
@@ -14,6 +15,7 @@ namespace postern::store {
 namespace {
 
 constexpr unsigned kMaxReaders = 512;
+constexpr std::size_t kSmallestMap = std::size_t{64} << 20;
 
 struct Registry {
     std::mutex mutex;
@@ -96,21 +98,16 @@ Result<std::shared_ptr<Env>> Env::open(const Options& options) {
 }
 
 Result<void> Env::open_files(const Options& options) {
-    int rc = mdb_env_create(&env_);
-    if (rc == 0) {
-        rc = mdb_env_set_maxdbs(env_, static_cast<MDB_dbi>(options.databases.size()));
-    }
-    if (rc == 0) {
-        rc = mdb_env_set_maxreaders(env_, kMaxReaders);
-    }
-    if (rc == 0) {
-        rc = mdb_env_set_mapsize(env_, options.map_size);
-    }
-    if (rc == 0) {
-        rc = mdb_env_open(env_, options.path.c_str(), options.flags | MDB_NOSUBDIR | MDB_NOTLS, 0600);
-    }
-    if (rc != 0) {
-        return lmdb_error(rc, "open " + options.path);
+    // Address space is limited in some places (setrlimit, valgrind): what is there will do.
+    for (std::size_t map_size = options.map_size;; map_size /= 8) {
+        const int rc = open_files(options, map_size);
+        if (rc == 0) {
+            break;
+        }
+        if ((rc != ENOMEM && rc != EINVAL) || map_size < kSmallestMap) {
+            return lmdb_error(rc, "open " + options.path);
+        }
+        mdb_env_close(std::exchange(env_, nullptr));
     }
     int fd = -1;
     mdb_env_get_fd(env_, &fd);
@@ -120,6 +117,23 @@ Result<void> Env::open_files(const Options& options) {
     int dead = 0;
     mdb_reader_check(env_, &dead);
     return {};
+}
+
+int Env::open_files(const Options& options, std::size_t map_size) {
+    int rc = mdb_env_create(&env_);
+    if (rc == 0) {
+        rc = mdb_env_set_maxdbs(env_, static_cast<MDB_dbi>(options.databases.size()));
+    }
+    if (rc == 0) {
+        rc = mdb_env_set_maxreaders(env_, kMaxReaders);
+    }
+    if (rc == 0) {
+        rc = mdb_env_set_mapsize(env_, map_size);
+    }
+    if (rc == 0) {
+        rc = mdb_env_open(env_, options.path.c_str(), options.flags | MDB_NOSUBDIR | MDB_NOTLS, 0600);
+    }
+    return rc;
 }
 
 Result<void> Env::open_databases(const Options& options) {

@@ -44,6 +44,7 @@ private:
     friend class Txn;
     Env() = default;
     Result<void> open_files(const Options& options);
+    int open_files(const Options& options, std::size_t map_size);
     Result<void> open_databases(const Options& options);
 
     MDB_env* env_ = nullptr;
