@@ -381,7 +381,33 @@ Result<AuthUser> Databases::find_user_now(const std::string& user, const std::st
     return {Errc::not_found, "unknown user"};
 }
 
-/// Fills what the entry leaves open from mail_uid, mail_gid, mail_home and mail_location.
+/// uid and gid from mail_uid and mail_gid, or, in an unprivileged suite, the suite's own.
+Result<void> Databases::fill_ids(PasswdEntry& entry, const std::string& user) const {
+    if (!entry.uid && !config_.mail_uid().empty()) {
+        const Result<std::uint32_t> uid = resolve_uid(config_.mail_uid());
+        if (!uid) {
+            return {Errc::config, "parameter mail_uid: " + uid.error().what};
+        }
+        entry.uid = *uid;
+    }
+    if (!entry.gid && !config_.mail_gid().empty()) {
+        const Result<std::uint32_t> gid = resolve_gid(config_.mail_gid());
+        if (!gid) {
+            return {Errc::config, "parameter mail_gid: " + gid.error().what};
+        }
+        entry.gid = *gid;
+    }
+    if (unprivileged_ && !entry.uid && !entry.gid) {
+        entry.uid = ::geteuid();
+        entry.gid = ::getegid();
+    }
+    if (!entry.uid || !entry.gid) {
+        return {Errc::config, fmt::format("user {} has no uid or gid, and mail_uid or mail_gid is not set", user)};
+    }
+    return {};
+}
+
+/// Fills what the entry leaves open from mail_home, mail_location, mail_uid and mail_gid.
 Result<AuthUser> Databases::complete(PasswdEntry entry, const std::string& user, const std::string& service) {
     AuthUser result;
     result.user = user;
@@ -403,26 +429,8 @@ Result<AuthUser> Databases::complete(PasswdEntry entry, const std::string& user,
     if (entry.home.empty() && mail->find('~') != std::string::npos) {
         return {Errc::config, fmt::format("user {} has no home directory for mail_location", user)};
     }
-    if (!entry.uid && !config_.mail_uid().empty()) {
-        const Result<std::uint32_t> uid = resolve_uid(config_.mail_uid());
-        if (!uid) {
-            return {Errc::config, "parameter mail_uid: " + uid.error().what};
-        }
-        entry.uid = *uid;
-    }
-    if (!entry.gid && !config_.mail_gid().empty()) {
-        const Result<std::uint32_t> gid = resolve_gid(config_.mail_gid());
-        if (!gid) {
-            return {Errc::config, "parameter mail_gid: " + gid.error().what};
-        }
-        entry.gid = *gid;
-    }
-    if (unprivileged_ && !entry.uid && !entry.gid) {
-        entry.uid = ::geteuid();
-        entry.gid = ::getegid();
-    }
-    if (!entry.uid || !entry.gid) {
-        return {Errc::config, fmt::format("user {} has no uid or gid, and mail_uid or mail_gid is not set", user)};
+    if (const Result<void> filled = fill_ids(entry, user); !filled) {
+        return filled.error();
     }
     result.uid = *entry.uid;
     result.gid = *entry.gid;

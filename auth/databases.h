@@ -71,6 +71,7 @@ private:
     Result<std::optional<PasswdEntry>> find_userdb_entry(const Backend& backend, const Variables& variables);
     Result<AuthUser> find_user_now(const std::string& user, const std::string& service);
     Result<AuthUser> complete(PasswdEntry entry, const std::string& user, const std::string& service);
+    Result<void> fill_ids(PasswdEntry& entry, const std::string& user) const;
     Verdict judge(const PasswdEntry& entry, const std::string& user, const AuthPeer& peer) const;
     void log_failure(const Backend& backend, const std::string& user, const AuthPeer& peer,
                      const std::string& why) const;
