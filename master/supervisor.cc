@@ -298,6 +298,7 @@ void Supervisor::release(Child& child) {
     child.released = true;
     --at->second->total;
     watch_or_not(*at->second);
+    wake_successor(*at->second);
 }
 
 void Supervisor::reap() {
@@ -344,6 +345,16 @@ void Supervisor::child_ended(pid_t pid, int status) {
         service->failures = 0;
     }
     watch_or_not(*service);
+    if (!failed && child->told_to_drain && !child->released) {
+        wake_successor(*service);
+    }
+}
+
+/// The wakeup of a reload may have gone to the process that was about to end.
+void Supervisor::wake_successor(Service& service) {
+    if (service.plan.entry.wakeup_seconds > 0 && !service.throttled && !stopping_) {
+        schedule_wakeup(service, Millis(0));
+    }
 }
 
 /// After a failure: who died young is started again after a pause that grows; others at once.

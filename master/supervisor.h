@@ -87,6 +87,7 @@ private:
     void release(Child& child);
     void child_ended(pid_t pid, int status);
     void judge_end(Service& service, const Child& child);
+    void wake_successor(Service& service);
     void throttle(Service& service);
     void schedule_wakeup(Service& service, Millis delay);
     void wake(Service& service);

@@ -56,8 +56,10 @@ Task<> AgentPool::converse(std::uint64_t batch, queue::Deliver request) {
     BatchEnd end = co_await receive_answers(channel, batch, expected);
     if (end.kind == BatchEnd::Kind::lost) {
         idle_[transport].clear();   // connections to an agent that ended are likely all stale
-    } else {
+    } else if (keep_) {
         idle_[transport].push_back({std::move(channel), wall_clock_usec()});
+    } else {
+        channel.close();
     }
     events_->ended(batch, std::move(end));
 }

@@ -21,6 +21,11 @@ public:
     void deliver(std::uint64_t batch, queue::Deliver request) override;
     /// Closes connections that were not used for ipc_idle, so that agents may end.
     void close_idle();
+    /// From now on no connection is kept: agents that are told to end as well must not wait for us.
+    void keep_none() {
+        keep_ = false;
+        idle_.clear();
+    }
 
 private:
     using AgentChannel = Channel<queue::ToAgent, queue::FromAgent>;
@@ -34,6 +39,7 @@ private:
 
     const Config& config_;
     AgentEvents* events_ = nullptr;
+    bool keep_ = true;
     std::map<std::string, std::vector<Idle>> idle_;
     std::map<std::string, std::int64_t> warned_usec_;   ///< transports that nobody serves, each logged once in a while
 };

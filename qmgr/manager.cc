@@ -95,6 +95,9 @@ bool Manager::room() const {
 }
 
 void Manager::new_message(const std::string& queue_id, UniqueFd file) {
+    if (draining_) {
+        return;   // it is found in incoming/ by the successor
+    }
     if (!queue::is_queue_id(queue_id)) {
         log_warning("message with a bad queue id: {}", printable(queue_id, 100));
         return;
@@ -111,7 +114,7 @@ void Manager::new_message(const std::string& queue_id, UniqueFd file) {
 /// New mail and old mail take turns, so that neither can keep the other out.
 void Manager::fill_active() {
     const std::int64_t now = clock_() / kSecond;
-    while (room()) {
+    while (room() && !draining_) {
         const bool has_incoming = !incoming_.empty() && incoming_.first_due() <= now;
         const bool has_deferred = !deferred_.empty() && deferred_.first_due() <= now;
         if (!has_incoming && !has_deferred) {
@@ -231,7 +234,7 @@ void Manager::log_active(const Message& message) const {
 
 /// Gives out what may be given out.  Agents and suspended recipients may make more work meanwhile: the loop sees it.
 void Manager::pump() {
-    if (pumping_) {
+    if (pumping_ || draining_) {
         return;
     }
     pumping_ = true;
@@ -271,28 +274,12 @@ void Manager::dispatch(Batch batch) {
     agents_.deliver(batch.id, std::move(deliver));
 }
 
-/// A descriptor to give away.  With `last`, everything that is open goes to one agent, and our own can go with it: most
-/// messages have one recipient.
-UniqueFd Manager::file_for(Message& message, bool last) {
-    if (!message.file) {   // given away before, and the agent did not finish
-        for (const char* directory : {message.directory.c_str(), "hold"}) {
-            if (!message.file) {
-                message.file.reset(::open(queue::queue_path(directory, message.id).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-            }
-        }
-        if (!message.file) {
-            return UniqueFd();
-        }
-        ::flock(message.file.get(), LOCK_EX | LOCK_NB);   // the agent before us may be about to let go: no matter
-    }
-    return last ? std::move(message.file) : UniqueFd(::fcntl(message.file.get(), F_DUPFD_CLOEXEC, 3));
-}
-
 queue::Deliver Manager::request(Message& message, const Batch& batch) {
     const queue::Envelope& envelope = message.envelope();
     queue::Deliver deliver;
     deliver.queue_id = message.id;
-    deliver.message = file_for(message, message.batches == 0 && message.pending == batch.recipients.size());
+    // Our own stays open, so that the lock lasts until the message is disposed of.
+    deliver.message = UniqueFd(::fcntl(message.file.get(), F_DUPFD_CLOEXEC, 3));
     deliver.headers = message.content.headers();
     deliver.body = message.content.body();
     deliver.transport = batch.transport;

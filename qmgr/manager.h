@@ -33,8 +33,13 @@ public:
     ~Manager() override;
 
     /// After start: what was active goes back to be tried (a crash, or an orderly end), then incoming and
-    /// deferred are read, off the loop.
+    /// deferred are read, off the loop.  What an earlier queue manager, or an agent, still holds locked is left to
+    /// it, and looked at again every second.
     Task<> start();
+    /// Starts nothing more; what agents have comes to its end.  The successor takes up the rest.
+    void drain() { draining_ = true; }
+    /// Nothing is in flight and no report is being made.
+    bool quiet() const { return flights_.empty() && concluding_ == 0; }
 
     /// cleanup has queued a message.  `file` may be none.
     void new_message(const std::string& queue_id, UniqueFd file);
@@ -98,7 +103,6 @@ private:
     void pump();
     void dispatch(Batch batch);
     void defer_suspended(Suspended& suspended);
-    UniqueFd file_for(Message& message, bool last);
     queue::Deliver request(Message& message, const Batch& batch);
 
     // Coming to an end (manager_end.cc)
@@ -117,7 +121,9 @@ private:
     Message* find(const std::string& id);
 
     // Reading directories (manager_scan.cc)
-    void recover_active();
+    std::size_t recover_active();
+    bool recover(const std::string& id);
+    Task<> recover_rest();
     Task<> scan(std::string directory);
     Task<> flush_matching(std::vector<std::string> ids, std::string domain);
 
@@ -141,7 +147,9 @@ private:
     std::int64_t rescan_wanted_usec_ = 0;
     bool take_deferred_next_ = false;
     bool pumping_ = false;
+    std::size_t concluding_ = 0;    ///< messages whose reports are being made
     bool scanning_ = false;
+    bool draining_ = false;
 };
 
 }  // namespace postern::qmgr

@@ -57,6 +57,7 @@ void Manager::look_finished(Message& message) {
         dispose(message);   // the ordinary end: everybody has it and nobody asked to be told
         return;
     }
+    ++concluding_;
     spawn(conclude(message));
 }
 
@@ -79,6 +80,7 @@ Task<> Manager::conclude(Message& message) {
     co_await report_successes(message);
     co_await report_delay(message);
     dispose(message);
+    --concluding_;
     changed_.notify_all();
 }
 
@@ -116,7 +118,7 @@ Task<> Manager::report_failures(Message& message) {
     if (told.empty()) {
         co_return;
     }
-    report.message = file_for(message, false);
+    report.message = UniqueFd(::fcntl(message.file.get(), F_DUPFD_CLOEXEC, 3));
     const Result<void> reported = co_await notifier_.report(std::move(report));
     if (!reported) {
         log_warning("{}: bounce service: {}", message.id, reported.error().what);
@@ -147,7 +149,7 @@ Task<> Manager::report_successes(Message& message) {
     if (report.recipients.empty()) {
         co_return;
     }
-    report.message = file_for(message, false);
+    report.message = UniqueFd(::fcntl(message.file.get(), F_DUPFD_CLOEXEC, 3));
     const Result<void> reported = co_await notifier_.report(std::move(report));
     if (!reported) {
         log_warning("{}: trace service: {}", message.id, reported.error().what);
@@ -176,7 +178,7 @@ Task<> Manager::report_delay(Message& message) {
     if (report.recipients.empty()) {
         co_return;
     }
-    report.message = file_for(message, false);
+    report.message = UniqueFd(::fcntl(message.file.get(), F_DUPFD_CLOEXEC, 3));
     const Result<void> reported = co_await notifier_.report(std::move(report));
     if (!reported) {
         log_warning("{}: bounce service: {}", message.id, reported.error().what);
@@ -260,9 +262,6 @@ void Manager::defer(Message& message) {
                                                         std::max(config_.minimal_backoff_time(),
                                                                  config_.maximal_backoff_time()).count());
     const std::int64_t due = now / kSecond + delay;
-    if (message.file) {
-        ::flock(message.file.get(), LOCK_UN);
-    }
     if (message.directory == "hold") {
         return;   // postsuper will tell when it is free
     }
@@ -279,6 +278,7 @@ void Manager::defer(Message& message) {
         }
         return;
     }
+    ::flock(message.file.get(), LOCK_UN);   // an agent may be slow to close its copy
     deferred_.put(message.id, due);
     changed_.notify_all();
     if (finished_some && message.journal) {

@@ -1,6 +1,7 @@
 // What changes the queue from outside: files found in directories, postqueue, postsuper.
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -77,20 +78,57 @@ bool goes_to(const std::string& path, const std::string& domain) {
 
 }  // namespace
 
-/// Before anything else: whoever was delivering these is gone.  They are the first to be tried, with their journals.
-void Manager::recover_active() {
+/// Takes a file out of active/ whose owner is gone: it is the first to be tried, with its journal.  False while somebody
+/// has it.
+bool Manager::recover(const std::string& id) {
+    const std::string from = queue::queue_path("active", id), to = queue::queue_path("deferred", id);
+    const UniqueFd file(::open(from.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (!file) {
+        return true;   // it came to its end just now
+    }
+    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+        return false;
+    }
+    if (::rename(from.c_str(), to.c_str()) == 0) {
+        deferred_.put(id, 0);
+    } else if (errno != ENOENT) {
+        log_warning("rename {} to {}{}", from, to, errno_error("").what);
+    }
+    return true;
+}
+
+/// Yields how many are still somebody's.
+std::size_t Manager::recover_active() {
+    std::size_t left = 0;
     for (const Entry& entry : read_queue_directory("active", clock_() / kSecond)) {
-        const std::string from = queue::queue_path("active", entry.id), to = queue::queue_path("deferred", entry.id);
-        if (::rename(from.c_str(), to.c_str()) == 0) {
-            deferred_.put(entry.id, 0);
-        } else {
-            log_warning("rename {} to {}{}", from, to, errno_error("").what);
+        if (by_id_.count(entry.id) == 0 && !recover(entry.id)) {
+            log_info("{}: skipped, still being delivered", entry.id);
+            ++left;
         }
     }
+    return left;
 }
 
 Task<> Manager::start() {
-    recover_active();
+    if (recover_active() > 0) {
+        spawn(recover_rest());
+    }
+    co_await rescan(true, true);
+}
+
+/// What others held at our start either came to its end, was deferred by them, or becomes ours.
+Task<> Manager::recover_rest() {
+    for (bool some = true; some && !draining_;) {
+        co_await sleep_for(Millis(1000));
+        some = false;
+        for (const Entry& entry : read_queue_directory("active", clock_() / kSecond)) {
+            some = (by_id_.count(entry.id) == 0 && !recover(entry.id)) || some;
+        }
+        fill_active();
+    }
+    while (scanning_) {
+        co_await sleep_for(Millis(100));
+    }
     co_await rescan(true, true);
 }
 

@@ -4,6 +4,8 @@
 /// Speaks to: cleanup(8), which tells of new mail; delivery agents, which get a read-only descriptor of the queue
 /// file and answer for each recipient; bounce(8); postqueue(1) and postsuper(1).
 /// If taken over: can read, delay and destroy queued mail, and have it delivered wrongly.  Never sees the network.
+#include <set>
+
 #include "lib/log/log.h"
 #include "lib/queue/messages.h"
 #include "lib/route/router.h"
@@ -35,6 +37,9 @@ class Client {
 public:
     Client(Manager& manager, ClientChannel channel, bool trusted)
         : manager_(manager), channel_(std::move(channel)), trusted_(trusted) {}
+
+    /// The conversation ends; cleanup then turns to our successor.
+    void close() { channel_.close(); }
 
     Task<> run() {
         for (;;) {
@@ -69,6 +74,7 @@ private:
     }
     Task<> handle(queue::FlushAll&) {
         manager_.flush_all();
+        spawn(manager_.rescan(true, true));   // also what somebody has put there by hand
         co_await accept();
     }
     Task<> handle(queue::FlushOne& message) {
@@ -104,11 +110,33 @@ private:
     bool told_of_mail_ = false;
 };
 
-Task<> serve(Manager& manager, Connection connection) {
+using Clients = std::set<Client*>;
+
+Task<> serve(Manager& manager, Clients& clients, Connection connection) {
     describe_peer(connection);
     const bool trusted = connection.peer_uid == 0 || connection.peer_uid == ::geteuid();
     Client client(manager, ClientChannel(std::move(connection.fd), kMaxRequest), trusted);
+    clients.insert(&client);
     co_await client.run();
+    clients.erase(&client);
+}
+
+/// After SIGHUP: nothing new, no more clients; the process ends when the agents have answered for what they have.
+Task<> drain(Service& service, Manager& manager, AgentPool& agents, Clients& clients) {
+    service.begin_work();
+    while (!service.draining()) {
+        co_await sleep_for(Millis(200));
+    }
+    manager.drain();
+    agents.keep_none();
+    const Clients open = clients;
+    for (Client* const client : open) {
+        client->close();
+    }
+    while (!manager.quiet()) {
+        co_await sleep_for(Millis(20));
+    }
+    service.end_work();
 }
 
 /// Wakes the manager whenever something is due.
@@ -135,10 +163,13 @@ int main(int argc, char** argv) {
     qmgr::BounceClient bounce(service.config());
     qmgr::Manager manager(service.config(), **router, agents, bounce, &qmgr::wall_clock_usec);
     agents.set_events(manager);
+    qmgr::Clients clients;
     service.keep_running();
+    service.may_overlap();
     service.on_start([&] {
+        spawn(qmgr::drain(service, manager, agents, clients));
         spawn(qmgr::keep_time(manager));
         Loop::current().every(std::chrono::seconds(5), [&] { agents.close_idle(); });
     });
-    return service.serve([&](Connection client) { return qmgr::serve(manager, std::move(client)); });
+    return service.serve([&](Connection client) { return qmgr::serve(manager, clients, std::move(client)); });
 }

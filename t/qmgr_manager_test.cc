@@ -317,9 +317,48 @@ TEST_CASE("mail that an agent still works on is not taken up twice", "[qmgr]") {
     CHECK(queue.agents.calls.empty());
     CHECK(queue.log.count(id + ": skipped, still being delivered") == 1);
     in_agent.request.message.reset();   // the agent is done
-    test_now += 11 * kSecond;
-    queue.manager->tick();
+    Loop::current().run_until(sleep_for(Millis(1200)));
     CHECK(queue.agents.calls.size() == 1);
+}
+
+TEST_CASE("a new queue manager leaves alone what the old one still delivers, and takes the rest", "[qmgr]") {
+    Queue queue;
+    queue.start();
+    const std::string old_mail = queue.submit({to("a@here.example"), to("b@far.example")});
+    FakeAgents new_agents;
+    Manager successor(queue.config, queue.router, new_agents, queue.bounce, &test_clock);
+    queue.manager->drain();
+    Loop::current().run_until(successor.start());
+    CHECK(queue.log.count(old_mail + ": skipped, still being delivered") == 1);
+    CHECK(new_agents.calls.empty());
+    const std::string new_mail = queue.write({to("c@here.example")});
+    successor.new_message(new_mail, UniqueFd());
+    REQUIRE(new_agents.calls.size() == 1);
+    CHECK(new_agents.calls[0].request.queue_id == new_mail);
+    queue.submit({to("d@here.example")});   // the old one takes nothing more
+    CHECK(queue.agents.calls.size() == 2);
+    CHECK_FALSE(queue.manager->quiet());
+    queue.answer(queue.agents.calls.front().request.recipients[0].index, queue::kDelivered, "2.0.0", "ok");
+    queue.finish();
+    queue.answer(queue.agents.calls.front().request.recipients[0].index, queue::kDeferred, "4.0.0", "later");
+    queue.finish();
+    queue.drain();
+    CHECK(queue.manager->quiet());
+    CHECK(files_in("deferred") == std::vector<std::string>{old_mail});
+    queue.manager.reset();
+    Loop::current().run_until(sleep_for(Millis(1200)));
+    CHECK(successor.waiting() >= 1);
+    test_now += 301 * kSecond;
+    successor.tick();
+    std::size_t taken_up = 0;
+    for (const Call& call : new_agents.calls) {
+        if (call.request.queue_id == old_mail) {
+            ++taken_up;
+            CHECK(call.request.recipients.size() == 1);   // the other one has it
+        }
+    }
+    CHECK(taken_up == 1);
+    new_agents.calls.clear();
 }
 
 TEST_CASE("failures go to the sender once, and then the message is gone", "[qmgr]") {

@@ -27,7 +27,9 @@ import array, os, select, signal, socket, struct, sys, threading, time
 os.write(int(os.environ["POSTERN_STATUS_FD"]), b"A")
 listener = socket.socket(fileno=3)
 listener.setblocking(True)
-signal.signal(signal.SIGHUP, lambda *_: os._exit(0))
+draining = threading.Event()
+signal.signal(signal.SIGHUP, lambda *_: draining.set())
+busy = []   # conversations
 directory = sys.argv[-1]
 record = os.open(directory + "/deliveries", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 log = os.open(directory + "/log", os.O_WRONLY | os.O_APPEND)
@@ -58,6 +60,13 @@ def receive(client, size):
     return data, fds
 
 def serve(client):
+    busy.append(client)
+    try:
+        talk(client)
+    finally:
+        busy.remove(client)
+
+def talk(client):
     while True:
         head, fds = receive(client, 8)
         if head is None:
@@ -101,14 +110,17 @@ def converse(client, head, fds):
             answer = struct.pack("<IB", index, outcome) + text(dsn) + text(reason) + text("") + text("agent") + text("") + text("")
             client.sendall(struct.pack("<IBBH", len(answer), 0, 0, 0) + answer)
 
-while True:
+while not draining.is_set():
     try:
         client, _ = listener.accept()
     except BlockingIOError:
-        select.select([listener], [], [])
+        select.select([listener], [], [], 0.1)
         continue
     client.setblocking(True)
     threading.Thread(target=serve, args=(client,), daemon=True).start()
+listener.close()
+while busy:
+    time.sleep(0.05)
 '''
 
 MAIN_CF = """
@@ -234,7 +246,7 @@ class Instance:
             if value:
                 return value
             time.sleep(0.05)
-        raise AssertionError("no %s; log:\n%s\nfiles: %s" % (what, self.log()[-6000:], self.queue_files()))
+        raise AssertionError("no %s; log:\n%s\nfiles: %s" % (what, self.log()[-20000:], self.queue_files()))
 
     def wait_log(self, pattern, patience=20):
         return self.wait(pattern, lambda: re.search(pattern, self.log()), patience)
@@ -367,6 +379,17 @@ class QueueTest(unittest.TestCase):
         self.suite.send("me@here.example", "die-a@here.example")
         self.suite.wait("delivery", lambda: any(d[1] == "die-a@here.example" for d in self.suite.deliveries()), 30)
         self.suite.wait("empty queue", lambda: not self.suite.queue_files())
+
+    def test_reload_repeats_no_delivery(self):
+        for number in range(30):
+            self.suite.send("me@here.example", *["slow-%d-%d@here.example" % (number, i) for i in range(3)])
+            if number % 6 == 5:
+                self.assertEqual(self.suite.control("reload").returncode, 0)
+        self.suite.wait("empty queue", lambda: not self.suite.queue_files(), 60)
+        addresses = [delivery[1] for delivery in self.suite.deliveries()]
+        self.assertEqual(len(set(addresses)), 90)
+        again = sorted(address for address in set(addresses) if addresses.count(address) > 1)
+        self.assertEqual(again, [], "delivered again after reload:\n" + self.suite.log())
 
     def test_killing_qmgr_loses_nothing_and_repeats_no_finished_delivery(self):
         messages, kills = 40, 0
