@@ -1,6 +1,7 @@
 #include "lib/store/lmdb_env.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@ namespace postern::store {
 namespace {
 
 constexpr unsigned kMaxReaders = 512;
+constexpr int kMapBlocksFrom = 512 * 1024;
 constexpr std::size_t kSmallestMap = std::size_t{64} << 20;
 
 struct Registry {
@@ -67,10 +69,12 @@ Error lmdb_error(int code, std::string what) {
 }
 
 Result<std::shared_ptr<Env>> Env::open(const Options& options) {
-    UniqueFd file(::open(options.path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     struct stat status {};
-    if (!file || fstat(file.get(), &status) != 0) {
-        return errno_error("open " + options.path);
+    if (stat(options.path.c_str(), &status) != 0) {
+        const UniqueFd made(::open(options.path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+        if (!made || fstat(made.get(), &status) != 0) {
+            return errno_error("open " + options.path);
+        }
     }
     const std::pair<std::uint64_t, std::uint64_t> id{status.st_dev, status.st_ino};
     Registry& known = registry();
@@ -81,7 +85,6 @@ Result<std::shared_ptr<Env>> Env::open(const Options& options) {
             return env;
         }
     }
-    file.reset();
     std::shared_ptr<Env> env(new Env);
     env->path_ = options.path;
     env->device_ = id.first;
@@ -98,6 +101,11 @@ Result<std::shared_ptr<Env>> Env::open(const Options& options) {
 }
 
 Result<void> Env::open_files(const Options& options) {
+#ifdef __GLIBC__
+    // LMDB asks for 3 MB of zeroed memory that it hardly ever uses.  As a mapping of its own it costs nothing; from
+    // glibc's heap, where it comes from once a block of that size was freed, all of it is touched.
+    mallopt(M_MMAP_THRESHOLD, kMapBlocksFrom);
+#endif
     // Address space is limited in some places (setrlimit, valgrind): what is there will do.
     for (std::size_t map_size = options.map_size;; map_size /= 8) {
         const int rc = open_files(options, map_size);

@@ -172,6 +172,10 @@ Result<Location> parse_location(std::string_view text, std::string_view user, st
 }
 
 Result<void> make_directories(const std::string& path) {
+    struct stat there {};
+    if (stat(path.c_str(), &there) == 0 && S_ISDIR(there.st_mode)) {
+        return {};
+    }
     for (std::size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
         const std::string part = path.substr(0, slash);
         struct stat status {};
