@@ -353,6 +353,40 @@ class MasterTest(unittest.TestCase):
         self.assertTrue(self.instance.ask("public/one", "pid"))
 
 
+class ForegroundTest(unittest.TestCase):
+    """start-fg, as containers and systemd use it."""
+
+    def setUp(self):
+        self.instance = Instance()
+
+    def tearDown(self):
+        shutil.rmtree(self.instance.dir)
+
+    def test_start_fg_tells_systemd(self):
+        notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        notices.settimeout(10)
+        name = os.path.join(self.instance.dir, "notify")
+        notices.bind(name)
+        os.chmod(name, 0o777)
+        master = subprocess.Popen([os.path.join(BIN, "postern"), "-c", os.path.join(self.instance.dir, "etc"), "start-fg"],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=as_nobody,
+                                  env=dict(os.environ, NOTIFY_SOCKET=name))
+        try:
+            self.assertEqual(notices.recv(200), b"READY=1")
+            self.assertEqual(self.instance.master(), master.pid)   # one process: no shell, no fork between
+            self.assertTrue(self.instance.ask(PORT, "pid"))
+            master.send_signal(signal.SIGHUP)
+            self.assertIn(b"RELOADING=1\nMONOTONIC_USEC=", notices.recv(200))
+            self.assertEqual(notices.recv(200), b"READY=1")
+            master.send_signal(signal.SIGTERM)
+            self.assertEqual(notices.recv(200), b"STOPPING=1")
+            self.assertEqual(master.wait(10), 0)
+        finally:
+            master.kill()
+            master.wait()
+            notices.close()
+
+
 class CheckTest(unittest.TestCase):
     def setUp(self):
         self.instance = Instance()
