@@ -188,13 +188,13 @@ def gone(pid):
 class MasterTest(unittest.TestCase):
     def setUp(self):
         self.instance = Instance()
+        self.addCleanup(shutil.rmtree, self.instance.dir)   # also when the start below fails
         done = self.instance.control("start")
         self.assertEqual(done.returncode, 0, done.stdout + self.instance.log())
 
     def tearDown(self):
         if self.instance.control("status").returncode == 0:
             self.instance.control("abort")
-        shutil.rmtree(self.instance.dir)
 
     def test_services_start_when_somebody_calls(self):
         children = lambda: self.instance.log().count("process")
