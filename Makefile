@@ -123,7 +123,7 @@ E2E := $(sort $(wildcard t/e2e/test_*.py))
 LINTED := $(wildcard *.cc */*.cc */*.h lib/*/*.cc lib/*/*.h t/fuzz/*.cc)
 
 .PHONY: check check-unit check-e2e check-asan lint-co lint-man fuzz bench
-check: lint-co lint-man programs tests
+check: lint-co lint-man lint-status programs tests
 	@t/run -j 2 $(TESTS) $(E2E)
 
 check-unit: tests
@@ -136,6 +136,11 @@ check-e2e: programs
 lint-co:
 	@t/lint_co_check
 	@awk -f t/lint_co.awk $(LINTED)
+
+# Rows of the parameter table say in_force where code reads them, and nowhere else.
+.PHONY: lint-status
+lint-status:
+	@sh t/config_status_lint.sh
 
 MAN_PAGES := $(sort $(wildcard man/*.[1-8])) $(BUILD)/man/postconf.5
 lint-man: $(MAN_PAGES)

@@ -1,6 +1,8 @@
 #include "lib/service/service.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
+#include <grp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,8 +11,10 @@
 
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
+#include "lib/sandbox/identity.h"
 #include "lib/service/arguments.h"
 #include "lib/service/listener.h"
+#include "lib/service/standard_input.h"
 
 namespace postern {
 
@@ -19,6 +23,7 @@ struct Service::State {
     Config config = Config::defaults();
     std::vector<std::unique_ptr<Listener>> listeners;
     UniqueFd status;
+    UniqueFd standard_input;        ///< -S: the client
     FdEvents master_watch;
     Handler handler;
     std::function<void()> start_work;
@@ -73,6 +78,15 @@ UniqueFd status_pipe() {
     return UniqueFd(fd);
 }
 
+/// A process serves thousands of clients: it may have as many descriptors as the system lets it.
+void raise_descriptor_limit() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        ::setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 }  // namespace
 
 Service::Service(std::string_view program, int argc, char** argv) : state_(std::make_unique<State>()) {
@@ -94,7 +108,7 @@ Service::Service(std::string_view program, int argc, char** argv) : state_(std::
     state_->config.set_process(std::string(program), state_->arguments.service_name);
     const int verbosity = state_->arguments.verbosity;
     if (!log_open(state_->config.syslog_name() + "/" + std::string(program), log_destination(state_->config, verbosity))) {
-        log_warning("open {}: {}", state_->config.maillog_file(), errno_error("").what);
+        log_warning("{}", errno_error("open " + state_->config.maillog_file()).what);
     }
     ::umask(077);
     const std::string& directory = state_->config.queue_directory();
@@ -104,6 +118,14 @@ Service::Service(std::string_view program, int argc, char** argv) : state_(std::
     state_->status = status_pipe();
     state_->session_limit = static_cast<std::size_t>(state_->config.process_session_limit());
     state_->stdin_mode = state_->arguments.standard_input;
+    if (state_->stdin_mode) {
+        Result<UniqueFd> client = standard_input_socket();
+        if (!client) {
+            fatal("standard input: {}", client.error().what);
+        }
+        state_->standard_input = std::move(*client);
+    }
+    raise_descriptor_limit();
     Result<std::vector<std::unique_ptr<Listener>>> listeners = inherited_listeners();
     if (!listeners) {
         fatal("{}", listeners.error().what);
@@ -141,6 +163,22 @@ bool Service::privileged() {
     return ::geteuid() == 0;
 }
 
+namespace {
+
+/// A process that stays uid 0 loses the right to pass any directory.  As a member of network_owner's group, and of no
+/// other, it still reaches the sockets in private/ (auth, proxymap).
+void join_network_group(const Config& config) {
+    const Result<UserIdentity> owner = find_user(config.network_owner());
+    if (!owner) {
+        fatal("parameter network_owner: {}", owner.error().what);
+    }
+    if (::setgroups(1, &owner->gid) != 0) {
+        fatal("{}", errno_error("join the group of network_owner").what);
+    }
+}
+
+}  // namespace
+
 void Service::confine(const Rights& rights) {
     const Config& config = state_->config;
     ConfineContext context;
@@ -157,6 +195,9 @@ void Service::confine(const Rights& rights) {
     context.config_directory = config.config_directory();
     context.data_directory = config.data_directory();
     context.keep_user = state_->arguments.privileged;
+    if (privileged() && rights.user == "root") {
+        join_network_group(config);
+    }
     postern::confine(rights, context);
 }
 
@@ -302,7 +343,7 @@ int Service::serve(Handler handler) {
     }
     state.tell(Status::available);
     if (state.stdin_mode) {
-        Connection connection(UniqueFd(::dup(STDIN_FILENO)), "stdin");
+        Connection connection(std::move(state.standard_input), "stdin");
         describe_peer(connection);
         spawn(State::run_session(state, std::move(connection)));
     } else {
