@@ -114,7 +114,8 @@ Task<> Front::run(bool implicit_tls) {
         }
     }
     if (!given_away_) {
-        co_await stream().flush(std::chrono::seconds(10));
+        [[maybe_unused]] const Result<void> sent =
+            co_await stream().flush(std::chrono::seconds(10));
         client_.log_disconnect(why_);
         stream().close();
     }

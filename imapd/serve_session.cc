@@ -47,7 +47,8 @@ Task<> serve_session(SessionConnection connection, const Config& config) {
             connection.stream->write(connection.info.prelude +
                                      " NO [UNAVAILABLE] Mail cannot be opened. Refer to server log for more "
                                      "information.\r\n* BYE Internal error occurred.\r\n");
-            co_await connection.stream->flush(std::chrono::seconds(10));
+            [[maybe_unused]] const Result<void> sent =
+                co_await connection.stream->flush(std::chrono::seconds(10));
             connection.stream->close();
             co_return;
         }

@@ -56,7 +56,8 @@ Task<> Session::run(std::string greeting) {
         }
     }
     mailbox_.reset();
-    co_await client_->flush(std::chrono::seconds(10));
+    [[maybe_unused]] const Result<void> sent =
+        co_await client_->flush(std::chrono::seconds(10));
     log_end(logged_out_ ? "Logged out" : stopping_ ? "Server shutting down" : "Connection closed");
     client_->close();
 }

@@ -265,7 +265,7 @@ TEST_CASE("STORE", "[imapd]") {
     CHECK(has(client.command("FETCH 1 FLAGS"), "(\\Flagged \\Seen \\Recent)"));
     CHECK(has(client.command("STORE 1 -FLAGS \\Flagged"), "* 1 FETCH (FLAGS (\\Seen \\Recent))"));
     CHECK(has(client.command("STORE 1 FLAGS ($Work)"), "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $Work)"));
-    CHECK(has(client.command("FETCH 1 FLAGS"), "(\\Recent $Work)") | has(client.command("FETCH 1 FLAGS"), "($Work \\Recent)"));
+    CHECK(has(client.command("FETCH 1 FLAGS"), "(\\Recent $Work)"));
     CHECK(has(client.command("UID STORE 2 FLAGS ()"), "* 2 FETCH (UID 2 FLAGS (\\Recent))"));
     CHECK(has(client.command("STORE 9 FLAGS ()"), "BAD"));
     CHECK(has(client.command("STORE 1 FLAGS \\Foo"), "BAD"));
