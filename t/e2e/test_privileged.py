@@ -1,0 +1,381 @@
+#!/usr/bin/env python3
+"""The whole system as root, with real users: who each process is, what it may still do, whose the delivered files are.
+
+Runs in a mount namespace with a private copy of /etc, so the users it makes and /etc/postern exist for this test alone.
+Skipped (77) unless root.
+"""
+import ctypes
+import glob
+import grp
+import imaplib
+import os
+import pwd
+import shutil
+import smtplib
+import stat
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import suite  # noqa: E402
+from suite import PASSWORD, Suite  # noqa: E402
+
+PORT = int(os.environ.get("POSTERN_TEST_PORT", "24000")) + 50
+CHROOTED = ("smtpd", "imapd", "pop3d", "cleanup", "pickup", "bounce", "showq", "error", "discard")
+SETUID_SETGID = 1 << 6 | 1 << 7
+SYS_LANDLOCK_CREATE_RULESET = 444
+OWNER, NETWORK, AUTH, DROP, ANN, BOB = "postern-t1", "postern-t2", "postern-t3", "postern-td", "postern-ta", "postern-tb"
+
+EXTRA = """
+mydestination = localhost, mail.example.org
+mail_owner = postern-t1
+network_owner = postern-t2
+auth_owner = postern-t3
+setgid_group = postern-td
+default_privs = nobody
+alias_maps = lmdb:{dir}/etc/aliases
+alias_database = lmdb:{dir}/etc/aliases
+local_recipient_maps = proxy:unix:passwd.byname $alias_maps
+virtual_mailbox_maps = proxy:inline:{{ fred@example.org=fred/ }}
+home_mailbox = Maildir/
+mail_location = maildir:~/Maildir
+"""
+
+LOG = {}   # of the instance, when it is gone
+
+
+def has_landlock():
+    """Asks for the version, which needs no rights."""
+    return ctypes.CDLL(None, use_errno=True).syscall(SYS_LANDLOCK_CREATE_RULESET, None, 0, 1) > 0
+
+
+def private_etc():
+    """Only in a mount namespace of our own: /etc becomes a copy that vanishes with us."""
+    copy = tempfile.mkdtemp(prefix="postern-etc-")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", copy], check=True)
+    subprocess.run(["cp", "-a", "/etc/.", copy], check=True)
+    subprocess.run(["mount", "--move", copy, "/etc"], check=True)
+    os.rmdir(copy)
+    shutil.rmtree("/etc/postern", ignore_errors=True)
+
+
+def make_users(directory):
+    """System users for the programs, ordinary ones for mail, all without log-in."""
+    for name in (OWNER, NETWORK, AUTH):
+        subprocess.run(["useradd", "--system", "--user-group", "-M", "-d", "/nonexistent", "-s", "/usr/sbin/nologin", name], check=True)
+    subprocess.run(["groupadd", "--system", DROP], check=True)
+    for name in (ANN, BOB):
+        home = "%s/home/%s" % (directory, name)
+        subprocess.run(["useradd", "--user-group", "-M", "-d", home, "-s", "/bin/sh", name], check=True)
+
+
+class RootSuite(Suite):
+    """The instance's master is root; commands run as root unless told otherwise."""
+
+    def _make(self, extra, master_extra):
+        super()._make(extra, master_extra)
+        self.own_by_root()
+        for name in (ANN, BOB):
+            user = pwd.getpwnam(name)
+            os.makedirs(user.pw_dir)
+            os.chown(user.pw_dir, user.pw_uid, user.pw_gid)
+            os.chmod(user.pw_dir, 0o755)   # what keeps users apart here is Postern, not the modes of their homes
+        for name in ("queue", "data"):
+            shutil.rmtree(self.path(name))
+        lines = suite.MASTER_CF.format(**self.port).split("\n")
+        columns = [line.split() for line in lines if line]
+        for words in columns:
+            words[4] = "y" if words[7] in CHROOTED else words[4]
+        self.write("etc/master.cf", "".join(" ".join(words) + "\n" for words in columns))
+        users = ((name, pwd.getpwnam(name)) for name in (ANN, BOB))
+        self.write("etc/users", "".join("%s:{PLAIN}%s:%d:%d::%s::\n" % (name, PASSWORD, user.pw_uid, user.pw_gid, user.pw_dir)
+                                        for name, user in users))
+        os.chown(self.path("etc/users"), pwd.getpwnam(AUTH).pw_uid, -1)
+        os.chmod(self.path("etc/users"), 0o400)
+        os.chmod(self.path("etc/key.pem"), 0o600)
+        for program in ("postdrop", "postqueue"):
+            path = self.path("bin/" + program)
+            real = os.path.realpath(path)
+            os.unlink(path)
+            shutil.copy(real, path)
+            os.chown(path, 0, grp.getgrnam(DROP).gr_gid)
+            os.chmod(path, 0o2755)
+
+    def own_by_root(self):
+        for where, names, files in os.walk(self.dir):
+            if where == self.dir:
+                names.remove("mail")
+            for path in [where] + [os.path.join(where, name) for name in files]:
+                os.chown(path, 0, 0, follow_symlinks=False)
+
+    def write(self, name, text):
+        with open(self.path(name), "w") as file:
+            file.write(text)
+
+    def run(self, program, *words, stdin=None, check=False, timeout=60, user=None, environment=None):
+        def become():
+            if user:
+                entry = pwd.getpwnam(user)
+                os.setgroups([])
+                os.setgid(entry.pw_gid)
+                os.setuid(entry.pw_uid)
+        environment = environment or dict(os.environ, MAIL_CONFIG=self.path("etc"))
+        done = subprocess.run([self.path("bin/" + program), *words], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=timeout, preexec_fn=become, env=environment, cwd=self.dir)
+        if check and done.returncode != 0:
+            raise AssertionError("%s %s: exit %d: %s" % (program, " ".join(words), done.returncode, done.stdout.decode()))
+        return done
+
+
+def status_of(pid):
+    with open("/proc/%d/status" % pid) as file:
+        return {line.split(":", 1)[0]: line.split(":", 1)[1].split() for line in file}
+
+
+class Privileged(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        directory = tempfile.mkdtemp(prefix="postern-root-")
+        make_users(directory)
+        os.mkdir("/etc/postern")
+        with open("/etc/postern/main.cf", "w") as file:
+            file.write("alternate_config_directories = %s/etc\n" % directory)
+        cls.mail = RootSuite(extra=EXTRA.format(dir=directory), port=PORT, directory=directory, users=())
+        cls.addClassCleanup(cls.end)
+        cls.mail.write("etc/aliases", "root: %s\ncmd: \"|id -un > %s/spool/cmd\"\n" % (ANN, directory))
+        os.mkdir(cls.mail.path("spool"))
+        os.chmod(cls.mail.path("spool"), 0o1777)
+        cls.mail.run("newaliases", check=True)
+        cls.mail.start()
+        # One message for each way in, so that every program has run.
+        cls.send(ANN + "@localhost", "first")
+        cls.send(BOB + "@localhost", "secret of bob")
+        cls.send("fred@example.org", "virtual")
+        cls.delivered(ANN, "first")
+        cls.delivered(BOB, "secret of bob")
+        cls.mail.wait_for(lambda: cls.mail.mailbox("fred"), 20, "virtual, which reaches private/ by its group alone, asks proxymap")
+
+    @classmethod
+    def end(cls):
+        LOG["text"] = cls.mail.log()
+        cls.mail.stop()
+
+    @classmethod
+    def send(cls, recipient, subject):
+        with smtplib.SMTP("127.0.0.1", cls.mail.port["smtp"], timeout=30) as client:
+            client.sendmail("c@c.example", [recipient], "Subject: %s\n\nbody of %s\n" % (subject, subject))
+
+    @classmethod
+    def delivered(cls, user, subject):
+        """Waits for the file."""
+        def look():
+            for path in glob.glob(cls.mail.path("home/%s/Maildir/*/*" % user)):
+                if os.path.isfile(path):
+                    with open(path, errors="replace") as file:
+                        if "\nSubject: %s\n" % subject in file.read():
+                            return path
+            return None
+        return cls.mail.wait_for(look, 20, "%s gets %r" % (user, subject))
+
+    def imap(self, user):
+        client = imaplib.IMAP4("127.0.0.1", self.mail.port["imap"], 30)
+        client.login(user, PASSWORD)
+        self.addCleanup(client.logout)
+        return client
+
+    def check(self, pid, user, capabilities=0, new_rights=False, what=""):
+        """Ids of all four kinds, groups, capabilities, no_new_privs and system call filter of one process."""
+        status, entry = status_of(pid), pwd.getpwnam(user)
+        self.assertEqual(set(status["Uid"]), {str(entry.pw_uid)}, what)
+        self.assertEqual(set(status["Gid"]), {str(entry.pw_gid)}, what)
+        # Who stays root, without the right to pass any directory, reaches private/ by its group.
+        allowed = {pwd.getpwnam(NETWORK).pw_gid} if user == "root" else {entry.pw_gid}
+        self.assertEqual(set(status["Groups"]) or {str(entry.pw_gid)}, {str(gid) for gid in allowed}, what)
+        for kind in ("CapPrm", "CapEff"):
+            self.assertEqual(int(status[kind][0], 16), capabilities, what + " " + kind)
+        for kind in ("CapInh", "CapAmb"):
+            self.assertEqual(int(status[kind][0], 16), 0, what + " " + kind)
+        if not new_rights:   # a session process cannot take out of the set what its launcher needs
+            self.assertEqual(int(status["CapBnd"][0], 16) & ~SETUID_SETGID, 0, what + " CapBnd")
+        self.assertEqual(status["NoNewPrivs"], ["0" if new_rights else "1"], what)
+        self.assertEqual(status["Seccomp"], ["2"], what)
+
+    def test_each_program_has_its_user_and_no_more(self):
+        self.assertTrue(self.mail.listening())
+        self.mail.run("postqueue", "-p", check=True)
+        expected = {"smtpd": NETWORK, "imapd": NETWORK, "pop3d": NETWORK, "cleanup": OWNER, "qmgr": OWNER, "pickup": OWNER,
+                    "showq": OWNER, "auth": AUTH, "proxymap": OWNER}
+        self.imap(ANN)
+        pids = self.mail.pids()
+        for program, user in expected.items():
+            self.assertIn(program, pids)
+            for pid in pids[program]:
+                self.check(pid, user, what=program)
+        for program in ("local", "virtual"):
+            for pid in pids[program]:
+                self.check(pid, "root", SETUID_SETGID, new_rights=True, what=program)
+        master = status_of(pids["postern-master"][0])
+        self.assertEqual(int(master["CapEff"][0], 16) & (1 << 21 | 1 << 19 | 1 << 16), 0, "master: sys_admin, sys_ptrace, sys_module")
+
+    def test_chroot(self):
+        pids = self.mail.pids()
+        queue = os.stat(self.mail.path("queue"))
+        for program in ("smtpd", "imapd", "pop3d", "cleanup", "pickup"):
+            for pid in pids[program]:
+                self.assertTrue(os.path.samestat(os.stat("/proc/%d/root" % pid), queue), program)
+        for pid in pids["local"]:
+            self.assertEqual(os.readlink("/proc/%d/root" % pid), "/")
+
+    def test_queue_belongs_to_its_owner(self):
+        owner, drop = pwd.getpwnam(OWNER), grp.getgrnam(DROP)
+        for name, user, group, mode in (("incoming", owner.pw_uid, None, 0o700), ("active", owner.pw_uid, None, 0o700),
+                                        ("maildrop", owner.pw_uid, drop.gr_gid, 0o1730)):
+            status = os.stat(self.mail.path("queue/" + name))
+            self.assertEqual((status.st_uid, stat.S_IMODE(status.st_mode)), (user, mode), name)
+            if group is not None:
+                self.assertEqual(status.st_gid, group, name)
+
+    def test_delivered_files_belong_to_the_recipient(self):
+        for user, subject in ((ANN, "first"), (BOB, "secret of bob")):
+            path, entry = self.delivered(user, subject), pwd.getpwnam(user)
+            status = os.stat(path)
+            self.assertEqual((status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)), (entry.pw_uid, entry.pw_gid, 0o600))
+            folder = os.stat(self.mail.path("home/%s/Maildir" % user))
+            self.assertEqual((folder.st_uid, stat.S_IMODE(folder.st_mode)), (entry.pw_uid, 0o700))
+
+    def test_session_is_the_users(self):
+        self.imap(ANN)
+        self.imap(BOB)
+        sessions = {status_of(pid)["Uid"][0]: pid for pid in self.mail.pids()["imapd-session"]}
+        self.check(sessions[str(pwd.getpwnam(ANN).pw_uid)], ANN, what="session")
+        self.check(sessions[str(pwd.getpwnam(BOB).pw_uid)], BOB, what="session")
+        self.check(sessions["0"], "root", SETUID_SETGID, what="launcher")
+
+    def test_no_way_to_another_users_mail(self):
+        client = self.imap(ANN)
+        for name in ("../../%s/Maildir" % BOB, "../%s/Maildir" % BOB, "..", "../..", "/" + self.mail.path("home/%s/Maildir" % BOB),
+                     "~%s/Maildir" % BOB, "a/../../../%s/Maildir" % BOB, "." * 5, "cur", "../%s" % BOB):
+            status, data = client.select('"%s"' % name)
+            self.assertEqual(status, "NO", "SELECT %s: %s" % (name, data))
+            status, data = client.create('"%s/new"' % name)
+            self.assertFalse(status == "OK" and ".." in name, "CREATE %s/new: %s" % (name, data))
+        self.assertEqual(sorted(os.listdir(self.mail.path("home"))), [ANN, BOB])
+        self.assertEqual(sorted(os.listdir(self.mail.path("home/" + ANN))), ["Maildir"])
+        self.assertEqual(set(os.listdir(self.mail.path("home/%s" % BOB))) - {"out", ".forward"}, {"Maildir"})
+
+    def test_landlock_holds_where_modes_do_not(self):
+        """Bob's mail is made readable for all, and Ann's Maildir gets links to it: only Landlock is in the way."""
+        if not has_landlock():
+            self.skipTest("this kernel has no Landlock")
+        secret = self.delivered(BOB, "secret of bob")
+        box, ann = self.mail.path("home/%s/Maildir" % BOB), pwd.getpwnam(ANN)
+        for path in [box] + glob.glob(box + "/*"):
+            os.chmod(path, 0o755)
+        os.chmod(secret, 0o644)
+        self.addCleanup(os.chmod, secret, 0o600)
+        self.addCleanup(os.chmod, box, 0o700)
+        links = [self.mail.path("home/%s/Maildir/.evil" % ANN), self.mail.path("home/%s/Maildir/new/1.link" % ANN)]
+        for link, target in zip(links, (box, secret)):
+            os.symlink(target, link)
+            os.chown(link, ann.pw_uid, ann.pw_gid, follow_symlinks=False)
+            self.addCleanup(os.unlink, link)
+        reader = self.run_as(ANN, ["cat", links[1]])
+        self.assertIn("secret of bob", reader, "the trap is no trap")
+        client = self.imap(ANN)
+        seen = []
+        for folder in ("evil", "INBOX"):
+            status, data = client.select(folder, readonly=True)
+            for number in range(int(data[0]) if status == "OK" else 0):
+                seen += client.fetch(str(number + 1), "(BODY.PEEK[])")[1]
+        self.assertNotIn("secret of bob", repr(seen))
+        self.assertIn("body of first", repr(seen))
+
+    def run_as(self, user, words):
+        entry = pwd.getpwnam(user)
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30, user=entry.pw_uid, group=entry.pw_gid,
+                              extra_groups=[])
+        return done.stdout.decode()
+
+    def test_forward_commands_run_as_the_user(self):
+        home, entry = self.mail.path("home/" + BOB), pwd.getpwnam(BOB)
+        with open(home + "/.forward", "w") as file:
+            file.write("\\%s, \"|(id; grep Cap /proc/self/status; cat) > %s/out.new; mv %s/out.new %s/out\"\n" % (BOB, home, home, home))
+        os.chown(file.name, entry.pw_uid, entry.pw_gid)
+        self.addCleanup(os.unlink, file.name)
+        self.send(BOB + "@localhost", "forwarded")
+        self.mail.wait_for(lambda: os.path.exists(home + "/out"), 20, "the command ran")
+        with open(home + "/out") as file:
+            text = file.read()
+        self.assertIn("uid=%d(%s) gid=%d(%s) groups=%d(%s)\n" % ((entry.pw_uid, BOB, entry.pw_gid, BOB) + (entry.pw_gid, BOB)), text)
+        for kind in ("CapPrm", "CapEff"):
+            self.assertRegex(text, r"(?m)^%s:\s*0+$" % kind)
+        self.assertIn("body of forwarded", text)
+        self.assertEqual(os.stat(home + "/out").st_uid, entry.pw_uid)
+        self.delivered(BOB, "forwarded")
+
+    def test_anothers_forward_file_is_not_used(self):
+        path = self.mail.path("home/%s/.forward" % ANN)
+        with open(path, "w") as file:
+            file.write("|touch %s\n" % self.mail.path("spool/hacked"))
+        os.chown(path, pwd.getpwnam(BOB).pw_uid, pwd.getpwnam(BOB).pw_gid)
+        self.addCleanup(os.unlink, path)
+        self.send(ANN + "@localhost", "not forwarded")
+        self.delivered(ANN, "not forwarded")
+        self.assertFalse(os.path.exists(self.mail.path("spool/hacked")))
+
+    def test_aliases(self):
+        self.send("root@localhost", "for root")
+        self.delivered(ANN, "for root")
+        self.send("cmd@localhost", "by command")
+        self.mail.wait_for(lambda: os.path.exists(self.mail.path("spool/cmd")) and os.stat(self.mail.path("spool/cmd")).st_size, 20, "cmd")
+        with open(self.mail.path("spool/cmd")) as file:
+            self.assertEqual(file.read(), "nobody\n")
+
+    def test_sendmail_by_an_ordinary_user(self):
+        text = b"Subject: by hand\n\nbody by hand\n"
+        self.mail.run("sendmail", "-oi", ANN + "@localhost", stdin=text, check=True, user=BOB)
+        with open(self.delivered(ANN, "by hand")) as file:
+            content = file.read()
+        self.assertIn("Return-Path: <%s@mail.example.org>\n" % BOB, content)
+        self.assertRegex(self.mail.log(), r"pickup\[\d+\]: \w+: uid=%d from=<%s>" % (pwd.getpwnam(BOB).pw_uid, BOB))
+        self.assertIn(b"Mail queue is empty", self.mail.run("postqueue", "-p", user=BOB).stdout)
+        self.assertNotEqual(self.run_as(BOB, ["ls", self.mail.path("queue/maildrop")]).find("ermission denied"), -1)
+
+    def test_setgid_commands_trust_no_other_configuration(self):
+        own = tempfile.mkdtemp(prefix="postern-own-")
+        self.addCleanup(shutil.rmtree, own)
+        os.chmod(own, 0o755)
+        with open(own + "/main.cf", "w") as file:
+            file.write("queue_directory = %s\n" % own)
+        for program, words in (("postdrop", ()), ("postqueue", ("-p",))):
+            for extra in (("-c", own), ()):
+                environment = dict(os.environ) if extra else dict(os.environ, MAIL_CONFIG=own)
+                done = self.mail.run(program, *extra, *words, stdin=b"", user=BOB, environment=environment)
+                self.assertNotEqual(done.returncode, 0, "%s %s" % (program, extra))
+                self.assertRegex(done.stdout.decode(), r"(?i)alternate_config_directories|unauthorized")
+
+
+def main():
+    if os.geteuid() != 0:
+        print("notice: only root can test how rights are given up")
+        return 77
+    if os.environ.get("POSTERN_PRIVATE_ETC") != "yes":
+        probe = subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL) if shutil.which("unshare") else None
+        if probe is None or probe.returncode != 0:
+            print("notice: no mount namespace of our own to be had here")
+            return 77
+        os.environ["POSTERN_PRIVATE_ETC"] = "yes"
+        os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", sys.executable, os.path.abspath(__file__), *sys.argv[1:]])
+    private_etc()
+    os.umask(0o022)
+    program = unittest.main(verbosity=2, exit=False)
+    if not program.result.wasSuccessful():
+        print("--- end of the log\n" + LOG.get("text", "")[-10000:])
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
