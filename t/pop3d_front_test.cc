@@ -62,7 +62,9 @@ private:
         co_await pop3d::serve_front(std::move(stream), std::move(addresses), front, false);
         done = true;
     }
-    static Task<> pause() { co_await sleep_for(Millis(3)); }
+    static Task<> pause() {
+        co_await sleep_for(Millis(3));
+    }
     static void settle() { Loop::current().run_until(pause()); }
 
     Config config_;
