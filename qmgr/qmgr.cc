@@ -60,7 +60,10 @@ private:
         queue::QmgrAnswer reply;
         reply.ok = result.ok();
         reply.text = result ? std::string() : result.error().what;
-        co_await channel_.send(std::move(reply));
+        const Result<void> sent = co_await channel_.send(std::move(reply));
+        if (!sent) {
+            channel_.close();   // the next receive ends the conversation
+        }
     }
     Task<> accept() { return answer(Result<void>()); }
     Task<> refuse() { return answer(Error(Errc::denied, "permission denied")); }

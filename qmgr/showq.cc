@@ -45,7 +45,10 @@ Task<> serve(Connection client) {
         }
     }
     ListingEnd end;
-    co_await channel.send(std::move(end));
+    const Result<void> sent = co_await channel.send(std::move(end));
+    if (!sent) {
+        log_debug("postqueue went away: {}", sent.error().what);
+    }
 }
 
 }  // namespace

@@ -234,11 +234,13 @@ Task<> fake_cleanup(UniqueFd listener, std::string& content, queue::Envelope& en
     if (refuse) {
         queue::Refused refused;
         refused.text = "Error: queue file write error";
-        co_await channel.send(std::move(refused));
+        const Result<void> sent = co_await channel.send(std::move(refused));
+        CHECK(sent.ok());
     } else {
         queue::Queued queued;
         queued.queue_id = "ABCDEF0123";
-        co_await channel.send(std::move(queued));
+        const Result<void> sent = co_await channel.send(std::move(queued));
+        CHECK(sent.ok());
     }
     co_await sleep_for(Millis(20));
 }

@@ -76,11 +76,24 @@ Result<std::string> read_extent(int fd, Extent extent, std::size_t limit) {
 
 Result<QueueFile> QueueFile::read(int fd) {
     std::string first(kFirstRead, '\0');
-    const Result<std::size_t> got = read_at(fd, first.data(), first.size(), 0);
-    if (!got) {
-        return got.error();
+    ssize_t once = 0;
+    do {
+        once = ::pread(fd, first.data(), first.size(), 0);
+    } while (once < 0 && errno == EINTR);
+    if (once < 0) {
+        return errno_error("queue file: read");
     }
-    first.resize(*got);
+    // Usually that is all; only when it does not make sense is another read needed to see whether it was.
+    auto have = static_cast<std::size_t>(once);
+    const bool whole = have < kFirstRead && decode_fixed_header(std::string_view(first).substr(0, have), have).ok();
+    if (!whole && have < kFirstRead) {
+        const Result<std::size_t> more = read_at(fd, first.data() + have, first.size() - have, have);
+        if (!more) {
+            return more.error();
+        }
+        have += *more;
+    }
+    first.resize(have);
     std::uint64_t file_size = first.size();
     if (first.size() == kFirstRead) {
         struct stat status {};
