@@ -109,14 +109,16 @@ $(BUILD)/gen/getters.inc: $(BUILD)/gen/parameters.inc
 FUZZ_CXX ?= clang++-14
 FUZZ_FLAGS := -O1 -g1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize=function -fno-sanitize-recover=undefined
 FUZZ_SECONDS ?= 30
-$(BUILD)/fuzz/%: t/fuzz/%.cc $(GENERATED)
+.PHONY: fuzz-build fuzz-objects
+fuzz-objects: $(ARCHIVES) $(patsubst %.cc,$(BUILD)/obj/%.o,$(wildcard t/fuzz/*_fuzz.cc))
+fuzz-build:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz-build CXX="$(FUZZ_CXX)" CXXFLAGS="$(FUZZ_FLAGS)" HARDENING= fuzz-objects
+
+$(BUILD)/fuzz/%: fuzz-build
 	@mkdir -p $(@D)
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz-build CXX="$(FUZZ_CXX)" CXXFLAGS="$(FUZZ_FLAGS)" \
-	    $(patsubst $(BUILD)/%,$(BUILD)/fuzz-build/%,$(ARCHIVES)) $(BUILD)/fuzz-build/obj/t/fuzz/$*.o
 	@echo "  FUZZ $@"
 	@$(FUZZ_CXX) -fsanitize=fuzzer,address,undefined -Wl,--as-needed -o $@ $(BUILD)/fuzz-build/obj/t/fuzz/$*.o \
 	    -Wl,--start-group $(patsubst $(BUILD)/%,$(BUILD)/fuzz-build/%,$(ARCHIVES)) -Wl,--end-group $(LIBS) -lpthread
-
 
 # --- tests ----------------------------------------------------------------------------------------------------
 E2E := $(sort $(wildcard t/e2e/test_*.py))

@@ -92,7 +92,7 @@ public:
             unlink(temporary_.c_str());
             return failure(error, "write maildir file " + temporary_);
         }
-        return publish(fmt::format("{},S={},W={}", unique_, size, size + lines_));
+        return publish(fmt::format("{},S={},W={}", unique_, size, size + lines_), size);
     }
 
 private:
@@ -172,9 +172,9 @@ private:
 
     /// Moves the complete file to new/ and makes both durable.  The one fsync(2) comes after the rename: it forces
     /// the file's content and, as the rename is a change of the same inode, its name.
-    Outcome publish(const std::string& name) {
+    Outcome publish(const std::string& name, std::uint64_t size) {
         const std::string final_name = directory_ + "/new/" + name;
-        if (message_.may_be_repeated() && is_in_cur(name)) {
+        if (message_.may_be_repeated() && is_in_cur(name, size)) {
             unlink(temporary_.c_str());
             return done();
         }
@@ -195,8 +195,9 @@ private:
         return done();
     }
 
-    /// Mail readers move files from new/ to cur/ and add flags behind a colon.
-    bool is_in_cur(const std::string& name) const {
+    /// Mail readers move files from new/ to cur/ and add flags behind a colon.  A file of another size is what a crash
+    /// left of the first attempt before its content reached the disk, and does not count.
+    bool is_in_cur(const std::string& name, std::uint64_t size) const {
         DIR* const directory = opendir((directory_ + "/cur").c_str());
         if (!directory) {
             return false;
@@ -205,7 +206,10 @@ private:
         while (const dirent* entry = readdir(directory)) {
             if (strncmp(entry->d_name, name.c_str(), name.size()) == 0) {
                 const char next = entry->d_name[name.size()];
-                found = found || next == ':' || next == '\0';
+                struct stat info {};
+                const bool whole = fstatat(dirfd(directory), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+                                   static_cast<std::uint64_t>(info.st_size) == size;
+                found = found || ((next == ':' || next == '\0') && whole);
             }
         }
         closedir(directory);

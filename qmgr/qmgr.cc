@@ -126,10 +126,6 @@ Task<> serve(Manager& manager, Clients& clients, Connection connection) {
 
 /// After SIGHUP: nothing new, no more clients; the process ends when the agents have answered for what they have.
 Task<> drain(Service& service, Manager& manager, AgentPool& agents, Clients& clients) {
-    service.begin_work();
-    while (!service.draining()) {
-        co_await sleep_for(Millis(200));
-    }
     manager.drain();
     agents.keep_none();
     const Clients open = clients;
@@ -170,9 +166,12 @@ int main(int argc, char** argv) {
     service.keep_running();
     service.may_overlap();
     service.on_start([&] {
-        spawn(qmgr::drain(service, manager, agents, clients));
         spawn(qmgr::keep_time(manager));
         Loop::current().every(std::chrono::seconds(5), [&] { agents.close_idle(); });
+    });
+    service.on_drain([&] {
+        service.begin_work();
+        spawn(qmgr::drain(service, manager, agents, clients));
     });
     return service.serve([&](Connection client) { return qmgr::serve(manager, clients, std::move(client)); });
 }

@@ -63,7 +63,7 @@ public:
         bool grow = false;
         {
             const std::lock_guard<std::mutex> lock(mutex_);
-            todo_.push(job);
+            pending_.push(job);
             ++waiting_jobs_;
             grow = waiting_jobs_ > idle_ && threads_.size() < g_thread_limit;
         }
@@ -89,9 +89,9 @@ private:
         std::unique_lock<std::mutex> lock(mutex_);
         for (;;) {
             ++idle_;
-            work_.wait(lock, [this] { return stopping_ || todo_.first != nullptr; });
+            work_.wait(lock, [this] { return stopping_ || pending_.first != nullptr; });
             --idle_;
-            detail::OffloadJob* job = todo_.pop();
+            detail::OffloadJob* job = pending_.pop();
             if (job == nullptr) {
                 return;
             }
@@ -129,7 +129,7 @@ private:
     event done_event_{};
     std::mutex mutex_;
     std::condition_variable work_;
-    JobQueue todo_;
+    JobQueue pending_;
     JobQueue finished_;
     std::size_t idle_ = 0;
     std::size_t waiting_jobs_ = 0;

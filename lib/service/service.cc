@@ -1,13 +1,14 @@
 #include "lib/service/service.h"
 
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <grp.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
+#include <utility>
 
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
@@ -27,6 +28,7 @@ struct Service::State {
     FdEvents master_watch;
     Handler handler;
     std::function<void()> start_work;
+    std::function<void()> drain_work;
     std::function<void()> end_work;
     Timer idle;
     std::size_t sessions = 0;
@@ -205,6 +207,10 @@ void Service::on_start(std::function<void()> work) {
     state_->start_work = std::move(work);
 }
 
+void Service::on_drain(std::function<void()> work) {
+    state_->drain_work = std::move(work);
+}
+
 void Service::on_end(std::function<void()> work) {
     state_->end_work = std::move(work);
 }
@@ -290,6 +296,9 @@ void Service::State::drain() {
     }
     draining = true;
     listeners.clear();   // also closed: a new master must be able to bind while our last sessions go on
+    if (drain_work) {
+        std::exchange(drain_work, nullptr)();
+    }
     look_idle();
 }
 

@@ -100,6 +100,8 @@ public:
     /// "user" in the rights is the NAME of a parameter that holds the user: "mail_owner" (owner of the queue),
     /// "network_owner" (network-facing programs; may traverse and connect to public/ and private/, owns nothing),
     /// "auth_owner"; or "root" for programs that keep uid 0 with the listed capabilities.
+    /// A program that stays root is made a member of network_owner's group, and of no other, so that it can reach
+    /// private/ without the right to go everywhere.
     /// "chroot": "queue_directory", or empty for none.
     void confine(const Rights& rights);
 
@@ -108,6 +110,8 @@ public:
     int serve(Handler handler);
     /// Work that is to begin when the loop runs (first scan of the queue).
     void on_start(std::function<void()> work);
+    /// Called once when the process begins to drain (SIGHUP, master gone).
+    void on_drain(std::function<void()> work);
     /// Called at every end (SIGTERM included) before the process exits.
     void on_end(std::function<void()> work);
     /// Never ends for idleness or max_use (qmgr).
