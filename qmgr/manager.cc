@@ -181,6 +181,33 @@ void Manager::set_aside(const std::string& id, const std::string& directory, con
     }
 }
 
+/// A pickup that was killed while cleanup still worked for it has a successor that submits the same maildrop file again;
+/// both may come out as complete queue files.  The names in maildrop are never used again, so the second is no new mail.
+bool Manager::submitted_twice(const Message& message) {
+    const queue::Envelope& envelope = message.envelope();
+    if (envelope.maildrop_file.empty()) {
+        return false;
+    }
+    const std::int64_t now = clock_();
+    if (submissions_.size() >= kManySubmissions) {
+        std::erase_if(submissions_, [&](const auto& entry) { return entry.second.seen_usec < now - kRememberSubmission; });
+        if (submissions_.size() > kManySubmissions / 2) {
+            submissions_.clear();   // a flood: the window gets shorter, not the queue manager slower
+        }
+    }
+    const Submission fresh{message.id, envelope.sender, envelope.recipients.size(), now};
+    const auto [known, inserted] = submissions_.emplace(envelope.maildrop_file, fresh);
+    const Submission& first = known->second;
+    const bool same = !inserted && first.id != message.id && first.seen_usec > now - kRememberSubmission &&
+                      first.sender == fresh.sender && first.recipients == fresh.recipients;
+    if (same) {
+        log_info("{}: removed, the same submission as {}", message.id, first.id);
+        return true;
+    }
+    known->second = fresh;
+    return false;
+}
+
 void Manager::activate(const std::string& id, const std::string& directory, UniqueFd file) {
     if (by_id_.count(id) != 0) {
         return;
@@ -200,6 +227,10 @@ void Manager::activate(const std::string& id, const std::string& directory, Uniq
         return;
     }
     const std::string from = queue::queue_path(directory, id), to = queue::queue_path("active", id);
+    if (directory == "incoming" && submitted_twice(**loaded)) {
+        ::unlink(from.c_str());
+        return;
+    }
     if (::rename(from.c_str(), to.c_str()) != 0) {
         if (errno != ENOENT) {   // ENOENT: postsuper was quicker
             log_warning("{}: rename {} to {}{}", id, from, to, errno_error("").what);

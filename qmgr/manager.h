@@ -73,13 +73,17 @@ private:
         MessageKey message = 0;
         std::vector<std::uint32_t> open;    ///< recipients without an answer
     };
-    struct Found {
-        std::string id;
-        std::int64_t due_seconds = 0;
+    struct Submission {
+        std::string id;                     ///< of the queue file
+        std::string sender;
+        std::size_t recipients = 0;
+        std::int64_t seen_usec = 0;
     };
     static constexpr std::int64_t kSecond = 1'000'000;
     static constexpr std::int64_t kRescanDelay = 5 * kSecond;
     static constexpr std::size_t kMaxBatch = 1000;
+    static constexpr std::int64_t kRememberSubmission = 600 * kSecond;
+    static constexpr std::size_t kManySubmissions = 10'000;
 
     static TransportLimits limits_of(const void* self, std::string_view transport);
 
@@ -90,6 +94,7 @@ private:
     Result<std::unique_ptr<Message>> load(const std::string& id, const std::string& directory, UniqueFd file);
     void set_aside(const std::string& id, const std::string& directory, const std::string& why);
     void log_active(const Message& message) const;
+    bool submitted_twice(const Message& message);
 
     // Choosing transports (manager_route.cc)
     struct Target;
@@ -138,6 +143,7 @@ private:
     std::unordered_map<MessageKey, std::unique_ptr<Message>> active_;
     std::unordered_map<std::string, MessageKey> by_id_;
     std::unordered_map<std::uint64_t, Flight> flights_;
+    std::unordered_map<std::string, Submission> submissions_;   ///< by maildrop file, for a few minutes
     std::vector<std::string> defer_transports_;
     Notice changed_;
     MessageKey last_key_ = 0;

@@ -671,6 +671,21 @@ TEST_CASE("100,000 deferred messages in memory", "[qmgr]") {
     CHECK(set.memory_bytes() < 10'000'000);
 }
 
+TEST_CASE("one file of maildrop that became two queue files is delivered once", "[qmgr]") {
+    Queue queue;
+    const auto from_maildrop = [](queue::Envelope& envelope) { envelope.maildrop_file = "4jXTnl75Qgz1bsvX"; };
+    const std::string first = queue.write({to("a@here.example")}, "s@x.example", from_maildrop);
+    const std::string second = queue.write({to("a@here.example")}, "s@x.example", from_maildrop);
+    const std::string other = queue.write({to("b@here.example"), to("c@here.example")}, "s@x.example", from_maildrop);
+    queue.manager->new_message(first, UniqueFd());
+    queue.manager->new_message(second, UniqueFd());
+    CHECK(queue.agents.calls.size() == 1);
+    CHECK(queue.log.last() == second + ": removed, the same submission as " + first);
+    queue.manager->new_message(other, UniqueFd());   // different recipients: not the same after all
+    CHECK(queue.agents.calls.size() == 3);
+    CHECK(files_in("incoming").empty());
+}
+
 TEST_CASE("with soft_bounce failures are tried again", "[qmgr]") {
     Queue queue("soft_bounce = yes\n");
     const std::string id = queue.submit({to("a@here.example")});
