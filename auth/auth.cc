@@ -34,6 +34,7 @@ int main(int argc, char** argv) {
     }
     service.may_overlap();                                        // fronts that drain keep their connections
     service.on_start([&] { (*server)->look_after_regularly(service); });
+    service.on_drain([&] { (*server)->drain(); });
     service.keep_running();                                       // tokens and the cache live here
     return service.serve([&](Connection client) {
         const bool trusted = client.peer_uid == 0 || client.peer_uid == started_as;

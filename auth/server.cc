@@ -92,15 +92,16 @@ void AuthServer::look_after_regularly(const Service& service) {
     Loop::current().every(kLookPeriod, [this, &service] {
         tokens_.expire(TokenStore::Clock::now());
         if (service.draining() && tokens_.size() == 0) {
-            end_idle_conversations();
+            end_idle_conversations(true);
         }
     });
 }
 
-void AuthServer::end_idle_conversations() {
-    std::erase_if(conversations_, [](const std::weak_ptr<Conversation>& held) {
+void AuthServer::end_idle_conversations(bool trusted_too) {
+    std::erase_if(conversations_, [trusted_too](const std::weak_ptr<Conversation>& held) {
         const Shared conversation = held.lock();
-        if (conversation && conversation->exchanges.empty() && conversation->lookups == 0) {
+        if (conversation && (trusted_too || !conversation->trusted) && conversation->exchanges.empty() &&
+            conversation->lookups == 0) {
             conversation->channel.close();   // its reader ends
         }
         return conversation == nullptr;

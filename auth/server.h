@@ -32,6 +32,10 @@ public:
     /// conversations in which nothing is going on, so that their other ends turn to this process's successor.
     void look_after_regularly(const Service& service);
 
+    /// The process has begun to drain: idle connections of fronts end now, so that their next log-in goes to the
+    /// successor, where its token will be redeemed.
+    void drain() { end_idle_conversations(false); }
+
     /// What is offered, preferred first.
     const std::vector<std::string>& mechanisms() const { return mechanisms_; }
 
@@ -39,7 +43,8 @@ private:
     struct Exchange;
     struct Conversation;
     using Shared = std::shared_ptr<Conversation>;   // held by the reader and by every exchange under way
-    void end_idle_conversations();
+    /// Those of trusted peers too, who redeem tokens, or only those of fronts.
+    void end_idle_conversations(bool trusted_too);
 
     AuthServer(const Config& config, Databases& databases);
     void take(const Shared& conversation, AuthStart& message);

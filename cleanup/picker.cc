@@ -13,6 +13,7 @@
 #include "cleanup/pickup_notice.h"
 #include "lib/log/log.h"
 #include "lib/queue/maildrop.h"
+#include "lib/queue/queue_id.h"
 
 namespace postern::pickup {
 namespace {
@@ -107,6 +108,9 @@ void Picker::find_submitted() {
     }
     for (const char* queue_name : {"incoming", "hold"}) {
         for (const std::string& name : oldest == 0 ? std::vector<std::string>() : list_directory(directory_ + "/" + queue_name)) {
+            if (!queue::is_queue_id(name)) {
+                continue;   // tmp.*: whole perhaps, but its cleanup is gone, and nobody will deliver it
+            }
             const std::string file_path = directory_ + "/" + queue_name + "/" + name;
             struct stat status {};
             if (::lstat(file_path.c_str(), &status) == 0 && status.st_mtime >= oldest) {

@@ -219,6 +219,26 @@ TEST_CASE("what incoming/ or hold/ has already is not submitted again", "[pickup
     CHECK(drop.files(where).size() == 1);
 }
 
+TEST_CASE("a whole file that a killed cleanup did not get to name is no mail in the queue", "[pickup]") {
+    Drop drop;
+    const std::string name = drop.submit("x\n");
+    queue::WriterOptions options;
+    options.queue_directory = drop.directory;
+    options.directory = "incoming";
+    auto writer = std::move(*queue::QueueFileWriter::create(options));
+    queue::Envelope envelope;
+    envelope.recipients = {{"rcpt", "", "", 0}};
+    envelope.maildrop_file = name;
+    REQUIRE(writer->envelope(envelope).ok());
+    REQUIRE(writer->write_out().ok());
+    const std::vector<std::string> written = drop.files("incoming");
+    REQUIRE(written.size() == 1);
+    const std::string incoming = drop.directory + "/incoming/";
+    REQUIRE(::rename((incoming + written[0]).c_str(), (incoming + "tmp.1.2.3").c_str()) == 0);
+    drop.scan();
+    CHECK(drop.cleanup->got.size() == 1);
+}
+
 TEST_CASE("damaged and strange files are set aside or left alone, never followed", "[pickup]") {
     Drop drop;
     const std::string damaged = drop.submit("x\n");
