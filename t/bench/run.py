@@ -172,12 +172,12 @@ def bench_login(servers, rounds):
     for parallel, count in ((1, 200), (20, 600)):
         for _ in range(rounds):
             for server in servers:
-                login_once(server, USERS[0])
+                login_once(server, USERS[-1])
                 begin, cpu = time.monotonic(), server.cpu()
 
                 def work(number):
                     for _ in range(count // parallel):
-                        login_once(server, USERS[number])
+                        login_once(server, USERS[-1 - number % 10])
                 threads = [threading.Thread(target=work, args=(i,)) for i in range(parallel)]
                 for thread in threads:
                     thread.start()
@@ -223,16 +223,17 @@ def timed(server, label, work):
 
 
 def bench_imap(servers, rounds, source, messages):
-    for _ in range(rounds):
+    for number in range(rounds):
+        user = USERS[number]      # a fresh one each time: nothing of an earlier round is remembered
         for server in servers:
-            shutil.rmtree(server.mail + "/user0")
-            subprocess.run(["cp", "-a", source, server.mail + "/user0"], check=True)
-            client = Imap(server.imap).login("user0")
+            shutil.rmtree(server.mail + "/" + user)
+            subprocess.run(["cp", "-a", source, server.mail + "/" + user], check=True)
+            client = Imap(server.imap).login(user)
             timed(server, "first SELECT of %d messages" % messages, lambda: client.command("SELECT INBOX"))
             fetch = "FETCH 1:* (FLAGS UID RFC822.SIZE ENVELOPE BODYSTRUCTURE)"
             timed(server, "FETCH of envelopes, first", lambda: client.command(fetch))
             client.close()
-            client = Imap(server.imap).login("user0")
+            client = Imap(server.imap).login(user)
             timed(server, "SELECT again", lambda: client.command("SELECT INBOX"))
             timed(server, "FETCH of envelopes, again", lambda: client.command(fetch))
             timed(server, "FETCH of flags", lambda: client.command("FETCH 1:* (FLAGS)"))
@@ -242,16 +243,15 @@ def bench_imap(servers, rounds, source, messages):
             client.command("CREATE Copy")
             timed(server, "COPY of all messages", lambda: client.command("COPY 1:* Copy"))
             client.close()
-            pop3(server)
-            server.empty_mail()
+            pop3(server, user)
 
 
-def pop3(server):
+def pop3(server, user):
     def listing():
         client = socket.create_connection(("127.0.0.1", server.pop3), 120)
         stream = client.makefile("rwb")
         stream.readline()
-        for command in (b"USER user0", b"PASS " + PASSWORD.encode(), b"STAT"):
+        for command in (b"USER " + user.encode(), b"PASS " + PASSWORD.encode(), b"STAT"):
             stream.write(command + b"\r\n")
             stream.flush()
             if not stream.readline().startswith(b"+OK"):
@@ -284,7 +284,7 @@ def idle_smtp(server, count):
 def idle_imap(server, count):
     clients = []
     for number in range(count):
-        client = Imap(server.imap).login(USERS[number % len(USERS)])
+        client = Imap(server.imap).login(USERS[10 + number % 10])
         client.command("SELECT INBOX")
         client.socket.sendall(b"a IDLE\r\n")
         client.wait(b"+")
@@ -377,6 +377,8 @@ def main():
     try:
         for server in servers:
             server.start()
+        if "memory" in wanted:      # first: heaps that a burst has grown would hide what a connection takes
+            bench_memory([postern, postfix], [postern, dovecot], options.rounds)
         if "smtp" in wanted:
             bench_smtp([postern, postfix], options.rounds)
         if "sendmail" in wanted:
@@ -386,8 +388,6 @@ def main():
         if "imap" in wanted:
             fill_maildir(where + "/source", options.messages)
             bench_imap([postern, dovecot], options.rounds, where + "/source", options.messages)
-        if "memory" in wanted:
-            bench_memory([postern, postfix], [postern, dovecot], options.rounds)
         if "syscalls" in wanted:
             bench_syscalls([postern, postfix], options.rounds)
         report()
@@ -401,6 +401,8 @@ def main():
         if os.environ.get("KEEP"): input("kept")
         raise
     finally:
+        if sys.exc_info()[0] is not None:
+            report()
         for server in servers:
             server.stop()
         time.sleep(1)
