@@ -147,7 +147,7 @@ Task<> Session::one_command(std::string line) {
         const std::size_t row = row_of(known);
         ++counters_.verbs[row].total;
         const long errors_before = counters_.errors;
-        if (config_.smtpd_forbid_unauth_pipelining() && !known->may_be_followed && command.verb != "DATA" &&
+        if (config_.smtpd_forbid_unauth_pipelining() && !info_.local && !known->may_be_followed && command.verb != "DATA" &&
             !client_.buffered().empty() && command.verb != "QUIT" && command.verb != "NOOP") {
             // Somebody who does not wait for the answer to EHLO or STARTTLS has not read it (RFC 2920 section 3.1).
             log_info("improper command pipelining after {} from {}: {}", command.verb, info_.text(),

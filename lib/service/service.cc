@@ -39,6 +39,7 @@ struct Service::State {
     bool draining = false;
     bool told_busy = false;
     bool stdin_mode = false;
+    bool ended = false;
 
     void tell(Status status_byte);
     void session_began();
@@ -303,9 +304,10 @@ void Service::State::drain() {
 }
 
 void Service::State::end_now() {
-    if (end_work) {
+    if (end_work && !ended) {
         end_work();
     }
+    ended = true;
     Loop::current().stop();
 }
 
@@ -358,7 +360,9 @@ int Service::serve(Handler handler) {
     } else {
         state.look_idle();
     }
-    loop.run();
+    if (!state.ended) {   // a client on standard input may have come and gone already
+        loop.run();
+    }
     std::fflush(nullptr);
     std::_Exit(0);   // sessions that are still open hold coroutines: the kernel closes what they hold
 }
