@@ -1,9 +1,11 @@
 #include <catch2/catch.hpp>
 
 #include <openssl/ssl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <thread>
@@ -84,8 +86,8 @@ std::string make_certificate(const std::string& directory) {
     return pem;
 }
 
-/// A plain-old blocking TLS client.
-std::string tls_client(int fd, bool inject) {
+/// A plain-old blocking TLS client.  Takes up `session` where there is one, and leaves there what the server offered.
+std::string tls_client(int fd, bool inject, SSL_SESSION** session) {
     if (inject) {
         if (::write(fd, "STARTTLS\r\nINJECTED\r\n", 20) != 20) {
             return "write failed";
@@ -100,8 +102,12 @@ std::string tls_client(int fd, bool inject) {
     SSL_CTX* context = SSL_CTX_new(TLS_client_method());
     SSL* ssl = SSL_new(context);
     SSL_set_fd(ssl, fd);
+    SSL_set_session(ssl, *session);
     std::string got = "handshake failed";
-    if (SSL_connect(ssl) == 1) {
+    pollfd early = {fd, POLLIN, 0};
+    if (SSL_connect(ssl) == 1 && ::poll(&early, 1, 50) != 0) {
+        got = "the server spoke before the first command";
+    } else if (SSL_is_init_finished(ssl)) {
         SSL_write(ssl, "hello\r\nbye\r\n", 12);
         got.clear();
         char buffer[65536];
@@ -110,6 +116,10 @@ std::string tls_client(int fd, bool inject) {
             got.append(buffer, static_cast<std::size_t>(count));
         }
     }
+    SSL_SESSION_free(*session);
+    *session = SSL_get1_session(ssl);
+    SSL_set_quiet_shutdown(ssl, 1);
+    SSL_shutdown(ssl);   // without it OpenSSL holds the session for broken
     SSL_free(ssl);
     SSL_CTX_free(context);
     ::close(fd);
@@ -138,32 +148,36 @@ Task<std::string> tls_server(std::unique_ptr<Stream> stream, TlsContext& context
             stream->write(std::string(1000000, 'x'));
             Result<void> done = co_await stream->flush(Seconds(10));
             const bool tls13 = stream->tls() != nullptr && stream->tls()->protocol == "TLSv1.3";
+            const bool resumed = tls13 && stream->tls()->resumed;
             stream->close();
-            co_return seen + (done.ok() && tls13 ? "ok" : "failed");
+            co_return seen + (!done.ok() || !tls13 ? "failed" : resumed ? "ok, resumed" : "ok");
         }
     }
 }
 
 }  // namespace
 
-TEST_CASE("STARTTLS drops what was pipelined in the clear, and a megabyte passes", "[stream]") {
+TEST_CASE("STARTTLS drops what was pipelined in the clear, a megabyte passes, and the session can be resumed", "[stream]") {
+    std::signal(SIGPIPE, SIG_IGN);   // as in every service
     char directory[] = "/tmp/stream_test.XXXXXX";
     REQUIRE(::mkdtemp(directory) != nullptr);
     TlsSettings settings;
     settings.cert_file = make_certificate(directory);
     Result<std::unique_ptr<TlsContext>> context = TlsContext::server(settings);
     REQUIRE(context.ok());
+    SSL_SESSION* session = nullptr;
     for (const bool inject : {false, true}) {
         int fds[2];
         REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
         std::string client_saw;
-        std::thread client([&] { client_saw = tls_client(fds[1], inject); });
+        std::thread client([&] { client_saw = tls_client(fds[1], inject, &session); });
         auto stream = make_socket_stream(UniqueFd(fds[0]));
         const std::string server_saw = Loop::current().run_until(tls_server(std::move(stream), **context));
         client.join();
-        CHECK(server_saw == "hello;bye;ok");
+        CHECK(server_saw == (inject ? "hello;bye;ok, resumed" : "hello;bye;ok"));
         CHECK(client_saw == std::string(1000000, 'x'));
     }
+    SSL_SESSION_free(session);
     CHECK(std::system((std::string("rm -r ") + directory).c_str()) == 0);
 }
 

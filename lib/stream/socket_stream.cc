@@ -150,6 +150,7 @@ protected:
             }
             if (ssl_) {
                 ERR_clear_error();
+                offer_ticket();
                 errno = 0;
                 std::size_t sent = 0;
                 const int status = SSL_write_ex(ssl_.get(), bytes.data(), bytes.size(), &sent);
@@ -252,6 +253,17 @@ private:
         co_return true;
     }
 
+    /// A TLS 1.3 session ticket goes out just before our first words.  By then the client waits for them;
+    /// sent at the end of the handshake it crosses the client's first command, and clients that read and
+    /// write in different threads (imaplib2, so OfflineIMAP) take harm from that.
+    void offer_ticket() {
+        if (!ticket_offered_) {
+            ticket_offered_ = true;
+            SSL_new_session_ticket(ssl_.get());   // refuses where it does not apply: TLS 1.2, clients
+            ERR_clear_error();
+        }
+    }
+
     void remember_session() {
         tls_ = std::make_unique<TlsInfo>();
         tls_->protocol = SSL_get_version(ssl_.get());
@@ -274,6 +286,7 @@ private:
     std::unique_ptr<SSL, SslFree> ssl_;
     std::unique_ptr<TlsInfo> tls_;
     bool wants_write_ = false;
+    bool ticket_offered_ = false;
 };
 
 }  // namespace

@@ -120,7 +120,7 @@ Result<void> configure(SSL_CTX* context, const TlsSettings& settings) {
     SSL_CTX_set_session_id_context(context, reinterpret_cast<const unsigned char*>(kSessionContext.data()),
                                    kSessionContext.size());
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);   // clients keep tickets instead
-    SSL_CTX_set_num_tickets(context, 1);
+    SSL_CTX_set_num_tickets(context, 0);   // none with the handshake: socket_stream.cc sends one with the first reply
     SSL_CTX_set_dh_auto(context, 1);
     if (settings.prefer_server_ciphers) {
         SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE);
