@@ -39,6 +39,10 @@ LIBS += -lsystemd
 CPPFLAGS_OPT += -DHAVE_SYSTEMD
 endif
 
+# What the README's commands build, they build on all processors, unless told a number of jobs.
+JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+SUBMAKE = $(MAKE) --no-print-directory $(JOBS)
+
 # --- the tree ---------------------------------------------------------------------------------------------
 LIB_DIRS  := $(sort $(patsubst %/,%,$(wildcard lib/*/)))
 PROG_DIRS := master smtpd cleanup qmgr smtp local auth proxymap pop3d imapd tools
@@ -112,7 +116,7 @@ FUZZ_SECONDS ?= 30
 .PHONY: fuzz-build fuzz-objects
 fuzz-objects: $(ARCHIVES) $(patsubst %.cc,$(BUILD)/obj/%.o,$(wildcard t/fuzz/*_fuzz.cc))
 fuzz-build:
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz-build CXX="$(FUZZ_CXX)" CXXFLAGS="$(FUZZ_FLAGS)" HARDENING= fuzz-objects
+	@$(SUBMAKE) BUILD=$(BUILD)/fuzz-build CXX="$(FUZZ_CXX)" CXXFLAGS="$(FUZZ_FLAGS)" HARDENING= fuzz-objects
 
 $(BUILD)/fuzz/%: fuzz-build
 	@mkdir -p $(@D)
@@ -125,13 +129,16 @@ E2E := $(sort $(wildcard t/e2e/test_*.py))
 LINTED := $(wildcard *.cc */*.cc */*.h lib/*/*.cc lib/*/*.h t/fuzz/*.cc)
 
 .PHONY: check check-unit check-e2e check-asan lint-co lint-man fuzz bench
-check: lint-co lint-man lint-status programs tests
+check: lint-co lint-man lint-status
+	@$(SUBMAKE) programs tests
 	@t/run -j 2 $(TESTS) $(E2E)
 
-check-unit: tests
+check-unit:
+	@$(SUBMAKE) tests
 	@t/run -j 2 $(TESTS)
 
-check-e2e: programs
+check-e2e:
+	@$(SUBMAKE) programs
 	@t/run $(E2E)
 
 # Coroutine forms that g++ 12 miscompiles (CONTRIBUTING.md), and proof that the lint knows them.
@@ -155,7 +162,7 @@ $(BUILD)/man/postconf.5: man/postconf.5.awk lib/config/parameters.tsv
 # Everything again under AddressSanitizer and UBSan, in a build directory of its own.
 ASAN_FLAGS := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 check-asan:
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CXXFLAGS="$(ASAN_FLAGS)" HARDENING= LINK_HARDENING=-Wl,--as-needed programs tests
+	@$(SUBMAKE) BUILD=$(BUILD)/asan CXXFLAGS="$(ASAN_FLAGS)" HARDENING= LINK_HARDENING=-Wl,--as-needed programs tests
 	@ASAN_OPTIONS=detect_stack_use_after_return=1:detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	    POSTERN_BIN=$(CURDIR)/$(BUILD)/asan/bin POSTERN_SANITIZED=1 \
 	    t/run -j 2 $(patsubst $(BUILD)/%,$(BUILD)/asan/%,$(TESTS)) $(E2E)
@@ -174,7 +181,7 @@ deps:
 
 try:
 	@conf/install-deps --missing
-	@$(MAKE) --no-print-directory programs
+	@$(SUBMAKE) programs
 	@python3 conf/try.py start $(BUILD)
 
 try-stop:
