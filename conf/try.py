@@ -103,6 +103,7 @@ def make(where, build):
     shutil.rmtree(where, ignore_errors=True)
     for name in ("", "etc", "bin", "mail", "mail/" + USER, "queue", "data"):
         os.makedirs(os.path.join(where, name), exist_ok=True)
+    os.chmod(where + "/data", 0o700)
     for program in os.listdir(os.path.join(build, "bin")):
         shutil.copy(os.path.join(build, "bin", program), where + "/bin")
     uid = owner()

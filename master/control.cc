@@ -26,19 +26,15 @@ namespace {
 
 constexpr std::chrono::milliseconds kPoll{20};
 
-/// Says it to the administrator and to the log, as Postfix's script does.
+/// Says it to the administrator and to the log, as Postfix's script does (open_log() has both done).
 template <class... Args>
 void say(fmt::format_string<Args...> format, Args&&... args) {
-    const std::string text = fmt::format(format, std::forward<Args>(args)...);
-    fmt::print(stderr, "postern: {}\n", text);
-    log_info("{}", text);
+    log_line(LogLevel::info, format, fmt::make_format_args(args...));
 }
 
 template <class... Args>
 int fail(fmt::format_string<Args...> format, Args&&... args) {
-    const std::string text = fmt::format(format, std::forward<Args>(args)...);
-    fmt::print(stderr, "postern: fatal: {}\n", text);
-    log_error("{}", text);
+    log_line(LogLevel::fatal, format, fmt::make_format_args(args...));
     return 1;
 }
 
@@ -51,7 +47,9 @@ void open_log(const Config& config, const ControlContext& context) {
     if (destination.path == "/dev/stdout" || destination.path == "/dev/stderr") {
         return;   // what is said goes to the terminal already
     }
+    destination.echo_stderr = true;
     log_open(config.syslog_name() + "/postern", std::move(destination));
+    log_echo_all();
 }
 
 /// Prints all findings.  True when none is an error.
