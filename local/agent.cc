@@ -84,8 +84,8 @@ Task<Outcome> work_as(UserIdentity user, std::function<Outcome()> work) {
     co_return outcome;
 }
 
-TableList open_status_filter(std::string_view parameter, const std::string& value, const TableContext& context) {
-    Result<TableList> filter = TableList::open(parameter, value, context);
+StatusFilter open_status_filter(std::string_view parameter, const std::string& value, const TableContext& context) {
+    Result<StatusFilter> filter = StatusFilter::open(parameter, value, context);
     if (!filter) {
         fatal("{}", filter.error().what);
     }
@@ -100,38 +100,16 @@ struct Agent::Round {
     Notice finished{};
 };
 
-Agent::Agent(std::string name, TableList filter, Deliverer deliver)
+Agent::Agent(std::string name, StatusFilter filter, Deliverer deliver)
     : name_(std::move(name)), filter_(std::move(filter)), deliver_(std::move(deliver)) {}
 
-Agent::Agent(std::string name, TableList filter, GroupDeliverer deliver)
+Agent::Agent(std::string name, StatusFilter filter, GroupDeliverer deliver)
     : name_(std::move(name)), filter_(std::move(filter)), deliver_group_(std::move(deliver)) {}
 
-/// default_delivery_status_filter(5): "X.Y.Z text" may be replaced, but not change between success and failure.
-void Agent::apply_filter(Outcome& outcome) {
-    if (filter_.empty() || outcome.dsn.empty()) {
-        return;
-    }
-    const Lookup found = filter_.lookup(outcome.dsn + " " + outcome.text);
-    if (!found || !*found) {
-        return;
-    }
-    const std::size_t space = (*found)->find(' ');
-    const std::string dsn = (*found)->substr(0, space);
-    const bool was_success = outcome.dsn.front() == '2';
-    if (space == std::string::npos || dsn.empty() || (dsn.front() == '2') != was_success ||
-        (dsn.front() != '2' && dsn.front() != '4' && dsn.front() != '5')) {
-        log_warning("{}: bad result \"{}\" for \"{} {}\"", filter_.title(), **found, outcome.dsn, outcome.text);
-        return;
-    }
-    outcome.dsn = dsn;
-    outcome.text = (*found)->substr(space + 1);
-    if (!was_success) {
-        outcome.kind = dsn.front() == '5' ? queue::kBounced : queue::kDeferred;
-    }
-}
-
 void Agent::log(const Message& message, const queue::Recipient& recipient, Outcome& outcome) {
-    apply_filter(outcome);
+    if (filter_.apply(outcome.dsn, outcome.text) && outcome.kind != queue::kDelivered) {
+        outcome.kind = outcome.dsn.front() == '5' ? queue::kBounced : queue::kDeferred;
+    }
     const queue::Deliver& request = message.request();
     const std::string to = quoted(recipient.address);
     const std::string original = quoted(recipient.original);

@@ -8,6 +8,7 @@
 #include "lib/base/unique_fd.h"
 #include "lib/config/config.h"
 #include "lib/sandbox/identity.h"
+#include "lib/table/status_filter.h"
 #include "lib/table/table.h"
 #include "local/message.h"
 #include "local/outcome.h"
@@ -22,9 +23,9 @@ using GroupDeliverer = std::function<Task<Outcome>(MessagePtr message)>;
 class Agent {
 public:
     /// `name` stands in relay= of log lines.  `filter` is the agent's *_delivery_status_filter.
-    Agent(std::string name, TableList filter, Deliverer deliver);
+    Agent(std::string name, StatusFilter filter, Deliverer deliver);
     /// For agents that take a request as a whole.
-    Agent(std::string name, TableList filter, GroupDeliverer deliver);
+    Agent(std::string name, StatusFilter filter, GroupDeliverer deliver);
 
     /// One connection from qmgr: request after request.  The recipients of one request are worked on together.
     Task<> serve(UniqueFd socket);
@@ -38,16 +39,15 @@ private:
     Task<> deliver_each(Round& round, MessagePtr message);
     Task<> deliver_group(Round& round, MessagePtr message);
     void answer(Round& round, const Message& message, std::size_t index, Outcome outcome);
-    void apply_filter(Outcome& outcome);
 
     std::string name_;
-    TableList filter_;
+    StatusFilter filter_;
     Deliverer deliver_;
     GroupDeliverer deliver_group_;
 };
 
 /// Opens a *_delivery_status_filter.  Ends the process when that fails.
-TableList open_status_filter(std::string_view parameter, const std::string& value, const TableContext& context);
+StatusFilter open_status_filter(std::string_view parameter, const std::string& value, const TableContext& context);
 
 /// Runs blocking `work` on a thread that has taken on `user`'s rights.  A process that is not root works as
 /// itself.  Deferred when the rights cannot be had.

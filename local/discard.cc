@@ -31,7 +31,7 @@ Task<local::Outcome> deliver(local::MessagePtr message) {
 int main(int argc, char** argv) {
     Service service("discard", argc, argv);
     const Config& config = service.config();
-    TableList filter = local::open_status_filter("default_delivery_status_filter",
+    StatusFilter filter = local::open_status_filter("default_delivery_status_filter",
                                                  config.default_delivery_status_filter(), table_context(config));
     service.confine(kRights);
     local::Agent agent("none", std::move(filter),

@@ -49,7 +49,7 @@ Task<local::Outcome> deliver(local::MessagePtr message, bool retry) {
 int main(int argc, char** argv) {
     Service service("error", argc, argv);
     const Config& config = service.config();
-    TableList filter = local::open_status_filter("default_delivery_status_filter",
+    StatusFilter filter = local::open_status_filter("default_delivery_status_filter",
                                                  config.default_delivery_status_filter(), table_context(config));
     service.confine(kRights);
     const bool retry = service.service_name() == "retry";

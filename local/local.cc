@@ -37,7 +37,7 @@ int main(int argc, char** argv) {
     if (!shared) {
         fatal("{}", shared.error().what);
     }
-    TableList filter =
+    StatusFilter filter =
         local::open_status_filter("local_delivery_status_filter", config.local_delivery_status_filter(), tables);
     service.confine(kRights);
     local::Agent* self = nullptr;

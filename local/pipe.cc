@@ -113,7 +113,7 @@ int main(int argc, char** argv) {
     const std::optional<Seconds> limit = config.lookup_time(service.service_name() + "_time_limit");
     const Pipe pipe{config, service.service_name(), std::move(*attributes), std::move(*user),
                     limit.value_or(config.command_time_limit())};
-    TableList filter = local::open_status_filter("pipe_delivery_status_filter", config.pipe_delivery_status_filter(),
+    StatusFilter filter = local::open_status_filter("pipe_delivery_status_filter", config.pipe_delivery_status_filter(),
                                                  table_context(config));
     local::changes_user();
     service.confine(kRights);

@@ -24,7 +24,7 @@ int main(int argc, char** argv) {
     if (!delivery) {
         fatal("{}", delivery.error().what);
     }
-    TableList filter = local::open_status_filter("virtual_delivery_status_filter",
+    StatusFilter filter = local::open_status_filter("virtual_delivery_status_filter",
                                                  config.virtual_delivery_status_filter(), tables);
     local::changes_user();
     service.confine(kRights);

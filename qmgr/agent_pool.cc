@@ -68,6 +68,7 @@ Task<> AgentPool::converse(std::uint64_t batch, queue::Deliver request) {
 Task<BatchEnd> AgentPool::receive_answers(AgentChannel& channel, std::uint64_t batch, std::size_t expected) {
     std::vector<queue::RecipientDone> together;
     std::size_t answered = 0;
+    BatchEnd end;
     while (answered < expected) {
         Result<queue::FromAgent> message = co_await channel.receive(config_.daemon_timeout());
         if (!message) {
@@ -81,17 +82,21 @@ Task<BatchEnd> AgentPool::receive_answers(AgentChannel& channel, std::uint64_t b
         if (auto* gone = std::get_if<queue::Unavailable>(&*message)) {
             events_->answered(batch, std::move(together));
             const auto kind = gone->transport_dead ? BatchEnd::Kind::transport_dead : BatchEnd::Kind::unreachable;
-            BatchEnd end{kind, gone->dsn.empty() ? "4.3.0" : gone->dsn, std::move(gone->reason)};
+            end = {kind, gone->dsn.empty() ? "4.3.0" : gone->dsn, std::move(gone->reason)};
             co_return end;
         }
-        together.push_back(std::move(std::get<queue::RecipientDone>(*message)));
+        auto& done = std::get<queue::RecipientDone>(*message);
+        if (done.unreachable) {
+            end = {BatchEnd::Kind::unreachable, done.dsn, done.reason};
+        }
+        together.push_back(std::move(done));
         ++answered;
         if (answered == expected || !channel.has_frame()) {
             events_->answered(batch, std::move(together));
             together.clear();
         }
     }
-    co_return BatchEnd();
+    co_return end;
 }
 
 void AgentPool::close_idle() {

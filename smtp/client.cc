@@ -1,0 +1,90 @@
+#include "smtp/client.h"
+
+#include "lib/base/strings.h"
+#include "lib/log/log.h"
+
+namespace postern::smtp {
+
+Result<std::unique_ptr<Client>> Client::create(const Config& config, Protocol protocol) {
+    Result<std::unique_ptr<Dns>> dns = Dns::create();
+    if (!dns) {
+        return dns.error();
+    }
+    return create(config, protocol, std::move(*dns), nullptr);
+}
+
+Result<std::unique_ptr<Client>> Client::create(const Config& config, Protocol protocol, std::unique_ptr<Dns> dns,
+                                               std::unique_ptr<Connector> connector) {
+    std::unique_ptr<Client> client(new Client(config, protocol));
+    client->dns_ = std::move(dns);
+    client->connector_ = std::move(connector);
+    if (Result<void> done = client->open(); !done) {
+        return done.error();
+    }
+    return client;
+}
+
+Result<void> Client::open() {
+    if (connector_ == nullptr) {
+        Result<std::unique_ptr<SocketConnector>> connector = SocketConnector::create(settings_);
+        if (!connector) {
+            return connector.error();
+        }
+        connector_ = std::move(*connector);
+    }
+    Result<OwnAddresses> own = OwnAddresses::find(config());
+    if (!own) {
+        return own.error();
+    }
+    own_ = std::move(*own);
+    if (const Result<std::uint16_t> port = services_.port(settings_.tcp_port()); !port) {
+        return Error(Errc::config, "parameter " + settings_.prefix() + "_tcp_port: " + port.error().what);
+    }
+    const TableContext tables = table_context(config());
+    struct Wanted {
+        TableList& table;
+        std::string title;
+        const std::string& specs;
+    };
+    const Wanted wanted[] = {
+        {reply_filter_, "_reply_filter", settings_.reply_filter()},
+        {ignored_maps_, settings_.lmtp() ? "_discard_lhlo_keyword_address_maps" : "_discard_ehlo_keyword_address_maps",
+         settings_.discard_ehlo_keyword_address_maps()},
+    };
+    for (const Wanted& want : wanted) {
+        Result<TableList> table = TableList::open(settings_.prefix() + want.title, want.specs, tables);
+        if (!table) {
+            return table.error();
+        }
+        want.table = std::move(*table);
+    }
+    Result<StatusFilter> filter =
+        StatusFilter::open(settings_.prefix() + "_delivery_status_filter", settings_.delivery_status_filter(), tables);
+    if (!filter) {
+        return filter.error();
+    }
+    status_filter_ = std::move(*filter);
+    const std::string title = settings_.prefix() + "_connection_cache_destinations";
+    Result<MatchList> kept =
+        MatchList::open(title, settings_.connection_cache_destinations(), MatchKind::string, false, tables);
+    if (!kept) {
+        return kept.error();
+    }
+    cache_ = std::make_unique<SessionCache>(settings_, std::move(*kept));
+    hosts_ = std::make_unique<HostFinder>(settings_, *dns_, static_cast<const SelfTest&>(*this));
+    return {};
+}
+
+std::vector<std::string> Client::ignored_keywords(const std::string& address) {
+    if (!ignored_maps_.empty()) {
+        const Lookup found = ignored_maps_.lookup(address);
+        if (!found) {
+            log_warning("{}", found.error().what);
+        } else if (*found) {
+            return split(to_lower(**found), ", \t");
+        }
+    }
+    return split(to_lower(settings_.discard_ehlo_keywords()), ", \t");
+}
+
+}  // namespace postern::smtp

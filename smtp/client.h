@@ -1,0 +1,59 @@
+/// What all deliveries of the process share: settings, tables, resolver, connections that are kept.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lib/config/config.h"
+#include "lib/dns/dns.h"
+#include "lib/route/own_addresses.h"
+#include "lib/table/status_filter.h"
+#include "lib/table/table.h"
+#include "smtp/connect.h"
+#include "smtp/hosts.h"
+#include "smtp/next_hop.h"
+#include "smtp/session.h"
+#include "smtp/session_cache.h"
+#include "smtp/settings.h"
+
+namespace postern::smtp {
+
+class Client final : private SelfTest {
+public:
+    /// Opens everything that needs files; before rights are given up.  `config` outlives the client.
+    /// Errors: config and what opening tables says, with the parameter's name.
+    static Result<std::unique_ptr<Client>> create(const Config& config, Protocol protocol);
+    /// The same with a resolver and connections of the caller's making.
+    static Result<std::unique_ptr<Client>> create(const Config& config, Protocol protocol, std::unique_ptr<Dns> dns,
+                                                  std::unique_ptr<Connector> connector);
+
+    const Settings& settings() const { return settings_; }
+    const Config& config() const { return settings_.config(); }
+    const Services& services() const { return services_; }
+    HostFinder& hosts() { return *hosts_; }
+    Connector& connector() { return *connector_; }
+    TableList& reply_filter() { return reply_filter_; }
+    StatusFilter& status_filter() { return status_filter_; }
+    SessionCache& cache() { return *cache_; }
+    /// smtp_discard_ehlo_keywords and _address_maps for a server, lower case.
+    std::vector<std::string> ignored_keywords(const std::string& address);
+
+private:
+    Client(const Config& config, Protocol protocol) : settings_(config, protocol) {}
+    Result<void> open();
+    bool is_self(const std::string& address) const override { return own_.contains(address); }
+
+    Settings settings_;
+    Services services_;
+    OwnAddresses own_;
+    std::unique_ptr<Dns> dns_;
+    std::unique_ptr<Connector> connector_;
+    std::unique_ptr<HostFinder> hosts_;
+    std::unique_ptr<SessionCache> cache_;
+    TableList reply_filter_, ignored_maps_;
+    StatusFilter status_filter_;
+};
+
+}  // namespace postern::smtp

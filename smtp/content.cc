@@ -1,0 +1,165 @@
+#include "smtp/content.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace postern::smtp {
+namespace {
+
+constexpr std::uint64_t kSmallMessage = 128 * 1024;
+constexpr std::uint64_t kMaxHeaders = 64 * 1024 * 1024;
+constexpr std::size_t kPiece = 64 * 1024;
+
+Result<void> read_at(int fd, std::uint64_t offset, char* buffer, std::size_t size) {
+    while (size > 0) {
+        const ssize_t got = ::pread(fd, buffer, size, static_cast<off_t>(offset));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return errno_error("read queue file");
+        }
+        if (got == 0) {
+            return Error(Errc::corrupt, "read queue file: it ends early");
+        }
+        buffer += got;
+        offset += static_cast<std::uint64_t>(got);
+        size -= static_cast<std::size_t>(got);
+    }
+    return {};
+}
+
+}  // namespace
+
+bool has_eight_bit(std::string_view text) {
+    std::size_t at = 0;
+    for (; at + 8 <= text.size(); at += 8) {
+        std::uint64_t word = 0;
+        std::memcpy(&word, text.data() + at, 8);
+        if ((word & 0x8080808080808080U) != 0) {
+            return true;
+        }
+    }
+    return std::any_of(text.begin() + static_cast<std::ptrdiff_t>(at), text.end(),
+                       [](char c) { return static_cast<unsigned char>(c) > 127; });
+}
+
+/// Part of one line.
+void DotEncoder::put(std::string_view text, std::string& out) {
+    if (text.empty()) {
+        return;
+    }
+    if (column_ == 0 && dots_ && text.front() == '.') {
+        out += '.';
+    }
+    while (limit_ > 0 && column_ + text.size() > limit_) {
+        const std::size_t room = limit_ - column_;
+        out += text.substr(0, room);
+        out += "\r\n ";
+        text.remove_prefix(room);
+        column_ = 1;
+        folded_ = true;
+    }
+    out += text;
+    column_ += text.size();
+}
+
+void DotEncoder::end_line(std::string& out) {
+    out += "\r\n";
+    column_ = 0;
+}
+
+void DotEncoder::add(std::string_view piece, std::string& out) {
+    if (held_cr_ && !piece.empty()) {
+        held_cr_ = false;
+        if (piece.front() != '\n') {
+            put("\r", out);
+        }
+    }
+    out.reserve(out.size() + piece.size() + piece.size() / 16 + 64);
+    while (!piece.empty()) {
+        const std::size_t end = piece.find('\n');
+        if (end == std::string_view::npos) {
+            held_cr_ = piece.back() == '\r';
+            put(piece.substr(0, piece.size() - (held_cr_ ? 1 : 0)), out);
+            return;
+        }
+        const bool had_cr = end > 0 && piece[end - 1] == '\r';
+        put(piece.substr(0, end - (had_cr ? 1 : 0)), out);
+        end_line(out);
+        piece.remove_prefix(end + 1);
+    }
+}
+
+void DotEncoder::finish(std::string& out) {
+    if (held_cr_) {
+        held_cr_ = false;
+        end_line(out);
+    } else if (column_ > 0) {
+        end_line(out);
+    }
+}
+
+Result<void> Content::open(const queue::Deliver& request) {
+    request_ = &request;
+    const queue::Extent& headers = request.headers;
+    const queue::Extent& body = request.body;
+    if (headers.length > kMaxHeaders) {
+        return Error(Errc::too_big, "headers too large");
+    }
+    size_ = headers.length + body.length;
+    whole_ = headers.offset == body.offset + body.length && size_ <= kSmallMessage;
+    text_.resize(whole_ ? size_ : headers.length);
+    const std::uint64_t from = whole_ ? body.offset : headers.offset;
+    const Result<void> got = read_at(request.message.get(), from, text_.data(), text_.size());
+    if (!got) {
+        return got;
+    }
+    const std::string_view text = text_;
+    headers_ = whole_ ? text.substr(body.length) : text;
+    body_ = whole_ ? text.substr(0, body.length) : std::string_view();
+    rewind();
+    return {};
+}
+
+void Content::replace(std::string text) {
+    text_ = std::move(text);
+    whole_ = true;
+    headers_ = text_;
+    body_ = {};
+    size_ = text_.size();
+    rewind();
+}
+
+void Content::rewind() {
+    headers_given_ = headers_.empty();
+    body_at_ = 0;
+}
+
+Result<std::string_view> Content::next() {
+    if (!headers_given_) {
+        headers_given_ = true;
+        return headers_;
+    }
+    if (whole_) {
+        const std::string_view rest = body_.substr(std::min<std::uint64_t>(body_at_, body_.size()));
+        body_at_ = body_.size();
+        return rest;
+    }
+    const std::uint64_t left = request_->body.length - body_at_;
+    piece_.resize(std::min<std::uint64_t>(left, kPiece));
+    if (piece_.empty()) {
+        return std::string_view();
+    }
+    const Result<void> got = read_at(request_->message.get(), request_->body.offset + body_at_, piece_.data(), piece_.size());
+    if (!got) {
+        return got.error();
+    }
+    body_at_ += piece_.size();
+    return std::string_view(piece_);
+}
+
+}  // namespace postern::smtp

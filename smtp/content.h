@@ -1,0 +1,66 @@
+/// Message content on its way from the queue file to the wire.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "lib/base/result.h"
+#include "lib/queue/deliver.h"
+
+namespace postern::smtp {
+
+/// Text with LF line ends to SMTP's form (RFC 5321 sections 2.3.8 and 4.5.2): CRLF line ends, a dot in front of
+/// lines that begin with one, long lines folded by CR LF SPACE.  Pieces may be cut anywhere.
+class DotEncoder {
+public:
+    /// `line_limit`: smtp_line_length_limit; 0 means no folding.  Without `dots` none are doubled (BDAT).
+    explicit DotEncoder(std::size_t line_limit, bool dots = true) : limit_(line_limit), dots_(dots) {}
+    void add(std::string_view piece, std::string& out);
+    /// The last line's end, if it had none.
+    void finish(std::string& out);
+    /// A line had to be folded.
+    bool folded() const { return folded_; }
+
+private:
+    void put(std::string_view text, std::string& out);
+    void end_line(std::string& out);
+
+    std::size_t limit_;
+    bool dots_;
+    std::size_t column_ = 0;      ///< bytes of the line so far, without doubled dots
+    bool held_cr_ = false;        ///< a CR that ends the last piece: part of a line end, or not
+    bool folded_ = false;
+};
+
+/// The content of one queue file, read in pieces: the headers first, then the body (see queue_file.h).
+class Content {
+public:
+    /// Reads the headers, and a small message whole, with one call.  `request` outlives this.
+    /// Errors: corrupt, too_big, io.
+    Result<void> open(const queue::Deliver& request);
+
+    std::string_view headers() const { return headers_; }
+    /// The next piece, empty at the end; valid until the next call.  Errors: corrupt, io.
+    Result<std::string_view> next();
+    /// From the start again.
+    void rewind();
+    std::uint64_t size_bytes() const { return size_; }
+    /// Instead of what the queue file has (converted content).
+    void replace(std::string text);
+
+private:
+    const queue::Deliver* request_ = nullptr;
+    std::string text_;            ///< headers, or body and headers of a small message, or what replace() was given
+    std::string piece_;
+    std::string_view headers_, body_;
+    std::uint64_t size_ = 0;
+    std::uint64_t body_at_ = 0;   ///< how far next() is
+    bool whole_ = false;          ///< body_ has everything
+    bool headers_given_ = false;
+};
+
+/// A byte over 127 is in `text`.
+bool has_eight_bit(std::string_view text);
+
+}  // namespace postern::smtp

@@ -1,0 +1,325 @@
+#include "smtp/delivery.h"
+
+#include <fmt/format.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "lib/base/strings.h"
+#include "lib/log/delivery.h"
+#include "lib/log/log.h"
+#include "lib/mail/address.h"
+#include "smtp/transfer.h"
+
+namespace postern::smtp {
+namespace {
+
+std::int64_t now_usec() {
+    timespec now{};
+    clock_gettime(CLOCK_REALTIME, &now);
+    return static_cast<std::int64_t>(now.tv_sec) * 1'000'000 + now.tv_nsec / 1000;
+}
+
+std::string_view status_word(std::uint8_t outcome, bool verify_only) {
+    if (verify_only) {
+        return outcome == queue::kDelivered ? "deliverable" : "undeliverable";
+    }
+    return outcome == queue::kDelivered ? "sent" : outcome == queue::kBounced ? "bounced" : "deferred";
+}
+
+}  // namespace
+
+Delivery::Delivery(Client& client, Listener& listener, queue::Deliver request)
+    : client_(client), listener_(listener), request_(std::move(request)), states_(request_.recipients.size(), State::open),
+      kept_(request_.recipients.size()) {}
+
+std::vector<std::size_t> Delivery::open_recipients() const {
+    std::vector<std::size_t> open;
+    for (std::size_t i = 0; i < states_.size(); ++i) {
+        if (states_[i] == State::open) {
+            open.push_back(i);
+        }
+    }
+    return open;
+}
+
+std::size_t Delivery::left() const {
+    return states_.size() - static_cast<std::size_t>(std::count(states_.begin(), states_.end(), State::answered));
+}
+
+void Delivery::reopen() {
+    std::replace(states_.begin(), states_.end(), State::kept, State::open);
+}
+
+std::string Delivery::relay_of(const Session* session) const {
+    if (session == nullptr) {
+        return "none";
+    }
+    std::string relay = session->host().with_port();
+    if (session->uses() > 0) {
+        relay += fmt::format(", conn_use={}", session->uses() + 1);
+    }
+    return relay;
+}
+
+/// The recipient's line in the log, and the word to the queue manager.
+void Delivery::answer(std::size_t i, Fate fate) {
+    states_[i] = State::answered;
+    Failure& why = fate.why;
+    if (client_.status_filter().apply(why.dsn, why.text) && fate.outcome != queue::kDelivered) {
+        fate.outcome = why.hard() ? queue::kBounced : queue::kDeferred;
+    }
+    const queue::Recipient& to = recipient(i);
+    const std::string address = external_form(to.address);
+    const std::string original = external_form(to.original);
+    DeliveryLine line;
+    line.queue_id = request_.queue_id;
+    line.to = address;
+    line.orig_to = to.original == to.address ? std::string_view() : std::string_view(original);
+    line.relay = fate.relay;
+    line.times = {request_.arrival_usec, request_.active_usec, request_.handed_usec, connected_usec_, now_usec()};
+    line.dsn = why.dsn;
+    line.status = status_word(fate.outcome, request_.verify_only);
+    line.text = why.text;
+    log_delivery(line);
+    queue::RecipientDone done;
+    done.index = request_.recipients[i].index;
+    done.outcome = fate.outcome;
+    done.dsn = std::move(why.dsn);
+    done.reason = std::move(why.text);
+    done.action = std::move(fate.action);
+    done.relay = fate.relay.substr(0, fate.relay.find(','));
+    done.remote_mta = std::move(why.remote_mta);
+    done.diagnostic = std::move(why.diagnostic);
+    done.unreachable = why.destination_dead && fate.outcome == queue::kDeferred;
+    listener_.done(std::move(done));
+}
+
+void Delivery::sent(std::size_t i, const Session& session, const Reply& reply) {
+    if (states_[i] != State::open) {
+        return;
+    }
+    Fate fate{queue::kDelivered, {}, relay_of(&session)};
+    fate.why.dsn = reply.dsn;
+    fate.why.text = reply.one_line();
+    fate.why.remote_mta = session.host().host;
+    fate.why.diagnostic = "smtp; " + reply.one_line();
+    const bool traced = request_.trace || request_.verify_only;
+    if (session.features().dsn && !traced) {
+        fate.action = "none";   // the server has taken on the duty to report (RFC 3461 section 5.2.2)
+    } else if (client_.settings().assume_final() && !session.features().dsn) {
+        fate.action = "delivered";
+    } else {
+        fate.action = "relayed";
+    }
+    answer(i, std::move(fate));
+}
+
+void Delivery::failed(std::size_t i, const Session* session, Failure why) {
+    if (states_[i] != State::open) {
+        return;
+    }
+    Fate fate{why.hard() ? queue::kBounced : queue::kDeferred, std::move(why), relay_of(session)};
+    if (fate.outcome == queue::kDeferred && !final_server_) {
+        log_info("{}: {}", request_.queue_id, fate.why.text);
+        states_[i] = State::kept;
+        kept_[i] = std::move(fate);
+        return;
+    }
+    answer(i, std::move(fate));
+}
+
+/// As failed(), but a failure of the destination is not taken as final from a server that others can stand in for.
+void Delivery::failed_all(const Session* session, const Failure& why) {
+    const bool keep = !final_server_ && (why.destination_dead || !why.hard());
+    bool logged = false;
+    for (const std::size_t i : open_recipients()) {
+        Fate fate{why.hard() ? queue::kBounced : queue::kDeferred, why, relay_of(session)};
+        if (!keep) {
+            answer(i, std::move(fate));
+            continue;
+        }
+        if (!logged) {
+            log_info("{}: {}", request_.queue_id, why.text);
+            logged = true;
+        }
+        states_[i] = State::kept;
+        kept_[i] = std::move(fate);
+    }
+}
+
+/// The next hop's list, then smtp_fallback_relay.
+std::vector<std::string> Delivery::destinations() {
+    std::vector<std::string> list = next_hop_list(request_.nexthop);
+    if (list.empty() || list.front().substr(0, 5) == "unix:") {
+        return list;
+    }
+    for (std::string& fallback : next_hop_list(client_.settings().fallback_relay())) {
+        if (std::find(list.begin(), list.end(), fallback) == list.end()) {
+            list.push_back(std::move(fallback));
+        }
+    }
+    return list;
+}
+
+Task<> Delivery::run() {
+    const Result<void> opened = content_.open(request_);
+    if (!opened) {
+        log_warning("{}: {}", request_.queue_id, opened.error().what);
+        final_server_ = true;
+        failed_all(nullptr, {"4.3.0", "queue file cannot be read"});
+        co_return co_await tell();
+    }
+    const std::vector<std::string> list = destinations();
+    const std::size_t own = next_hop_list(request_.nexthop).size();
+    for (std::size_t i = 0; i < list.size() && left() > 0; ++i) {
+        reopen();
+        used_fallback_ = i >= own;
+        co_await try_destination(list[i], i + 1 == list.size());
+        if (loops_) {
+            break;   // others would only make it worse
+        }
+    }
+    give_up();
+    co_await tell();
+}
+
+/// What is left has nowhere to go now.
+void Delivery::give_up() {
+    if (why_.dsn.empty()) {
+        why_ = {"4.3.0", "server unavailable or unable to receive mail"};
+    }
+    // What may be a mistake in the configuration does not cost mail.
+    const bool configured = used_fallback_ || request_.nexthop == client_.config().relayhost();
+    if (left() > 0 && why_.hard() && configured) {
+        log_warning("{} configuration problem", used_fallback_ ? client_.settings().prefix() + "_fallback_relay" : "relayhost");
+        why_.soften();
+    }
+    for (std::size_t i = 0; i < states_.size(); ++i) {
+        if (states_[i] == State::answered) {
+            continue;
+        }
+        Fate fate = std::move(kept_[i]);
+        if (fate.why.dsn.empty()) {
+            fate.why = why_;
+            fate.why.destination_dead = true;
+        }
+        fate.outcome = fate.why.hard() ? queue::kBounced : queue::kDeferred;
+        answer(i, std::move(fate));
+    }
+}
+
+Task<> Delivery::try_destination(std::string destination, bool last) {
+    const Result<NextHop> hop = parse_next_hop(destination, client_.settings(), client_.services());
+    if (!hop) {
+        log_warning("{}", hop.error().what);
+        why_ = {"4.3.5", "Mail system configuration error"};
+        co_return;
+    }
+    const std::string key = to_lower(destination);
+    client_.cache().begin(key);
+    std::string used = co_await try_kept_session(key);
+    if (left() > 0) {
+        HostList hosts;
+        if (hop->socket_path.empty()) {
+            hosts = co_await client_.hosts().find(*hop);
+        } else {
+            hosts.addresses.push_back({client_.config().myhostname(), hop->socket_path});
+        }
+        if (hosts.addresses.empty()) {
+            why_ = hosts.failure;
+        }
+        loops_ = hosts.loops;
+        co_await try_hosts(*hop, hosts, key, std::move(used), last || hosts.backup_mx);
+    }
+    client_.cache().end(key);
+}
+
+/// A connection that was kept, if there is one.  Yields the address of its server, when that has had its say.
+Task<std::string> Delivery::try_kept_session(const std::string& key) {
+    final_server_ = false;
+    std::unique_ptr<Session> session = client_.cache().take(key);
+    if (session == nullptr) {
+        co_return std::string();
+    }
+    std::string address = session->host().address;
+    connected_usec_ = now_usec();
+    const bool told = co_await transfer(std::move(session), key);
+    co_return told ? address : std::string();
+}
+
+/// One address after another, as many as smtp_mx_address_limit and smtp_mx_session_limit allow.  `skip`: the address
+/// that a kept connection went to.
+Task<> Delivery::try_hosts(const NextHop& hop, const HostList& hosts, const std::string& key, std::string skip, bool last) {
+    const Settings& settings = client_.settings();
+    const auto limit = static_cast<std::size_t>(settings.mx_address_limit());
+    const std::size_t count = limit == 0 ? hosts.addresses.size() : std::min(limit, hosts.addresses.size());
+    long sessions = 0;
+    for (std::size_t i = 0; i < count && left() > 0; ++i) {
+        const HostAddress& host = hosts.addresses[i];
+        if (host.address == skip) {
+            continue;
+        }
+        reopen();
+        final_server_ = last && i + 1 == count;
+        const bool best = host.preference == hosts.addresses.front().preference;
+        std::unique_ptr<Session> session = co_await open_session(host, hop, best);
+        if (session == nullptr) {
+            continue;
+        }
+        ++sessions;
+        const bool enough = settings.mx_session_limit() > 0 && sessions >= settings.mx_session_limit();
+        final_server_ = final_server_ || (last && enough);
+        co_await transfer(std::move(session), key);
+        if (enough) {
+            break;
+        }
+    }
+    final_server_ = false;
+}
+
+/// Null when the server cannot be used; the reason is noted.
+Task<std::unique_ptr<Session>> Delivery::open_session(const HostAddress& host, const NextHop& hop, bool best) {
+    connected_usec_ = 0;
+    Result<std::unique_ptr<Stream>> stream = co_await client_.connector().connect(host);
+    if (!stream) {
+        why_ = {"4.4.1", fmt::format("connect to {}: {}", host.with_port(), stream.error().what), true};
+        log_info("{}", why_.text);
+        co_return nullptr;
+    }
+    auto session = std::make_unique<Session>(client_.settings(), client_.reply_filter(), std::move(*stream), host);
+    std::optional<Failure> failure = co_await session->greet();
+    if (!failure) {
+        Session::Hello how;
+        how.nexthop = request_.nexthop;
+        how.loop_test = hop.port == 25;
+        how.best_mx = best;
+        how.ignored = client_.ignored_keywords(host.address);
+        failure = co_await session->hello(how);
+    }
+    connected_usec_ = now_usec();
+    if (failure) {
+        failed_all(session.get(), *failure);
+        co_await session->quit();
+        co_return nullptr;
+    }
+    co_return session;
+}
+
+/// False when the session turned out to be stale.
+Task<bool> Delivery::transfer(std::unique_ptr<Session> session, const std::string& key) {
+    content_.rewind();
+    const bool keep = client_.cache().wants(key, *session);
+    Transfer one(*this, *session, !keep);
+    const bool told = co_await one.run();
+    session->count_use();
+    if (!session->dead() && keep) {
+        client_.cache().keep(key, std::move(session));
+    } else {
+        co_await tell();
+        co_await session->quit();
+    }
+    co_return told;
+}
+
+}  // namespace postern::smtp

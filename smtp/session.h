@@ -1,0 +1,102 @@
+/// One connection to a server, from the greeting to QUIT.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "lib/async/task.h"
+#include "lib/stream/stream.h"
+#include "lib/table/table.h"
+#include "smtp/failure.h"
+#include "smtp/hosts.h"
+#include "smtp/reply.h"
+#include "smtp/settings.h"
+
+namespace postern::smtp {
+
+/// What the server offers (RFC 5321 section 2.2).
+struct Features {
+    bool esmtp = false;
+    bool pipelining = false;        ///< RFC 2920
+    bool size = false;              ///< RFC 1870
+    std::uint64_t size_limit = 0;   ///< 0: none was given
+    bool eight_bit = false;         ///< RFC 6152
+    bool smtputf8 = false;          ///< RFC 6531
+    bool chunking = false;          ///< RFC 3030
+    bool dsn = false;               ///< RFC 3461
+    bool starttls = false;          ///< RFC 3207
+    std::string auth;               ///< mechanisms, separated by blanks; RFC 4954
+    std::string xforward;           ///< attributes, separated by blanks
+};
+
+/// Takes the lines of a reply to EHLO or LHLO.  `ignored`: smtp_discard_ehlo_keywords, lower case.
+Features parse_features(std::string_view reply_text, const std::vector<std::string>& ignored);
+
+class Session {
+public:
+    /// `settings` and `filter` (smtp_reply_filter) outlive the session.
+    Session(const Settings& settings, TableList& filter, std::unique_ptr<Stream> stream, HostAddress host);
+    ~Session();
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+
+    const HostAddress& host() const { return host_; }
+    const Features& features() const { return features_; }
+    const Settings& settings() const { return settings_; }
+    Stream& stream() { return *stream_; }
+
+    /// The greeting.  A failure means that the server does not want to talk to us.
+    Task<std::optional<Failure>> greet();
+    /// EHLO, and HELO when the server does not know that; LHLO.  `loop_test`: a server with our own name is this host,
+    /// and mail for `nexthop` goes round in circles; `best` says that it is the best MX.
+    struct Hello {
+        std::string nexthop;
+        bool loop_test = false;
+        bool best_mx = false;
+        std::vector<std::string> ignored;
+    };
+    Task<std::optional<Failure>> hello(const Hello& how);
+
+    /// Queues a command; it leaves with the next reply that is waited for.
+    void command(std::string_view text);
+    /// The next reply.  `doing` is for the failure: "sending MAIL FROM".
+    Task<Result<Reply>> reply(Millis timeout);
+    /// Why the reply() failed: "lost connection with X while ...".
+    Failure broken(const Error& error, std::string_view doing) const;
+    /// "host X said: ... (in reply to ...)".
+    Failure refused(const Reply& reply, std::string_view in_reply_to) const;
+
+    /// Says goodbye and closes; does not wait for the answer unless smtp_skip_quit_response is off.
+    Task<> quit();
+    /// The conversation is over: neither used again nor ended by QUIT.
+    void mark_dead() { dead_ = true; }
+    bool dead() const { return dead_; }
+    void quit_sent() { quit_sent_ = true; }
+
+    /// Messages that this connection has been used for before.
+    int uses() const { return uses_; }
+    void count_use() { ++uses_; }
+    std::chrono::steady_clock::time_point opened() const { return opened_; }
+    /// A transaction was begun and not ended: RSET before the next one.
+    bool unfinished = false;
+
+private:
+    Failure refuses_to_talk(const Reply& reply) const;
+    Failure with_reply(const Reply& reply, std::string text) const;
+    std::string filtered(std::string line);
+
+    const Settings& settings_;
+    TableList& filter_;
+    std::unique_ptr<Stream> stream_;
+    HostAddress host_;
+    Features features_;
+    bool offers_esmtp_ = true;
+    bool dead_ = false;
+    bool quit_sent_ = false;
+    int uses_ = 0;
+    std::chrono::steady_clock::time_point opened_;
+};
+
+}  // namespace postern::smtp

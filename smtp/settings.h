@@ -1,0 +1,101 @@
+/// The client's settings: smtp_x or lmtp_x of the parameter table, whichever protocol is spoken.
+#pragma once
+
+#include <string>
+
+#include "lib/config/config.h"
+
+namespace postern::smtp {
+
+enum class Protocol : unsigned char { smtp, lmtp };
+
+class Settings {
+public:
+    /// `config` outlives this.
+    Settings(const Config& config, Protocol protocol) : config_(config), lmtp_(protocol == Protocol::lmtp) {}
+
+    const Config& config() const { return config_; }
+    bool lmtp() const { return lmtp_; }
+    /// "smtp" or "lmtp": in front of parameter names in messages.
+    std::string prefix() const { return lmtp_ ? "lmtp" : "smtp"; }
+
+    // --- finding and reaching the host
+    const std::string& tcp_port() const { return pick(&Config::smtp_tcp_port, &Config::lmtp_tcp_port); }
+    const std::string& host_lookup() const { return pick(&Config::smtp_host_lookup, &Config::lmtp_host_lookup); }
+    const std::string& dns_support_level() const { return pick(&Config::smtp_dns_support_level, &Config::lmtp_dns_support_level); }
+    const std::string& address_preference() const { return pick(&Config::smtp_address_preference, &Config::lmtp_address_preference); }
+    bool randomize_addresses() const { return pick(&Config::smtp_randomize_addresses, &Config::lmtp_randomize_addresses); }
+    bool balance_inet_protocols() const { return pick(&Config::smtp_balance_inet_protocols, &Config::lmtp_balance_inet_protocols); }
+    long mx_address_limit() const { return pick(&Config::smtp_mx_address_limit, &Config::lmtp_mx_address_limit); }
+    long mx_session_limit() const { return pick(&Config::smtp_mx_session_limit, &Config::lmtp_mx_session_limit); }
+    bool defer_if_no_mx_address_found() const {
+        return pick(&Config::smtp_defer_if_no_mx_address_found, &Config::lmtp_defer_if_no_mx_address_found);
+    }
+    const std::string& fallback_relay() const { return pick(&Config::smtp_fallback_relay, &Config::lmtp_fallback_relay); }
+    const std::string& bind_address() const { return pick(&Config::smtp_bind_address, &Config::lmtp_bind_address); }
+    const std::string& bind_address6() const { return pick(&Config::smtp_bind_address6, &Config::lmtp_bind_address6); }
+    bool bind_address_enforce() const { return pick(&Config::smtp_bind_address_enforce, &Config::lmtp_bind_address_enforce); }
+    Seconds connect_timeout() const { return pick(&Config::smtp_connect_timeout, &Config::lmtp_connect_timeout); }
+
+    // --- the conversation
+    const std::string& helo_name() const { return pick(&Config::smtp_helo_name, &Config::lmtp_lhlo_name); }
+    bool always_send_ehlo() const { return lmtp_ || config_.smtp_always_send_ehlo(); }
+    bool never_send_ehlo() const { return !lmtp_ && config_.smtp_never_send_ehlo(); }
+    bool skip_5xx_greeting() const { return pick(&Config::smtp_skip_5xx_greeting, &Config::lmtp_skip_5xx_greeting); }
+    bool skip_quit_response() const { return pick(&Config::smtp_skip_quit_response, &Config::lmtp_skip_quit_response); }
+    bool quote_rfc821_envelope() const { return pick(&Config::smtp_quote_rfc821_envelope, &Config::lmtp_quote_rfc821_envelope); }
+    bool send_xforward_command() const { return pick(&Config::smtp_send_xforward_command, &Config::lmtp_send_xforward_command); }
+    bool send_dummy_mail_auth() const { return pick(&Config::smtp_send_dummy_mail_auth, &Config::lmtp_send_dummy_mail_auth); }
+    bool assume_final() const { return lmtp_ && config_.lmtp_assume_final(); }
+    long line_length_limit() const { return pick(&Config::smtp_line_length_limit, &Config::lmtp_line_length_limit); }
+    const std::string& address_verify_target() const {
+        return pick(&Config::smtp_address_verify_target, &Config::lmtp_address_verify_target);
+    }
+    const std::string& discard_ehlo_keywords() const {
+        return pick(&Config::smtp_discard_ehlo_keywords, &Config::lmtp_discard_lhlo_keywords);
+    }
+    const std::string& discard_ehlo_keyword_address_maps() const {
+        return pick(&Config::smtp_discard_ehlo_keyword_address_maps, &Config::lmtp_discard_lhlo_keyword_address_maps);
+    }
+    const std::string& reply_filter() const { return pick(&Config::smtp_reply_filter, &Config::lmtp_reply_filter); }
+    const std::string& delivery_status_filter() const {
+        return pick(&Config::smtp_delivery_status_filter, &Config::lmtp_delivery_status_filter);
+    }
+    Seconds helo_timeout() const { return pick(&Config::smtp_helo_timeout, &Config::lmtp_lhlo_timeout); }
+    Seconds xforward_timeout() const { return pick(&Config::smtp_xforward_timeout, &Config::lmtp_xforward_timeout); }
+    Seconds mail_timeout() const { return pick(&Config::smtp_mail_timeout, &Config::lmtp_mail_timeout); }
+    Seconds rcpt_timeout() const { return pick(&Config::smtp_rcpt_timeout, &Config::lmtp_rcpt_timeout); }
+    Seconds data_init_timeout() const { return pick(&Config::smtp_data_init_timeout, &Config::lmtp_data_init_timeout); }
+    Seconds data_xfer_timeout() const { return pick(&Config::smtp_data_xfer_timeout, &Config::lmtp_data_xfer_timeout); }
+    Seconds data_done_timeout() const { return pick(&Config::smtp_data_done_timeout, &Config::lmtp_data_done_timeout); }
+    Seconds rset_timeout() const { return pick(&Config::smtp_rset_timeout, &Config::lmtp_rset_timeout); }
+    Seconds quit_timeout() const { return pick(&Config::smtp_quit_timeout, &Config::lmtp_quit_timeout); }
+
+    // --- keeping connections
+    const std::string& connection_cache_destinations() const {
+        return pick(&Config::smtp_connection_cache_destinations, &Config::lmtp_connection_cache_destinations);
+    }
+    bool connection_cache_on_demand() const {
+        return pick(&Config::smtp_connection_cache_on_demand, &Config::lmtp_connection_cache_on_demand);
+    }
+    Seconds connection_cache_time_limit() const {
+        return pick(&Config::smtp_connection_cache_time_limit, &Config::lmtp_connection_cache_time_limit);
+    }
+    long connection_reuse_count_limit() const {
+        return pick(&Config::smtp_connection_reuse_count_limit, &Config::lmtp_connection_reuse_count_limit);
+    }
+    Seconds connection_reuse_time_limit() const {
+        return pick(&Config::smtp_connection_reuse_time_limit, &Config::lmtp_connection_reuse_time_limit);
+    }
+
+private:
+    template <class R>
+    R pick(R (Config::*for_smtp)() const, R (Config::*for_lmtp)() const) const {
+        return (config_.*(lmtp_ ? for_lmtp : for_smtp))();
+    }
+
+    const Config& config_;
+    bool lmtp_;
+};
+
+}  // namespace postern::smtp

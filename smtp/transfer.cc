@@ -1,0 +1,424 @@
+#include "smtp/transfer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "lib/base/strings.h"
+#include "lib/log/log.h"
+#include "lib/mail/address.h"
+#include "lib/mail/xtext.h"
+
+namespace postern::smtp {
+namespace {
+
+/// Commands that leave together.  Bounded, because a server that has filled its send buffer with replies reads
+/// no more commands (RFC 2920 section 3.1).
+constexpr std::size_t kGroup = 100;
+
+std::string notify_names(std::uint8_t notify) {
+    if ((notify & queue::kNotifyNever) != 0) {
+        return "NEVER";
+    }
+    std::string names;
+    const auto add = [&](std::uint8_t bit, std::string_view name) {
+        if ((notify & bit) != 0) {
+            names += names.empty() ? "" : ",";
+            names += name;
+        }
+    };
+    add(queue::kNotifySuccess, "SUCCESS");
+    add(queue::kNotifyFailure, "FAILURE");
+    add(queue::kNotifyDelay, "DELAY");
+    return names;
+}
+
+bool contains_word(std::string_view list, std::string_view word) {
+    for (const std::string& one : split(list, " ")) {
+        if (one == word) {
+            return true;
+        }
+    }
+    return false;
+}
+
+}  // namespace
+
+Transfer::Transfer(Delivery& delivery, Session& session, bool last)
+    : delivery_(delivery), session_(session), settings_(session.settings()), last_(last) {}
+
+/// What the server cannot take at all is known before the first command.
+bool Transfer::acceptable() {
+    const Features& features = session_.features();
+    const queue::Deliver& request = delivery_.request();
+    const std::string peer = session_.host().name_and_address();
+    if (request.smtputf8) {
+        needs_utf8_ = has_eight_bit(request.sender) || has_eight_bit(delivery_.content().headers());
+        for (const std::size_t i : delivery_.open_recipients()) {
+            needs_utf8_ = needs_utf8_ || has_eight_bit(delivery_.recipient(i).address);
+        }
+    }
+    if (needs_utf8_ && !features.smtputf8) {
+        Failure why{"5.6.7", fmt::format("SMTPUTF8 is required, but was not offered by host {}", peer)};
+        delivery_.failed_all(&session_, why);
+        return false;
+    }
+    const std::uint64_t size = delivery_.content().size_bytes();
+    if (features.size_limit > 0 && size > features.size_limit) {
+        Failure why{"5.3.4", fmt::format("message size {} exceeds size limit {} of server {}", size, features.size_limit, peer)};
+        delivery_.failed_all(&session_, why);
+        return false;
+    }
+    return true;
+}
+
+std::string Transfer::mail_command() const {
+    const Features& features = session_.features();
+    const queue::Deliver& request = delivery_.request();
+    const std::string sender = settings_.quote_rfc821_envelope() ? external_form(request.sender) : request.sender;
+    std::string out = fmt::format("MAIL FROM:<{}>", sender);
+    if (features.size) {
+        out += fmt::format(" SIZE={}", delivery_.content().size_bytes());
+    }
+    if (features.eight_bit && request.encoding != queue::kEncodingUnspecified) {
+        out += request.encoding == queue::kEncoding8bit ? " BODY=8BITMIME" : " BODY=7BIT";
+    }
+    if (needs_utf8_) {
+        out += " SMTPUTF8";
+    }
+    if (!features.auth.empty() && settings_.send_dummy_mail_auth()) {
+        out += " AUTH=<>";
+    }
+    if (features.dsn && request.dsn_ret != queue::kRetNone) {
+        out += request.dsn_ret == queue::kRetFull ? " RET=FULL" : " RET=HDRS";
+    }
+    if (features.dsn && !request.dsn_envid.empty()) {
+        out += " ENVID=" + request.dsn_envid;
+    }
+    return out;
+}
+
+std::string Transfer::rcpt_command(std::size_t i) const {
+    const queue::Recipient& to = delivery_.recipient(i);
+    std::string out = fmt::format("RCPT TO:<{}>", settings_.quote_rfc821_envelope() ? external_form(to.address) : to.address);
+    if (!session_.features().dsn) {
+        return out;
+    }
+    if (!to.dsn_orcpt.empty()) {
+        out += " ORCPT=" + to.dsn_orcpt;
+    } else if (!to.original.empty() && !has_eight_bit(to.original)) {
+        out += " ORCPT=rfc822;" + xtext_encode(external_form(to.original));
+    }
+    if (to.notify != 0) {
+        out += " NOTIFY=" + notify_names(to.notify);
+    }
+    return out;
+}
+
+/// The first client's name and so on, for servers that trust us (XFORWARD_README).
+void Transfer::plan_xforward() {
+    const std::string& offered = session_.features().xforward;
+    if (!settings_.send_xforward_command() || offered.empty()) {
+        return;
+    }
+    const queue::Client& client = delivery_.request().client;
+    const bool local = client.address.empty();
+    struct Attribute {
+        std::string_view name;
+        std::string value;
+    };
+    const Attribute first[] = {{"NAME", client.name == "unknown" ? "" : client.name},
+                               {"ADDR", client.address.find(':') == client.address.npos ? client.address : "IPv6:" + client.address},
+                               {"PORT", client.port}};
+    const Attribute second[] = {{"PROTO", client.protocol},
+                                {"HELO", client.helo},
+                                {"IDENT", client.ident.empty() ? delivery_.request().queue_id : client.ident},
+                                {"SOURCE", local ? "LOCAL" : "REMOTE"}};
+    const auto add = [&](auto& attributes) {
+        std::string command = "XFORWARD";
+        for (const Attribute& attribute : attributes) {
+            if (contains_word(offered, attribute.name)) {
+                command += fmt::format(" {}={}", attribute.name,
+                                       attribute.value.empty() ? "[UNAVAILABLE]" : xtext_encode(attribute.value));
+            }
+        }
+        if (command.find('=') != command.npos) {
+            steps_.push_back({Step::Kind::xforward, 0, std::move(command)});
+        }
+    };
+    add(first);
+    add(second);
+}
+
+void Transfer::plan() {
+    if (session_.unfinished) {
+        steps_.push_back({Step::Kind::rset, 0, "RSET"});
+    }
+    plan_xforward();
+    steps_.push_back({Step::Kind::mail, 0, mail_command()});
+    for (const std::size_t i : delivery_.open_recipients()) {
+        steps_.push_back({Step::Kind::rcpt, i, rcpt_command(i)});
+    }
+    if (!delivery_.request().verify_only || settings_.address_verify_target() == "data") {
+        steps_.push_back({Step::Kind::data, 0, "DATA"});
+    }
+}
+
+Millis Transfer::patience(Step::Kind kind) const {
+    switch (kind) {
+    case Step::Kind::rset: return settings_.rset_timeout();
+    case Step::Kind::xforward: return settings_.xforward_timeout();
+    case Step::Kind::mail: return settings_.mail_timeout();
+    case Step::Kind::rcpt: return settings_.rcpt_timeout();
+    case Step::Kind::data: return settings_.data_init_timeout();
+    }
+    return settings_.data_init_timeout();
+}
+
+/// Nothing that this server said about this message has been heard before the reply to this step.
+bool Transfer::is_fresh(const Step& step) const {
+    return session_.uses() > 0 && !mail_failed_ && accepted_.empty() &&
+           (step.kind == Step::Kind::rset || step.kind == Step::Kind::xforward || step.kind == Step::Kind::mail);
+}
+
+/// Commands and replies up to DATA.  False when the connection was stale.
+Task<bool> Transfer::talk() {
+    std::size_t written = 0;
+    const std::size_t group = session_.features().pipelining ? kGroup : 1;
+    for (std::size_t at = 0; at < steps_.size(); ++at) {
+        if (written == at) {
+            // What is known to be in vain is not sent: nobody to deliver to.
+            const bool in_vain = mail_failed_ || (steps_[at].kind == Step::Kind::data && accepted_.empty());
+            if (in_vain) {
+                break;
+            }
+            for (; written < steps_.size() && written < at + group; ++written) {
+                session_.command(steps_[written].command);
+            }
+        }
+        const bool good = co_await hear(steps_[at]);
+        if (!good) {
+            co_return false;
+        }
+        if (session_.dead()) {
+            break;
+        }
+    }
+    co_return true;
+}
+
+Task<bool> Transfer::hear(const Step& step) {
+    static constexpr std::string_view kDoing[] = {"sending RSET", "sending XFORWARD name/address", "sending MAIL FROM",
+                                                  "sending RCPT TO", "sending DATA command"};
+    Result<Reply> reply = co_await session_.reply(patience(step.kind));
+    if (!reply) {
+        if (is_fresh(step) && reply.error().code == Errc::closed) {
+            co_return false;
+        }
+        const Failure why = session_.broken(reply.error(), kDoing[static_cast<std::size_t>(step.kind)]);
+        delivery_.failed_all(&session_, why);
+        co_return true;
+    }
+    co_return heard(step, *reply);
+}
+
+/// False when the server had said goodbye to a connection that was kept.
+bool Transfer::heard(const Step& step, const Reply& reply) {
+    if (reply.code == 421 && is_fresh(step)) {
+        return false;
+    }
+    switch (step.kind) {
+    case Step::Kind::rset:
+        session_.unfinished = false;
+        break;
+    case Step::Kind::xforward:
+        if (!reply.positive()) {   // it is only a courtesy
+            log_warning("host {} said: {} (in reply to {})", session_.host().with_port(), reply.one_line(), step.command);
+        }
+        break;
+    case Step::Kind::mail:
+        session_.unfinished = true;
+        if (!reply.positive()) {
+            mail_failed_ = true;
+            delivery_.failed_all(&session_, session_.refused(reply, "MAIL FROM command"));
+        }
+        break;
+    case Step::Kind::rcpt:
+        if (mail_failed_) {
+            break;
+        }
+        if (!reply.positive()) {
+            delivery_.failed(step.recipient, &session_, session_.refused(reply, "RCPT TO command"));
+        } else if (delivery_.request().verify_only && settings_.address_verify_target() != "data") {
+            delivery_.sent(step.recipient, session_, reply);
+        } else {
+            accepted_.push_back(step.recipient);
+        }
+        break;
+    case Step::Kind::data:
+        data_accepted_ = reply.intermediate();
+        if (!data_accepted_ && !mail_failed_ && !accepted_.empty()) {
+            for (const std::size_t i : accepted_) {
+                delivery_.failed(i, &session_, session_.refused(reply, "DATA command"));
+            }
+            accepted_.clear();
+        }
+        break;
+    }
+    return true;
+}
+
+/// Content up to the final dot, which is still in the buffer.  False when the connection broke.
+Task<bool> Transfer::stream_content() {
+    Stream& stream = session_.stream();
+    Content& content = delivery_.content();
+    DotEncoder encoder(static_cast<std::size_t>(settings_.line_length_limit()));
+    for (;;) {
+        const Result<std::string_view> piece = content.next();
+        if (!piece) {
+            log_warning("{}: {}", delivery_.request().queue_id, piece.error().what);
+            Failure why{"4.3.0", fmt::format("local data error while talking to {}", session_.host().name_and_address())};
+            delivery_.failed_all(&session_, why);
+            co_return false;
+        }
+        if (piece->empty()) {
+            break;
+        }
+        encoder.add(*piece, stream.output());
+        if (stream.congested()) {
+            const Result<void> sent = co_await stream.flush(settings_.data_xfer_timeout());
+            if (!sent) {
+                delivery_.failed_all(&session_, session_.broken(sent.error(), "sending message body"));
+                co_return false;
+            }
+        }
+    }
+    encoder.finish(stream.output());
+    if (encoder.folded()) {
+        log_info("{}: breaking line > {} bytes with <CR><LF>SPACE", delivery_.request().queue_id, settings_.line_length_limit());
+    }
+    co_return true;
+}
+
+Task<> Transfer::send_content() {
+    const bool complete = co_await stream_content();
+    if (!complete) {
+        session_.mark_dead();
+        co_return;
+    }
+    if (!delivery_.is_wanted()) {
+        // The queue manager has gone, and its successor will order this delivery anew: without the final dot the server
+        // drops the message, so that the recipients get one copy.
+        Failure why{"4.3.0", "queue manager is gone"};
+        delivery_.failed_all(&session_, why);
+        session_.mark_dead();
+        co_return;
+    }
+    session_.stream().write(".\r\n");
+    if (last_ && session_.features().pipelining) {
+        session_.command("QUIT");
+        session_.quit_sent();
+    }
+    if (settings_.lmtp()) {
+        co_await end_lmtp();
+    } else {
+        co_await end_smtp();
+    }
+}
+
+constexpr std::string_view kEnding = "sending end of data -- message may be sent more than once";
+
+Task<> Transfer::end_smtp() {
+    Result<Reply> reply = co_await session_.reply(settings_.data_done_timeout());
+    if (!reply) {
+        delivery_.failed_all(&session_, session_.broken(reply.error(), kEnding));
+        co_return;
+    }
+    session_.unfinished = false;
+    for (const std::size_t i : accepted_) {
+        if (reply->positive()) {
+            delivery_.sent(i, session_, *reply);
+        } else {
+            delivery_.failed(i, &session_, session_.refused(*reply, "end of DATA command"));
+        }
+    }
+    co_await delivery_.tell();
+}
+
+/// RFC 2033 section 4.2: one reply for each accepted recipient, in order.
+Task<> Transfer::end_lmtp() {
+    for (const std::size_t i : accepted_) {
+        Result<Reply> reply = co_await session_.reply(settings_.data_done_timeout());
+        if (!reply) {
+            delivery_.failed_all(&session_, session_.broken(reply.error(), kEnding));
+            co_return;
+        }
+        if (reply->positive()) {
+            delivery_.sent(i, session_, *reply);
+        } else {
+            delivery_.failed(i, &session_, session_.refused(*reply, "end of DATA command"));
+        }
+        if (session_.stream().buffered().empty()) {
+            co_await delivery_.tell();
+        }
+        if (session_.dead() && i != accepted_.back()) {   // 421: the others get no answer
+            Failure why = session_.refused(*reply, "end of DATA command");
+            why.dsn = "4.4.2";
+            delivery_.failed_all(&session_, why);
+            co_return;
+        }
+    }
+    session_.unfinished = false;
+    co_await delivery_.tell();
+}
+
+/// A probe that went as far as DATA: whoever is accepted is deliverable, and the connection ends before content.
+Task<> Transfer::end_probe() {
+    for (const std::size_t i : accepted_) {
+        Reply fine;
+        fine.code = 250;
+        fine.dsn = "2.0.0";
+        fine.text = "250 2.0.0 accepted by the server";
+        delivery_.sent(i, session_, fine);
+    }
+    session_.mark_dead();
+    co_await delivery_.tell();
+}
+
+Task<bool> Transfer::run() {
+    if (!acceptable()) {
+        co_return true;
+    }
+    plan();
+    const bool good = co_await talk();
+    if (!good) {
+        session_.mark_dead();
+        co_return false;
+    }
+    if (session_.dead()) {   // lost, or 421: nothing more will be heard
+        Failure closed{"4.4.2", fmt::format("lost connection with {}", session_.host().name_and_address()), true};
+        delivery_.failed_all(&session_, closed);
+        co_return true;
+    }
+    if (!data_accepted_) {
+        co_return true;
+    }
+    if (delivery_.request().verify_only) {
+        co_await end_probe();
+        co_return true;
+    }
+    if (!accepted_.empty()) {
+        co_await send_content();
+        co_return true;
+    }
+    // DATA went with the commands before it, and the server wants content though nobody is left: an empty message
+    // to nobody, whose reply says nothing (RFC 2920 section 3.1).
+    session_.command(".");
+    const Result<Reply> reply = co_await session_.reply(settings_.data_done_timeout());
+    if (reply) {
+        session_.unfinished = false;
+    }
+    co_return true;
+}
+
+}  // namespace postern::smtp

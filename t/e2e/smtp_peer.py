@@ -1,0 +1,168 @@
+"""A mail server for tests, which does what it is told: speaks SMTP or LMTP, notes all it hears, and misbehaves on request."""
+import os
+import socket
+import ssl
+import threading
+import time
+
+
+class Peer:
+    """`replies` maps a verb ("CONNECT", "EHLO", "MAIL", "RCPT", "DATA", ".", "QUIT", ...) to what is answered instead of the
+    ordinary reply: text, a list of texts for one use after another (the last one stays), None for hanging up, a number for a
+    pause of so many seconds before the ordinary reply, or a function of the argument that yields one of these."""
+
+    def __init__(self, port=None, path=None, lmtp=False, features=("PIPELINING", "SIZE 10240000", "8BITMIME", "DSN", "ENHANCEDSTATUSCODES"),
+                 replies=None, name="peer.example", tls=None, wrapped=False, auth=None):
+        self.features, self.replies, self.name, self.lmtp = list(features), dict(replies or {}), name, lmtp
+        self.tls, self.wrapped, self.auth = tls, wrapped, auth
+        self.messages, self.commands, self.sessions, self.sent_together = [], [], 0, []
+        self.tls_sessions, self.reused, self.lock = 0, 0, threading.Lock()
+        if path:
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.bind(path)
+            os.chmod(path, 0o666)
+        else:
+            self.socket = socket.socket()
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.socket.bind(("127.0.0.1", port))
+        self.socket.listen(200)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self):
+        self.socket.close()
+
+    def verbs(self):
+        return [command.split(" ")[0].split(":")[0].upper() for command in self.commands]
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._guard, args=(client,), daemon=True).start()
+
+    def _guard(self, client):
+        try:
+            Talk(self, client).run()
+        except (OSError, ValueError, EOFError):
+            pass
+        finally:
+            client.close()
+
+
+class Talk:
+    def __init__(self, peer, client):
+        self.peer, self.client, self.buffer = peer, client, b""
+        self.recipients, self.sender, self.secure = [], None, False
+
+    def line(self):
+        while b"\n" not in self.buffer:
+            piece = self.client.recv(65536)
+            if not piece:
+                raise EOFError
+            self.buffer += piece
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        return line.rstrip(b"\r")
+
+    def say(self, text):
+        self.client.sendall(text.replace("\n", "\r\n").encode() + b"\r\n")
+
+    def reply(self, verb, ordinary, argument=""):
+        """Answers; True when it was a positive answer."""
+        told = self.peer.replies.get(verb, ordinary)
+        if callable(told):
+            told = told(argument) or ordinary
+        if isinstance(told, list):
+            with self.peer.lock:
+                told = told.pop(0) if len(told) > 1 else told[0]
+            told = ordinary if told == "" else told
+        if told is None:
+            self.client.shutdown(socket.SHUT_RDWR)
+            raise EOFError
+        if isinstance(told, (int, float)):
+            time.sleep(told)
+            told = ordinary
+        self.say(told)
+        if told.startswith("421"):
+            raise EOFError
+        return told[0] in "23"
+
+    def start_tls(self):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.peer.tls)
+        self.client = context.wrap_socket(self.client, server_side=True)
+        self.secure, self.buffer = True, b""
+        with self.peer.lock:
+            self.peer.tls_sessions += 1
+            self.peer.reused += 1 if self.client.session_reused else 0
+
+    def run(self):
+        with self.peer.lock:
+            self.peer.sessions += 1
+        if self.peer.wrapped:
+            self.start_tls()
+        self.reply("CONNECT", "220 %s ESMTP" % self.peer.name)
+        while True:
+            command = self.line().decode("utf-8", "replace")
+            verb = command.split(" ")[0].upper()
+            with self.peer.lock:
+                self.peer.commands.append(command)
+            if verb in ("EHLO", "LHLO"):
+                features = self.peer.features + (["STARTTLS"] if self.peer.tls and not self.secure else [])
+                lines = [self.peer.name] + features
+                self.reply(verb, "\n".join("250%s%s" % (" " if i == len(lines) - 1 else "-", line) for i, line in enumerate(lines)))
+            elif verb == "STARTTLS":
+                if self.reply(verb, "220 2.0.0 go ahead"):
+                    self.start_tls()
+            elif verb == "AUTH":
+                self.authenticate(command)
+            elif verb == "MAIL":
+                if self.reply(verb, "250 2.1.0 Ok", command):
+                    self.sender, self.recipients = command, []
+            elif verb == "RCPT":
+                if self.reply(verb, "250 2.1.5 Ok", command):
+                    self.recipients.append(command)
+            elif verb == "DATA":
+                with self.peer.lock:
+                    self.peer.sent_together.append(self.buffer)
+                if self.reply(verb, "354 go" if self.recipients else "503 5.5.1 no valid recipients"):
+                    self.data()
+            elif verb == "BDAT":
+                self.chunk(command)
+            elif verb == "QUIT":
+                self.reply(verb, "221 2.0.0 Bye")
+                return
+            else:
+                self.reply(verb, "250 2.0.0 Ok")
+
+    def data(self):
+        lines = []
+        while True:
+            line = self.line()
+            if line == b".":
+                break
+            lines.append(line[1:] if line.startswith(b".") else line)
+        self.finish(b"".join(line + b"\r\n" for line in lines))
+
+    def chunk(self, command):
+        size = int(command.split(" ")[1])
+        while len(self.buffer) < size:
+            piece = self.client.recv(65536)
+            if not piece:
+                raise EOFError
+            self.buffer += piece
+        content, self.buffer = self.buffer[:size], self.buffer[size:]
+        self.finish(content)
+
+    def finish(self, content):
+        message = {"sender": self.sender, "recipients": list(self.recipients), "content": content, "tls": self.secure}
+        for i, recipient in enumerate(self.recipients if self.peer.lmtp else [""]):
+            good = self.reply(".", "250 2.0.0 Ok: queued as %d" % (len(self.peer.messages) + 1), recipient)
+            if good and i == 0:
+                with self.peer.lock:
+                    self.peer.messages.append(message)
+        self.sender, self.recipients = None, []
+
+    def authenticate(self, command):
+        self.peer.auth(self, command)

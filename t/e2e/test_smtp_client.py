@@ -1,0 +1,294 @@
+#!/usr/bin/env python3
+"""Mail that goes out: smtp and lmtp against servers that behave, and servers that do not.  Runs as an ordinary user."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from smtp_peer import Peer  # noqa: E402
+from suite import Suite  # noqa: E402
+
+PORT = int(os.environ.get("POSTERN_TEST_PORT", "24000"))
+EXTRA = """
+transport_maps = regexp:{dir}/etc/transport
+relay_domains =
+smtp_connection_cache_time_limit = 1s
+smtp_helo_timeout = 3s
+smtp_mail_timeout = 3s
+smtp_rcpt_timeout = 3s
+smtp_data_init_timeout = 3s
+smtp_data_done_timeout = 3s
+smtp_connect_timeout = 3s
+smtp_tls_security_level = none
+lmtp_data_done_timeout = 3s
+mynetworks = 127.0.0.0/8
+minimal_backoff_time = 600s
+maximal_backoff_time = 600s
+"""
+MASTER = """
+smtp unix - - n - 2 smtp
+relay unix - - n - 2 smtp
+lmtp unix - - n - 2 lmtp
+never unix - - n - 2 smtp -o smtp_never_send_ehlo=yes
+"""
+
+
+class Client(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        import tempfile
+        directory = tempfile.mkdtemp(prefix="postern-smtp-")
+        cls.mail = Suite(extra=EXTRA.format(dir=directory), master_extra=MASTER, port=PORT, directory=directory)
+        # u25010.example goes to port 25010 of this host, by SMTP; l25010.example by LMTP.
+        cls.mail.write("etc/transport", r"""
+/@u([0-9]+)\.example$/ smtp:[127.0.0.1]:$1
+/@l([0-9]+)\.example$/ lmtp:inet:[127.0.0.1]:$1
+/@n([0-9]+)\.example$/ never:[127.0.0.1]:$1
+/@two([0-9]+)-([0-9]+)\.example$/ smtp:[127.0.0.1]:$1,[127.0.0.1]:$2
+/@unix\.example$/ lmtp:unix:{dir}/lmtp-socket
+/@bad\.example$/ smtp:[127.0.0.1
+""".replace("{dir}", directory))
+        cls.next_port = PORT + 100
+        cls.mail.start()
+
+    @classmethod
+    def tearDownClass(cls):
+        if os.environ.get("POSTERN_SHOW_LOG"):
+            sys.stderr.write(cls.mail.log())
+        cls.mail.stop()
+
+    def peer(self, **options):
+        """A server, and the domain whose mail goes there."""
+        Client.next_port += 1
+        peer = Peer(port=Client.next_port, **options)
+        self.addCleanup(peer.close)
+        return peer, "%s%d.example" % ("l" if options.get("lmtp") else "u", Client.next_port)
+
+    def send(self, *recipients, text="Subject: hi\n\nbody\n", sender="fred@example.org", mail_options=(), rcpt_options=()):
+        with self.mail.smtp() as smtp:
+            smtp.ehlo()
+            if isinstance(text, str):
+                text = text.encode()
+            smtp.sendmail(sender, list(recipients), text.replace(b"\n", b"\r\n"), mail_options, rcpt_options)
+
+    def logged(self, pattern, seconds=15):
+        return self.mail.wait_for(lambda: re.search(pattern, self.mail.log()), seconds, pattern)
+
+    def in_mailbox(self, user, text):
+        """The message that contains `text`, or nothing."""
+        for path in self.mail.mailbox(user):
+            with open(path) as file:
+                message = file.read()
+            if text in message:
+                return message
+        return ""
+
+    def test_a_message_is_delivered_as_it_was(self):
+        peer, domain = self.peer()
+        text = b"Subject: dots\n\n.\n..two\n.one\nlast line\n"
+        self.send("a@" + domain, text=text)
+        self.logged(r"to=<a@%s>, relay=127\.0\.0\.1\[127\.0\.0\.1\]:\d+, delay=[\d.]+, delays=[\d.]+/[\d.]+/[\d.]+/[\d.]+, "
+                    r"dsn=2\.0\.0, status=sent \(250 2\.0\.0 Ok: queued as 1\)" % re.escape(domain))
+        message = peer.messages[0]
+        self.assertTrue(message["content"].endswith(b"\r\n\r\n.\r\n..two\r\n.one\r\nlast line\r\n"), message["content"])
+        self.assertRegex(message["sender"], r"^MAIL FROM:<fred@example\.org> SIZE=\d+$")
+        self.assertEqual(peer.commands[0], "EHLO mail.example.org")
+
+    def test_the_envelope_leaves_in_one_piece(self):
+        peer, domain = self.peer()
+        self.send("a@" + domain, "b@" + domain, "c@" + domain)
+        self.logged(r"to=<c@%s>.*status=sent" % domain)
+        self.assertEqual(peer.verbs(), ["EHLO", "MAIL", "RCPT", "RCPT", "RCPT", "DATA", "QUIT"])
+        self.assertEqual(len(peer.messages[0]["recipients"]), 3)
+
+    def test_without_pipelining(self):
+        peer, domain = self.peer(features=["8BITMIME"])
+        self.send("a@" + domain, "b@" + domain)
+        self.logged(r"to=<b@%s>.*status=sent" % domain)
+        self.assertEqual(peer.messages[0]["sender"], "MAIL FROM:<fred@example.org>")
+
+    def test_helo_when_ehlo_is_not_known(self):
+        peer, domain = self.peer(replies={"EHLO": "500 5.5.2 what?"})
+        self.send("a@" + domain)
+        self.logged(r"to=<a@%s>.*status=sent" % domain)
+        self.assertEqual(peer.verbs()[:2], ["EHLO", "HELO"])
+
+    def test_one_recipient_is_refused(self):
+        refuse = lambda command: "550 5.1.1 <x> unknown\n" .strip() if "<b@" in command else ""
+        peer, domain = self.peer(replies={"RCPT": refuse})
+        self.send("a@" + domain, "b@" + domain)
+        self.logged(r"to=<a@%s>.*status=sent" % domain)
+        self.logged(r"to=<b@%s>, relay=127\.0\.0\.1\[127\.0\.0\.1\]:\d+, .*dsn=5\.1\.1, status=bounced \(host "
+                    r"127\.0\.0\.1\[127\.0\.0\.1\] said: 550 5\.1\.1 <x> unknown \(in reply to RCPT TO command\)\)" % domain)
+        bounce = self.mail.wait_for(lambda: self.in_mailbox("fred", "<b@%s>: host" % domain), 15, "the bounce")
+        self.assertIn("Diagnostic-Code: smtp; 550 5.1.1 <x> unknown", bounce)
+        self.assertIn("Remote-MTA: dns; 127.0.0.1", bounce)
+
+    def test_all_recipients_are_refused_and_data_went_along(self):
+        peer, domain = self.peer(replies={"RCPT": "450 4.2.1 later", "DATA": "354 go on"})
+        self.send("a@" + domain)
+        self.logged(r"to=<a@%s>.*dsn=4\.2\.1, status=deferred \(host 127\.0\.0\.1\[127\.0\.0\.1\] said: 450 4\.2\.1 later" % domain)
+        self.mail.wait_for(lambda: "QUIT" in peer.verbs(), 5, "QUIT")
+        self.assertEqual(peer.messages[0]["content"] if peer.messages else b"", b"")
+
+    def test_refusals_at_each_stage(self):
+        cases = {
+            "CONNECT": (r"refused to talk to me: %s", True), "MAIL": (r"said: %s \(in reply to MAIL FROM command\)", False),
+            "RCPT": (r"said: %s \(in reply to RCPT TO command\)", False), "DATA": (r"said: %s \(in reply to DATA command\)", False),
+            ".": (r"said: %s \(in reply to end of DATA command\)", False)}
+        wanted = []
+        for verb, (text, softened) in cases.items():
+            for reply in ("451 4.5.7 not now", "554 5.5.7 never"):
+                peer, domain = self.peer(replies={verb: reply})
+                self.send("a@" + domain, sender="wilma@example.org")
+                hard = reply[0] == "5" and not softened
+                wanted.append(r"to=<a@%s>.*dsn=%s.5.7, status=%s \(host 127\.0\.0\.1\[127\.0\.0\.1\] %s\)"
+                              % (domain, "5" if hard else "4", "bounced" if hard else "deferred", text % reply))
+        for pattern in wanted:
+            self.logged(pattern)
+
+    def test_lost_connections_at_each_stage(self):
+        cases = {"CONNECT": "receiving the initial server greeting", "EHLO": "performing the EHLO handshake",
+                 "MAIL": "sending MAIL FROM", "RCPT": "sending RCPT TO", "DATA": "sending DATA command",
+                 ".": "sending end of data -- message may be sent more than once"}
+        wanted = []
+        for verb, doing in cases.items():
+            peer, domain = self.peer(replies={verb: None})
+            self.send("a@" + domain)
+            wanted.append(r"to=<a@%s>.*dsn=4\.4\.2, status=deferred \(lost connection with 127\.0\.0\.1\[127\.0\.0\.1\] while %s\)"
+                          % (domain, doing))
+        for pattern in wanted:
+            self.logged(pattern)
+
+    def test_silence_at_each_stage(self):
+        wanted = []
+        for verb, doing in {"CONNECT": "receiving the initial", "EHLO": "performing the EHLO", "MAIL": "sending MAIL FROM",
+                            "RCPT": "sending RCPT TO", "DATA": "sending DATA", ".": "sending end of data"}.items():
+            peer, domain = self.peer(replies={verb: 8})
+            self.send("a@" + domain)
+            wanted.append(r"to=<a@%s>.*dsn=4\.4\.2, status=deferred \(conversation with 127\.0\.0\.1\[127\.0\.0\.1\] timed out while %s"
+                          % (domain, doing))
+        for pattern in wanted:
+            self.logged(pattern)
+
+    def test_nobody_listens(self):
+        Client.next_port += 1
+        domain = "u%d.example" % Client.next_port
+        self.send("a@" + domain)
+        self.logged(r"connect to 127\.0\.0\.1\[127\.0\.0\.1\]:%d: Connection refused" % Client.next_port)
+        self.logged(r"to=<a@%s>, relay=none, .*dsn=4\.4\.1, status=deferred \(connect to 127\.0\.0\.1\[127\.0\.0\.1\]:\d+: "
+                    r"Connection refused\)" % domain)
+
+    def test_the_next_server_is_asked_after_soft_failures(self):
+        Client.next_port += 1
+        peer, domain = self.peer()
+        dead = Client.next_port - 1
+        self.send("a@two%d-%d.example" % (dead, Client.next_port))
+        self.logged(r"to=<a@two%d-.*status=sent" % dead)
+        soft, _ = self.peer(replies={"RCPT": lambda command: "450 4.1.1 no" if "<b@" in command else ""})
+        first = Client.next_port
+        good, _ = self.peer()
+        self.send("a@two%d-%d.example" % (first, Client.next_port), "b@two%d-%d.example" % (first, Client.next_port))
+        self.logged(r"to=<b@two%d-.*relay=127\.0\.0\.1\[127\.0\.0\.1\]:%d, .*status=sent" % (first, Client.next_port))
+        self.assertEqual([len(p.messages) for p in (soft, good)], [1, 1])
+
+    def test_wrong_answers_to_pipelined_commands(self):
+        peer, domain = self.peer(replies={"RCPT": "this is no reply"})
+        self.send("a@" + domain)
+        self.logged(r"non-ESMTP response from 127\.0\.0\.1\[127\.0\.0\.1\]:\d+: this is no reply")
+        self.logged(r"to=<a@%s>.*dsn=4\.5\.0, status=deferred" % domain)
+
+    def test_long_lines_are_folded(self):
+        peer, domain = self.peer()
+        self.send("a@" + domain, text="Subject: long\n\n" + "x" * 2500 + "\n")
+        self.logged(r"to=<a@%s>.*status=sent" % domain)
+        lines = peer.messages[0]["content"].split(b"\r\n\r\n", 1)[1].split(b"\r\n")
+        self.assertEqual(lines[:3], [b"x" * 998, b" " + b"x" * 997, b" " + b"x" * 505])
+        self.logged(r"breaking line > 998 bytes with <CR><LF>SPACE")
+
+    def test_a_large_message(self):
+        peer, domain = self.peer()
+        body = b"".join(b"%06d .dot\n.%06d\n" % (i, i) for i in range(60000))
+        self.send("a@" + domain, text=b"Subject: large\n\n" + body)
+        self.logged(r"to=<a@%s>.*status=sent" % domain, 30)
+        self.assertEqual(peer.messages[0]["content"].split(b"\r\n\r\n", 1)[1].replace(b"\r\n", b"\n"), body)
+
+    def test_size_is_known_before_it_is_sent(self):
+        peer, domain = self.peer(features=["SIZE 1000", "PIPELINING"])
+        self.send("a@" + domain, text="Subject: x\n\n" + "y\n" * 2000)
+        self.logged(r"to=<a@%s>.*dsn=5\.3\.4, status=bounced \(message size \d+ exceeds size limit 1000 of server "
+                    r"127\.0\.0\.1\[127\.0\.0\.1\]\)" % domain)
+        self.assertNotIn("MAIL", peer.verbs())
+
+    def test_dsn_requests_are_passed_on(self):
+        peer, domain = self.peer()
+        self.send("a@" + domain, mail_options=["RET=HDRS", "ENVID=abc+2B"], rcpt_options=["NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;o+2Bx@y"])
+        self.logged(r"to=<a@%s>.*status=sent" % domain)
+        self.assertRegex(peer.messages[0]["sender"], r" RET=HDRS ENVID=abc\+2B$")
+        self.assertEqual(peer.messages[0]["recipients"], ["RCPT TO:<a@%s> ORCPT=rfc822;o+2Bx@y NOTIFY=SUCCESS,FAILURE" % domain])
+
+    def test_smtputf8_is_needed_and_missing(self):
+        peer, domain = self.peer()
+        with self.mail.smtp() as smtp:
+            smtp.ehlo()
+            smtp.sendmail("fred@example.org", ["dön@" + domain], "Subject: ü\n\nx\n".encode(), ["SMTPUTF8", "BODY=8BITMIME"])
+        self.logged(r"to=<.*@%s>.*dsn=5\.6\.7, status=bounced \(SMTPUTF8 is required, but was not offered by host" % domain)
+
+    def test_connections_are_used_again(self):
+        peer, domain = self.peer()
+        for _ in range(8):
+            self.send("a@" + domain)
+        self.mail.wait_for(lambda: len(peer.messages) == 8, 15, "eight messages")
+        self.logged(r"to=<a@%s>, relay=127\.0\.0\.1\[127\.0\.0\.1\]:\d+, conn_use=\d+, .*status=sent" % domain)
+        self.assertLess(peer.sessions, 8)
+        self.mail.wait_for(lambda: peer.verbs().count("QUIT") == peer.sessions, 5, "QUIT for each")
+
+    def test_a_connection_that_went_stale_is_no_failure(self):
+        peer, domain = self.peer(replies={"MAIL": ["", "", None, "", "421 4.4.2 idle too long", ""]})
+        for _ in range(8):
+            self.send("a@" + domain)
+            time.sleep(0.05)
+        self.mail.wait_for(lambda: len(peer.messages) == 8, 15, "eight messages")
+        self.assertNotRegex(self.mail.log(), r"to=<a@%s>.*status=deferred" % domain)
+
+    def test_lmtp_answers_for_each_recipient(self):
+        refuse = lambda command: "552 5.2.2 over quota" if "<b@" in command else "451 4.3.0 later" if "<c@" in command else ""
+        peer, domain = self.peer(lmtp=True, replies={".": refuse})
+        self.send("a@" + domain, "b@" + domain, "c@" + domain)
+        self.logged(r"postern/lmtp\[\d+\]: \w+: to=<a@%s>.*status=sent|postfix/lmtp\[\d+\]: \w+: to=<a@%s>.*status=sent" % (domain, domain))
+        self.logged(r"to=<b@%s>.*dsn=5\.2\.2, status=bounced \(host .* said: 552 5\.2\.2 over quota \(in reply to end of DATA command\)\)" % domain)
+        self.logged(r"to=<c@%s>.*dsn=4\.3\.0, status=deferred" % domain)
+        self.assertEqual(peer.commands[0], "LHLO mail.example.org")
+
+    def test_lmtp_over_a_unix_socket(self):
+        peer = Peer(path=self.mail.path("lmtp-socket"), lmtp=True)
+        self.addCleanup(peer.close)
+        self.send("a@unix.example", "b@unix.example")
+        self.logged(r"to=<b@unix\.example>, relay=mail\.example\.org\[%s\], .*status=sent" % re.escape(self.mail.path("lmtp-socket")))
+        self.assertEqual(len(peer.messages), 1)
+
+    def test_a_bad_next_hop_is_a_mistake_of_ours(self):
+        self.send("a@bad.example")
+        self.logged(r"to=<a@bad\.example>, relay=none, .*dsn=4\.3\.5, status=deferred")
+
+    @unittest.skipUnless(shutil.which("smtp-sink"), "smtp-sink is not installed")
+    def test_smtp_sink(self):
+        for i, options in enumerate((["-8", "-p"], ["-e"], ["-N", "-F"], ["-L"])):
+            Client.next_port += 1
+            user = [] if os.geteuid() else ["-u", "nobody"]
+            sink = subprocess.Popen(["smtp-sink", *user, *options, "127.0.0.1:%d" % Client.next_port, "100"])
+            self.addCleanup(sink.kill)
+            time.sleep(0.3)
+            domain = "%s%d.example" % ("l" if options == ["-L"] else "u", Client.next_port)
+            self.send("a@" + domain, "b@" + domain)
+            self.logged(r"to=<b@%s>.*status=sent" % domain)
+            sink.kill()
+            sink.wait()
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)
