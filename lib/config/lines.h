@@ -4,7 +4,10 @@
 #include <string>
 #include <string_view>
 
+#include <fmt/format.h>
+
 #include "lib/base/result.h"
+#include "lib/config/main_cf.h"
 
 namespace postern {
 
@@ -28,5 +31,32 @@ private:
     unsigned read_ = 0;      ///< lines read so far
     unsigned number_ = 0;
 };
+
+/// Takes a whole file apart: each logical line goes through `parse` (Result<Entry>(std::string_view)), and what comes
+/// of it, with its member `where` set to "file:line", to `add`.
+/// Errors: too_big for a file longer than kMaxConfigFile; else config, with file, line and what is wrong.
+template <class Parse, class Add>
+Result<void> parse_lines(std::string_view text, std::string_view file, Parse parse, Add add) {
+    if (text.size() > kMaxConfigFile) {
+        return Error(Errc::too_big, fmt::format("{}: longer than {} bytes", file, kMaxConfigFile));
+    }
+    LogicalLines lines(text);
+    std::string line;
+    for (;;) {
+        const Result<bool> more = lines.next(line);
+        if (!more) {
+            return Error(Errc::config, fmt::format("{}:{}: {}", file, lines.number(), more.error().what));
+        }
+        if (!*more) {
+            return {};
+        }
+        auto entry = parse(line);
+        if (!entry) {
+            return Error(Errc::config, fmt::format("{}:{}: {}", file, lines.number(), entry.error().what));
+        }
+        entry->where = fmt::format("{}:{}", file, lines.number());
+        add(*std::move(entry));
+    }
+}
 
 }  // namespace postern

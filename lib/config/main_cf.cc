@@ -26,35 +26,22 @@ Result<Setting> parse_assignment(std::string_view text) {
 }
 
 Result<MainCf> parse_main_cf(std::string_view text, std::string_view file) {
-    if (text.size() > kMaxConfigFile) {
-        return Error(Errc::too_big, fmt::format("{}: longer than {} bytes", file, kMaxConfigFile));
-    }
     MainCf result;
     std::unordered_map<std::string, std::size_t> seen;
-    LogicalLines lines(text);
-    std::string line;
-    for (;;) {
-        const Result<bool> more = lines.next(line);
-        if (!more) {
-            return Error(Errc::config, fmt::format("{}:{}: {}", file, lines.number(), more.error().what));
-        }
-        if (!*more) {
-            return result;
-        }
-        Result<Setting> setting = parse_assignment(line);
-        if (!setting) {
-            return Error(Errc::config, fmt::format("{}:{}: {}", file, lines.number(), setting.error().what));
-        }
-        setting->where = fmt::format("{}:{}", file, lines.number());
-        const auto [at, is_new] = seen.try_emplace(setting->name, result.settings.size());
+    const Result<void> parsed = parse_lines(text, file, parse_assignment, [&](Setting setting) {
+        const auto [at, is_new] = seen.try_emplace(setting.name, result.settings.size());
         if (!is_new) {
-            result.notices.push_back(fmt::format("{}: overriding earlier entry: {} = {} ({})", setting->where, setting->name,
-                                                 printable(result.settings[at->second].value, 200),
-                                                 result.settings[at->second].where));
+            const Setting& earlier = result.settings[at->second];
+            result.notices.push_back(fmt::format("{}: overriding earlier entry: {} = {} ({})", setting.where, setting.name,
+                                                 printable(earlier.value, 200), earlier.where));
             at->second = result.settings.size();
         }
-        result.settings.push_back(*std::move(setting));
+        result.settings.push_back(std::move(setting));
+    });
+    if (!parsed) {
+        return parsed.error();
     }
+    return result;
 }
 
 Result<std::string> read_config_file(const std::string& path) {

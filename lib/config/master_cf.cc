@@ -262,34 +262,21 @@ Result<MasterEntry> parse_master_entry(std::string_view line) {
 }
 
 Result<MasterCf> parse_master_cf(std::string_view text, std::string_view file) {
-    if (text.size() > kMaxConfigFile) {
-        return Error(Errc::too_big, fmt::format("{}: longer than {} bytes", file, kMaxConfigFile));
-    }
     MasterCf result;
     std::unordered_map<std::string, std::string> seen;
-    LogicalLines lines(text);
-    std::string line;
-    for (;;) {
-        const Result<bool> more = lines.next(line);
-        if (!more) {
-            return Error(Errc::config, fmt::format("{}:{}: {}", file, lines.number(), more.error().what));
-        }
-        if (!*more) {
-            return result;
-        }
-        Result<MasterEntry> entry = parse_master_entry(line);
-        if (!entry) {
-            return Error(Errc::config, fmt::format("{}:{}: {}", file, lines.number(), entry.error().what));
-        }
-        entry->where = fmt::format("{}:{}", file, lines.number());
-        const auto [before, is_new] = seen.try_emplace(entry->label(), entry->where);
+    const Result<void> parsed = parse_lines(text, file, parse_master_entry, [&](MasterEntry entry) {
+        const auto [before, is_new] = seen.try_emplace(entry.label(), entry.where);
         if (!is_new) {
-            result.notices.push_back(fmt::format("{}: overriding earlier entry: {} ({})", entry->where, entry->label(),
+            result.notices.push_back(fmt::format("{}: overriding earlier entry: {} ({})", entry.where, entry.label(),
                                                  before->second));
-            before->second = entry->where;
+            before->second = entry.where;
         }
-        result.entries.push_back(*std::move(entry));
+        result.entries.push_back(std::move(entry));
+    });
+    if (!parsed) {
+        return parsed.error();
     }
+    return result;
 }
 
 std::vector<std::pair<std::string, std::string>> MasterEntry::overrides() const {
