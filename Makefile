@@ -78,9 +78,12 @@ $(BUILD)/$(1).a: $(patsubst %.cc,$(BUILD)/obj/%.o,$(filter-out $(MAINS),$(wildca
 endef
 $(foreach d,$(LIB_DIRS) $(PROG_DIRS),$(eval $(call archive_rule,$(d))))
 
+# A program that is built with sanitizers knows what they shall do: its environment does not always reach it.
+SANITIZER := $(if $(findstring -fsanitize=address,$(CXXFLAGS)),$(BUILD)/obj/t/sanitizer_options.o)
+
 # A program links its own folder's archive and the libraries; a test may link every folder.
 define program_rule
-$(BUILD)/bin/$(notdir $(1:.cc=)): $(BUILD)/obj/$(1:.cc=.o) $(filter $(BUILD)/$(patsubst %/,%,$(dir $(1))).a $(BUILD)/lib/%.a,$(ARCHIVES))
+$(BUILD)/bin/$(notdir $(1:.cc=)): $(BUILD)/obj/$(1:.cc=.o) $(SANITIZER) $(filter $(BUILD)/$(patsubst %/,%,$(dir $(1))).a $(BUILD)/lib/%.a,$(ARCHIVES))
 	@mkdir -p $$(@D)
 	@echo "  LINK $$@"
 	@$$(LINK)
@@ -92,7 +95,7 @@ $(BUILD)/obj/t/catch_main.o: override CXXFLAGS := -O0
 
 # A test may link every library, and the program folder that its name begins with (t/smtpd_session_test.cc: smtpd).
 define test_rule
-$(BUILD)/t/$(1): $(BUILD)/obj/t/$(1).o $(BUILD)/obj/t/catch_main.o $(filter $(BUILD)/lib/%.a $(foreach d,$(PROG_DIRS),$(if $(filter $(d)_%,$(1)),$(BUILD)/$(d).a)),$(ARCHIVES))
+$(BUILD)/t/$(1): $(BUILD)/obj/t/$(1).o $(BUILD)/obj/t/catch_main.o $(SANITIZER) $(filter $(BUILD)/lib/%.a $(foreach d,$(PROG_DIRS),$(if $(filter $(d)_%,$(1)),$(BUILD)/$(d).a)),$(ARCHIVES))
 	@mkdir -p $$(@D)
 	@echo "  LINK $$@"
 	@$$(LINK)
@@ -163,8 +166,7 @@ $(BUILD)/man/postconf.5: man/postconf.5.awk lib/config/parameters.tsv
 ASAN_FLAGS := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 check-asan:
 	@$(SUBMAKE) BUILD=$(BUILD)/asan CXXFLAGS="$(ASAN_FLAGS)" HARDENING= LINK_HARDENING=-Wl,--as-needed programs tests
-	@ASAN_OPTIONS=detect_stack_use_after_return=1:detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	    POSTERN_BIN=$(CURDIR)/$(BUILD)/asan/bin POSTERN_SANITIZED=1 \
+	@POSTERN_BIN=$(CURDIR)/$(BUILD)/asan/bin POSTERN_SANITIZED=1 \
 	    t/run -j 2 $(patsubst $(BUILD)/%,$(BUILD)/asan/%,$(TESTS)) $(E2E)
 
 # FUZZ_SECONDS for each fuzzer.
