@@ -18,6 +18,7 @@
 #include "lib/ipc/channel.h"
 #include "lib/log/log.h"
 #include "lib/queue/messages.h"
+#include "lib/sasl/password_scheme.h"
 #include "master/instance.h"
 #include "master/plan.h"
 
@@ -86,6 +87,9 @@ bool check_all(const ControlContext& context, Severity least, bool correct) {
     if (!loaded) {
         fmt::print(stderr, "postern: error: {}\n", loaded.error().what);
         return false;
+    }
+    if (least == Severity::notice && !kMissingSchemes.empty()) {
+        fmt::print(stderr, "postern: notice: {}\n", kMissingSchemes);
     }
     if (::geteuid() != 0 && least == Severity::notice) {
         fmt::print(stderr, "postern: notice: not root: everything runs as the present user, without changing user or root "

@@ -1,5 +1,7 @@
 #include <catch2/catch.hpp>
 
+#include <cstdio>
+
 #include "lib/sasl/password_scheme.h"
 
 using namespace postern;
@@ -36,7 +38,39 @@ const char* const kMadeElsewhere[] = {
     "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
 };
 
+/// Made by Dovecot, from "pencil".
+const char* const kArgon2[] = {
+    "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$a9RZcnssP0KeQbceNQ8ILA$c8u63/aj2SbjMmF5mPj6ssjyH5T7Xq9dzIzLxh29kNs",
+    "{ARGON2I}$argon2i$v=19$m=32768,t=4,p=1$VZeBnp/SELzYxAtheCiBWw$5S4mP+rYI2PkY470HVkf9sz63dgyblYgWJBNQWyeWhc",
+};
+
 }  // namespace
+
+TEST_CASE("ARGON2 hashes accept their password and nothing else", "[sasl]") {
+    for (const char* stored : kArgon2) {
+        CAPTURE(stored);
+        const Result<bool> right = verify_password(stored, "CRYPT", "pencil");
+        if (!kMissingSchemes.empty()) {
+            CHECK(right.error().code == Errc::unsupported);
+            CHECK(right.error().what.find("libsodium") != std::string::npos);
+            continue;
+        }
+        REQUIRE(right.ok());
+        CHECK(*right);
+        CHECK_FALSE(*verify_password(stored, "CRYPT", "pencils"));
+        CHECK_FALSE(*verify_password(stored, "CRYPT", ""));
+        CHECK(is_expensive(stored, "CRYPT"));
+    }
+    if (!kMissingSchemes.empty()) {
+        std::printf("skipped: hashing with ARGON2: %s\n", std::string(kMissingSchemes).c_str());
+        return;
+    }
+    const Result<std::string> made = make_password("ARGON2ID", "pencil");
+    REQUIRE(made.ok());
+    CHECK(*verify_password(*made, "CRYPT", "pencil"));
+    CHECK_FALSE(*verify_password(*made, "CRYPT", "pen"));
+    CHECK_FALSE(*verify_password("{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$garbage", "CRYPT", "pencil"));
+}
 
 TEST_CASE("hashes made by other programs accept their password and nothing else", "[sasl]") {
     for (const char* stored : kMadeElsewhere) {

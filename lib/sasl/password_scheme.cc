@@ -346,6 +346,9 @@ const Scheme* find_scheme(std::string_view name) {
 }
 
 Error unknown_scheme(std::string_view name) {
+    if (name == "ARGON2I" || name == "ARGON2ID") {
+        return Error(Errc::unsupported, fmt::format("Unknown scheme {} ({})", name, kMissingSchemes));
+    }
     return Error(Errc::unsupported, fmt::format("Unknown scheme {}", printable(name, 40)));
 }
 

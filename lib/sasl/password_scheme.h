@@ -16,6 +16,14 @@
 
 namespace postern {
 
+/// What this build cannot do for want of a library, in words for "postern check" and the log; empty for nothing.
+#ifdef HAVE_SODIUM
+inline constexpr std::string_view kMissingSchemes = "";
+#else
+inline constexpr std::string_view kMissingSchemes =
+    "built without libsodium: ARGON2I and ARGON2ID passwords cannot be checked, their owners cannot log in";
+#endif
+
 /// A longer password is refused before any hash sees it.
 constexpr std::size_t kMaxPassword = 4096;
 
