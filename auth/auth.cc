@@ -5,6 +5,7 @@
 /// If taken over: learns the passwords of who logs in, can let in anybody as any mail user, and can read what
 /// auth_owner can read, the passwd-file above all.  PAM runs in a helper process that alone keeps root's rights.
 #include "auth/server.h"
+#include "auth/tokens.h"
 #include "lib/log/log.h"
 #include "lib/service/service.h"
 
@@ -26,16 +27,20 @@ int main(int argc, char** argv) {
     if (!databases) {
         fatal("{}", databases.error().what);
     }
+    const auto token_key = load_token_key(config.data_directory());   // root's file, as the helper is root's process
+    if (!token_key) {
+        fatal("{}", token_key.error().what);
+    }
     const uid_t started_as = ::geteuid();
     service.confine(kRights);
-    auto server = AuthServer::create(config, **databases);
+    auto server = AuthServer::create(config, **databases, *token_key);
     if (!server) {
         fatal("{}", server.error().what);
     }
     service.may_overlap();                                        // fronts that drain keep their connections
     service.on_start([&] { (*server)->look_after_regularly(service); });
     service.on_drain([&] { (*server)->drain(); });
-    service.keep_running();                                       // tokens and the cache live here
+    service.keep_running();                                       // the cache and the penalties live here
     return service.serve([&](Connection client) {
         const bool trusted = client.peer_uid == 0 || client.peer_uid == started_as;
         return (*server)->serve(std::move(client.fd), trusted);

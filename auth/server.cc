@@ -56,13 +56,17 @@ struct AuthServer::Conversation {
     }
 };
 
-AuthServer::AuthServer(const Config& config, Databases& databases)
-    : config_(config), databases_(databases), tokens_(config.auth_token_lifetime()) {}
+AuthServer::AuthServer(const Config& config, Databases& databases, std::string token_key)
+    : config_(config),
+      databases_(databases),
+      tokens_(std::move(token_key), config.auth_token_lifetime()),
+      penalty_(config.auth_penalty_max_delay(), split_list(config.login_trusted_networks())) {}
 
 AuthServer::~AuthServer() = default;
 
-Result<std::unique_ptr<AuthServer>> AuthServer::create(const Config& config, Databases& databases) {
-    std::unique_ptr<AuthServer> server(new AuthServer(config, databases));
+Result<std::unique_ptr<AuthServer>> AuthServer::create(const Config& config, Databases& databases,
+                                                       std::string token_key) {
+    std::unique_ptr<AuthServer> server(new AuthServer(config, databases, std::move(token_key)));
     auto library = SaslMechanisms::create();
     if (!library) {
         return library.error();
@@ -91,17 +95,18 @@ Result<std::unique_ptr<AuthServer>> AuthServer::create(const Config& config, Dat
 void AuthServer::look_after_regularly(const Service& service) {
     Loop::current().every(kLookPeriod, [this, &service] {
         tokens_.expire(TokenStore::Clock::now());
-        if (service.draining() && tokens_.size() == 0) {
-            end_idle_conversations(true);
+        penalty_.expire(AuthPenalty::Clock::now());
+        if (service.draining()) {
+            end_idle_conversations();
         }
     });
 }
 
-void AuthServer::end_idle_conversations(bool trusted_too) {
-    std::erase_if(conversations_, [trusted_too](const std::weak_ptr<Conversation>& held) {
+void AuthServer::end_idle_conversations() {
+    std::erase_if(conversations_, [](const std::weak_ptr<Conversation>& held) {
         const Shared conversation = held.lock();
-        if (conversation && (trusted_too || !conversation->trusted) && conversation->exchanges.empty() &&
-            conversation->lookups == 0) {
+        if (conversation && conversation->exchanges.empty() && conversation->lookups == 0 &&
+            conversation->channel.is_open() && conversation->channel.pending_output() == 0) {
             conversation->channel.close();   // its reader ends
         }
         return conversation == nullptr;
@@ -252,11 +257,7 @@ Task<> AuthServer::conclude(Shared conversation, std::shared_ptr<Exchange> excha
         co_await decide(conversation, exchange, false);
         break;
     case SaslExchange::Step::Kind::refused:
-        if (config_.auth_verbose()) {
-            log_info("auth: {}({},{},<{}>): invalid credentials", to_lower(exchange->mechanism),
-                     exchange->sasl->user(), exchange->peer.remote_ip, exchange->peer.session_id);
-        }
-        co_await fail(conversation, exchange, AuthFailureReason::bad_credentials, "", true);
+        co_await refused_by_mechanism(conversation, exchange);
         break;
     case SaslExchange::Step::Kind::malformed:
         co_await fail(conversation, exchange, AuthFailureReason::malformed, "", false);
@@ -264,40 +265,85 @@ Task<> AuthServer::conclude(Shared conversation, std::shared_ptr<Exchange> excha
     }
 }
 
+/// A wrong proof (SCRAM).
+Task<> AuthServer::refused_by_mechanism(Shared conversation, std::shared_ptr<Exchange> exchange) {
+    exchange->busy = true;
+    const bool waited = co_await serve_penalty(exchange);
+    if (config_.auth_verbose()) {
+        log_info("auth: {}({},{},<{}>): invalid credentials", to_lower(exchange->mechanism), exchange->sasl->user(),
+                 exchange->peer.remote_ip, exchange->peer.session_id);
+    }
+    note_failure(*exchange, {});
+    co_await fail(conversation, exchange, AuthFailureReason::bad_credentials, "", waited);
+}
+
+/// Waits as long as earlier failures from the same address ask for.  False when too many wait already.
+Task<bool> AuthServer::serve_penalty(std::shared_ptr<Exchange> exchange) {
+    const auto wait = penalty_.delay(exchange->peer.remote_ip, exchange->peer.local_ip, AuthPenalty::Clock::now());
+    if (wait.count() == 0) {
+        co_return true;
+    }
+    if (delayed >= kMaxDelayed) {
+        co_return false;
+    }
+    ++delayed;
+    co_await sleep_for(wait);
+    --delayed;
+    co_return true;
+}
+
+void AuthServer::note_failure(const Exchange& exchange, std::string_view password) {
+    penalty_.failed(exchange.peer.remote_ip, exchange.peer.local_ip, exchange.sasl->user(), password,
+                    AuthPenalty::Clock::now());
+}
+
 /// The client has given what the mechanism asks for: is it let in?
 Task<> AuthServer::decide(Shared conversation, std::shared_ptr<Exchange> exchange, bool by_password) {
     exchange->busy = true;
+    const bool waited = co_await serve_penalty(exchange);
+    if (!waited || exchange->cancelled) {
+        exchange->sasl->forget_password();
+        co_return co_await fail(conversation, exchange, AuthFailureReason::temporary, "", false);
+    }
     const Result<std::string> user = databases_.canonical(exchange->sasl->user(), exchange->peer);
     if (!user) {
         log_info("auth: {}(?,{},<{}>): {}", to_lower(exchange->mechanism), exchange->peer.remote_ip,
                  exchange->peer.session_id, user.error().what);
+        note_failure(*exchange, exchange->sasl->password());
         co_return co_await fail(conversation, exchange, AuthFailureReason::bad_credentials, "", true);
     }
     Verdict verdict;
     if (by_password) {
         verdict = co_await databases_.check_password(*user, exchange->sasl->password(), exchange->peer);
+        if (verdict.kind == Verdict::Kind::mismatch || verdict.kind == Verdict::Kind::unknown) {
+            note_failure(*exchange, exchange->sasl->password());
+        }
         exchange->sasl->forget_password();
     } else {
         verdict = databases_.authorize(*user, exchange->peer);
     }
-    AuthSuccess success;
-    switch (verdict.kind) {
-    case Verdict::Kind::accepted:
-        break;
-    case Verdict::Kind::disabled:
-        co_return co_await fail(conversation, exchange, AuthFailureReason::disabled, verdict.text, !verdict.no_delay);
-    case Verdict::Kind::temporary:
-        co_return co_await fail(conversation, exchange, AuthFailureReason::temporary, "", !verdict.no_delay);
-    case Verdict::Kind::mismatch:
-    case Verdict::Kind::unknown:
-        co_return co_await fail(conversation, exchange, AuthFailureReason::bad_credentials, "", !verdict.no_delay);
+    if (verdict.kind == Verdict::Kind::accepted) {
+        co_return co_await let_in(conversation, exchange, std::move(verdict.user));
     }
+    AuthFailureReason reason = AuthFailureReason::bad_credentials;
+    if (verdict.kind == Verdict::Kind::disabled) {
+        reason = AuthFailureReason::disabled;
+    } else {
+        reason = verdict.kind == Verdict::Kind::temporary ? AuthFailureReason::temporary : reason;
+        verdict.text.clear();
+    }
+    co_await fail(conversation, exchange, reason, std::move(verdict.text), !verdict.no_delay);
+}
+
+Task<> AuthServer::let_in(Shared conversation, std::shared_ptr<Exchange> exchange, std::string user) {
+    penalty_.succeeded(exchange->peer.remote_ip);
     conversation->exchanges.erase(exchange->id);
+    AuthSuccess success;
     success.id = exchange->id;
-    success.user = verdict.user;
     if (exchange->peer.service != "smtp" && !exchange->cancelled) {
-        success.token = tokens_.issue({verdict.user, exchange->peer}, TokenStore::Clock::now());
+        success.token = tokens_.issue({user, exchange->peer}, TokenStore::Clock::now());
     }
+    success.user = std::move(user);
     co_await Conversation::answer(conversation, std::move(success));
 }
 

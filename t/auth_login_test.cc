@@ -131,7 +131,7 @@ struct Suite {
         if (auth == 0) {
             session_listener.reset();
             auto databases = Databases::open(config);
-            auto server = AuthServer::create(config, **databases);
+            auto server = AuthServer::create(config, **databases, random_bytes(32));
             Loop::current().run_until(serve_auth(**server, auth_listener.get()));
             std::_Exit(0);
         }

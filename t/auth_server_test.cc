@@ -3,6 +3,7 @@
 
 #include <gsasl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 
 #include "auth/server.h"
 #include "lib/async/loop.h"
+#include "lib/base/strings.h"
 #include "lib/ipc/channel.h"
 #include "lib/sasl/auth_client.h"
 #include "lib/log/capture.h"
@@ -58,7 +60,7 @@ struct Suite {
         auto opened = Databases::open(config);
         REQUIRE(opened.ok());
         databases = std::move(*opened);
-        auto created = AuthServer::create(config, *databases);
+        auto created = AuthServer::create(config, *databases, random_bytes(32));
         REQUIRE(created.ok());
         server = std::move(*created);
         listen_at(directory + "/auth");
@@ -144,7 +146,7 @@ TEST_CASE("PLAIN lets the right password in and nothing else", "[auth]") {
     SaslStep good = suite.run(plain(*suite.client, "JOE", "pencil", peer()));
     CHECK(good.kind == SaslStep::Kind::success);
     CHECK(good.user == "joe");
-    CHECK(good.token.size() == kAuthTokenSize);
+    CHECK(good.token.size() > 32);   // an authenticator and what it is for
     CHECK(suite.run(plain(*suite.client, "ann@example.org", "pencil", peer())).kind == SaslStep::Kind::success);
     for (const auto& [user, password] : {std::pair{"joe", "Pencil"}, {"joe", ""}, {"nobody", "pencil"},
                                          {"ann@example.org", "x"}, {"joe/../joe", "pencil"}, {"j\xc3\xb6", "x"}}) {
@@ -229,7 +231,7 @@ int client_callback(Gsasl*, Gsasl_session*, Gsasl_property) { return GSASL_NO_CA
 
 /// GNU SASL's client against our server, step by step.
 Task<SaslStep> scram(AuthClient& auth, std::string mechanism, std::string user, std::string password,
-                     std::string* first_challenge) {
+                     std::string* first_challenge, AuthPeer from = peer()) {
     Gsasl* library = nullptr;
     Gsasl_session* session = nullptr;
     gsasl_init(&library);
@@ -243,7 +245,7 @@ Task<SaslStep> scram(AuthClient& auth, std::string mechanism, std::string user, 
     std::optional<std::string> message = std::string(out, size);
     gsasl_free(out);
     SaslServerSession server(auth);
-    SaslStep step = co_await server.start(mechanism, std::move(message), peer());
+    SaslStep step = co_await server.start(mechanism, std::move(message), std::move(from));
     if (first_challenge != nullptr) {
         *first_challenge = step.data;
     }
@@ -335,16 +337,107 @@ TEST_CASE("a token is good once, for its service, for its owner", "[auth]") {
     CHECK(suite.run(plain(*suite.client, "joe", "pencil", peer("smtp"))).token.empty());
 }
 
-TEST_CASE("tokens expire and are bounded", "[auth]") {
-    TokenStore tokens(std::chrono::seconds(60));
+TEST_CASE("tokens expire, and are forgotten only then", "[auth]") {
+    TokenStore tokens("key", std::chrono::seconds(60));
     const auto now = TokenStore::Clock::now();
     const std::string token = tokens.issue({"joe", peer()}, now);
     CHECK_FALSE(tokens.redeem(token, "imap", now + std::chrono::seconds(60)).has_value());
     const std::string again = tokens.issue({"joe", peer()}, now);
     CHECK(tokens.redeem(again, "imap", now + std::chrono::seconds(59)).has_value());
-    tokens.issue({"joe", peer()}, now);
+    tokens.expire(now + std::chrono::seconds(59));
+    CHECK_FALSE(tokens.redeem(again, "imap", now + std::chrono::seconds(59)).has_value());
+    CHECK(tokens.remembered() == 1);
     tokens.expire(now + std::chrono::seconds(61));
-    CHECK(tokens.size() == 0);
+    CHECK(tokens.remembered() == 0);
+    CHECK_FALSE(tokens.redeem(again, "imap", now + std::chrono::seconds(61)).has_value());
+}
+
+TEST_CASE("a token is good at every process with the instance's key, and at no other", "[auth]") {
+    const auto now = TokenStore::Clock::now();
+    const std::chrono::seconds lifetime(60);
+    TokenStore issuer("key", lifetime), successor("key", lifetime), stranger("other", lifetime);
+    AuthPeer from = peer();
+    from.session_id = "abc";
+    const std::string token = issuer.issue({"joe", from}, now);
+    CHECK_FALSE(stranger.redeem(token, "imap", now).has_value());
+    const auto login = successor.redeem(token, "imap", now);
+    REQUIRE(login.has_value());
+    CHECK(login->user == "joe");
+    CHECK(login->peer.session_id == "abc");
+    CHECK_FALSE(successor.redeem(token, "imap", now).has_value());
+    const std::string other = issuer.issue({"joe", from}, now);
+    for (std::size_t at = 0; at < other.size(); ++at) {
+        CAPTURE(at);
+        std::string changed = other;
+        changed[at] = static_cast<char>(changed[at] ^ 1);
+        CHECK_FALSE(issuer.redeem(changed, "imap", now).has_value());
+        CHECK_FALSE(issuer.redeem(other.substr(0, at), "imap", now).has_value());
+    }
+    CHECK_FALSE(issuer.redeem(other + "x", "imap", now).has_value());
+    CHECK(issuer.redeem(other, "imap", now).has_value());
+    from.session_id.assign(TokenStore::kMaxTokenBytes, 'x');
+    CHECK(issuer.issue({"joe", from}, now).empty());
+}
+
+TEST_CASE("the key of tokens is made once, and is nobody else's", "[auth]") {
+    char name[] = "/tmp/postern-key-XXXXXX";
+    REQUIRE(mkdtemp(name) != nullptr);
+    const std::string directory = name;
+    const std::string path = directory + "/auth_token_key";
+    const Result<std::string> first = load_token_key(directory);
+    const Result<std::string> second = load_token_key(directory);
+    REQUIRE(first.ok());
+    REQUIRE(second.ok());
+    CHECK(*first == *second);
+    CHECK(first->size() == 32);
+    REQUIRE(::truncate(path.c_str(), 20) == 0);       // what a crash may leave
+    const Result<std::string> repaired = load_token_key(directory);
+    REQUIRE(repaired.ok());
+    CHECK(*repaired != *first);
+    CHECK(*load_token_key(directory) == *repaired);
+    REQUIRE(::chmod(path.c_str(), 0644) == 0);
+    CHECK(load_token_key(directory).error().code == Errc::config);
+    REQUIRE(::chmod(path.c_str(), 0600) == 0);
+    REQUIRE(::link(path.c_str(), (directory + "/second").c_str()) == 0);
+    CHECK(load_token_key(directory).error().code == Errc::config);
+    ::unlink(path.c_str());
+    REQUIRE(::symlink("second", path.c_str()) == 0);
+    CHECK_FALSE(load_token_key(directory).ok());
+    CHECK_FALSE(load_token_key(directory + "/nowhere").ok());
+    ::unlink(path.c_str());
+    ::unlink((directory + "/second").c_str());
+    ::rmdir(directory.c_str());
+}
+
+TEST_CASE("what had no answer when auth ended is asked again", "[auth]") {
+    Suite suite;
+    CHECK(suite.run(plain(*suite.client, "joe", "pencil", peer())).kind == SaslStep::Kind::success);
+    suite.server->drain();                            // ends the connection before the client can know
+    CHECK(suite.run(plain(*suite.client, "joe", "pencil", peer())).kind == SaslStep::Kind::success);
+    suite.server->drain();
+    CHECK(suite.run(suite.client->lookup("joe", "lmtp")).ok());
+    suite.server->drain();
+    CHECK(suite.run(suite.client->mechanisms()).ok());
+}
+
+TEST_CASE("after a wrong password the next login from that address waits, also with the right one", "[auth]") {
+    Suite suite("auth_penalty_max_delay = 1");
+    AuthPeer far = peer();
+    far.remote_ip = "198.51.100.9";
+    const auto seconds_for = [&suite](const std::string& password, const AuthPeer& from) {
+        const auto start = std::chrono::steady_clock::now();
+        suite.run(plain(*suite.client, "joe", password, from));
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    };
+    CHECK(seconds_for("wrong", far) < 0.9);
+    CHECK(seconds_for("guess", far) >= 0.99);
+    CHECK(seconds_for("guess", peer()) < 0.9);       // from this machine
+    CHECK(seconds_for("pencil", far) >= 0.99);
+    CHECK(seconds_for("pencil", far) < 0.9);         // a success ends it
+    const auto start = std::chrono::steady_clock::now();
+    suite.run(scram(*suite.client, "SCRAM-SHA-256", "joe", "wrong", nullptr, far));
+    suite.run(scram(*suite.client, "SCRAM-SHA-256", "joe", "pencil", nullptr, far));
+    CHECK(std::chrono::steady_clock::now() - start >= Millis(990));
 }
 
 TEST_CASE("users can be looked up without a password", "[auth]") {
@@ -373,7 +466,7 @@ TEST_CASE("settings that cannot work are refused by name", "[auth]") {
         if (!databases) {
             return databases.error().what;
         }
-        auto server = AuthServer::create(*config, **databases);
+        auto server = AuthServer::create(*config, **databases, random_bytes(32));
         return server ? std::string("accepted") : server.error().what;
     };
     CHECK(open("auth_passdbs = ldap:x").find("parameter auth_passdbs: ") == 0);

@@ -10,6 +10,8 @@ namespace postern {
 namespace {
 
 constexpr Millis kConnectPatience = std::chrono::seconds(10);
+/// One for the auth(8) that just ended, one for a connection that its listener still took, one that counts.
+constexpr int kAttempts = 3;
 
 std::uint32_t id_of(const FromAuth& message) {
     return std::visit([](const auto& answer) { return answer.id; }, message);
@@ -85,6 +87,9 @@ Task<Result<FromAuth>> AuthClient::ask(Shared connection, ToAuth request, std::u
     connection->waiting[id] = &waiter;
     std::visit([&](auto& message) { connection->channel.post(std::move(message)); }, request);
     const Result<void> sent = co_await connection->channel.flush(timeout_);
+    if (!sent && sent.error().code == Errc::closed) {
+        connection->lost = true;   // the reader has yet to find out
+    }
     if (sent && !waiter.answer && !connection->lost) {
         co_await waiter.news.wait(timeout_);
     }
@@ -94,6 +99,21 @@ Task<Result<FromAuth>> AuthClient::ask(Shared connection, ToAuth request, std::u
                                                                    : path_ + ": no answer in time");
     }
     co_return std::move(*waiter.answer);
+}
+
+Task<Result<FromAuth>> AuthClient::ask_first(ToAuth request, std::uint32_t id, Shared& used) {
+    for (int attempt = 1;; ++attempt) {
+        Result<Shared> connection = co_await connected();
+        if (!connection) {
+            co_return connection.error();
+        }
+        used = *connection;
+        ToAuth copy(request);
+        Result<FromAuth> answer = co_await ask(used, std::move(copy), id);
+        if (answer || !used->lost || attempt == kAttempts) {
+            co_return answer;
+        }
+    }
 }
 
 Task<> AuthClient::send_cancel(Shared connection, std::uint32_t id) {
@@ -112,7 +132,8 @@ Task<Result<std::vector<std::string>>> AuthClient::mechanisms() {
         request.id = new_id();
         const std::uint32_t id = request.id;
         ToAuth message(std::move(request));
-        Result<FromAuth> answer = co_await ask(*connection, std::move(message), id);
+        Shared used;
+        Result<FromAuth> answer = co_await ask_first(std::move(message), id, used);
         if (!answer) {
             co_return answer.error();
         }
@@ -124,17 +145,14 @@ Task<Result<std::vector<std::string>>> AuthClient::mechanisms() {
 }
 
 Task<Result<AuthUser>> AuthClient::lookup(std::string user, std::string service) {
-    Result<Shared> connection = co_await connected();
-    if (!connection) {
-        co_return connection.error();
-    }
     AuthLookup request;
     request.id = new_id();
     request.service = std::move(service);
     request.user = std::move(user);
     const std::uint32_t id = request.id;
     ToAuth message(std::move(request));
-    Result<FromAuth> answer = co_await ask(*connection, std::move(message), id);
+    Shared used;
+    Result<FromAuth> answer = co_await ask_first(std::move(message), id, used);
     if (!answer) {
         co_return answer.error();
     }
@@ -149,22 +167,14 @@ Task<Result<AuthUser>> AuthClient::lookup(std::string user, std::string service)
 }
 
 SaslServerSession::~SaslServerSession() {
-    if (open_ && !connection_->lost) {
+    if (open_ && connection_ && !connection_->lost) {
         spawn(AuthClient::send_cancel(connection_, id_));
     }
 }
 
 Task<SaslStep> SaslServerSession::start(std::string mechanism, std::optional<std::string> initial_response,
                                         AuthPeer peer) {
-    Result<AuthClient::Shared> connection = co_await auth_->connected();
-    if (!connection) {
-        SaslStep step;
-        step.text = connection.error().what;
-        co_return step;
-    }
-    connection_ = *connection;
     id_ = auth_->new_id();
-    open_ = true;
     AuthStart request;
     request.id = id_;
     request.mechanism = to_upper(mechanism);
@@ -174,7 +184,8 @@ Task<SaslStep> SaslServerSession::start(std::string mechanism, std::optional<std
     }
     request.peer = std::move(peer);
     ToAuth message(std::move(request));
-    Result<FromAuth> answer = co_await auth_->ask(connection_, std::move(message), id_);
+    open_ = true;
+    Result<FromAuth> answer = co_await auth_->ask_first(std::move(message), id_, connection_);
     co_return take(std::move(answer));
 }
 

@@ -6,7 +6,8 @@
 ///     while (step.kind == SaslStep::Kind::challenge) { ... step = co_await sasl.next(answer); }
 ///
 /// One connection to auth(8) is shared by all sessions of the process, made when first needed and made again when
-/// it was lost; an exchange under way at that moment fails with `temporary`.
+/// it was lost.  What had no answer yet at that moment is asked again, so that an auth(8) which ends for a reload costs no
+/// client its login; an exchange in which challenges have been answered fails with `temporary`.
 #pragma once
 
 #include <memory>
@@ -42,6 +43,9 @@ private:
 
     Task<Result<Shared>> connected();
     Task<Result<FromAuth>> ask(Shared connection, ToAuth request, std::uint32_t id);
+    /// The first message of something: connects, and asks again when the connection is lost before the answer.
+    /// `used` is where the answer came from.
+    Task<Result<FromAuth>> ask_first(ToAuth request, std::uint32_t id, Shared& used);
     static Task<> read_answers(Shared connection);
     static Task<> send_cancel(Shared connection, std::uint32_t id);
     std::uint32_t new_id() { return ++last_id_; }

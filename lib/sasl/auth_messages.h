@@ -21,7 +21,6 @@ inline constexpr std::size_t kMaxAuthMessage = 64 * 1024;
 inline constexpr std::size_t kMaxSaslMessage = 16 * 1024;
 /// Exchanges that one connection may have open.
 inline constexpr std::size_t kMaxAuthExchanges = 4096;
-inline constexpr std::size_t kAuthTokenSize = 16;
 
 /// Who asks, as far as the front knows; for the log, for allow_nets, and for penalties.
 struct AuthPeer {

@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""System users with shadow passwords log in over IMAP, POP3 and SMTP, by PAM, as the shipped settings say.
+
+Runs in a mount namespace with a private copy of /etc, as test_privileged.py does.  Skipped (77) unless root.
+"""
+import base64
+import glob
+import imaplib
+import os
+import poplib
+import pwd
+import re
+import shutil
+import smtplib
+import ssl
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import suite  # noqa: E402
+import test_privileged as root  # noqa: E402
+
+PORT = int(os.environ.get("POSTERN_TEST_PORT", "24000")) + 60
+SHADOW_PASSWORD = "p\u00e4ss word: \"quoted\""
+USER, LOCKED, EXPIRED = root.ANN, root.BOB, "postern-te"
+LOG = {}
+
+EXTRA = root.EXTRA + """
+auth_passdbs = pam:
+auth_userdbs = passwd:
+auth_mechanisms = plain login
+auth_verbose = yes
+"""
+
+
+def make_passwords(directory):
+    home = "%s/home/%s" % (directory, EXPIRED)
+    subprocess.run(["useradd", "--user-group", "-M", "-d", home, "-s", "/bin/sh", "-e", "2001-01-01", EXPIRED], check=True)
+    for name in (USER, LOCKED, EXPIRED):
+        subprocess.run(["chpasswd", "-c", "SHA512"], input=("%s:%s\n" % (name, SHADOW_PASSWORD)).encode(), check=True)
+    subprocess.run(["usermod", "-L", LOCKED], check=True)
+    os.makedirs("/etc/pam.d", exist_ok=True)
+    shutil.copy(os.path.join(suite.ROOT, "conf/pam.d/postern"), "/etc/pam.d/postern")
+
+
+def tls():
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Pam(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        directory = tempfile.mkdtemp(prefix="postern-pam-")
+        root.make_users(directory)
+        make_passwords(directory)
+        os.mkdir("/etc/postern")
+        with open("/etc/postern/main.cf", "w") as file:
+            file.write("alternate_config_directories = %s/etc\n" % directory)
+        cls.mail = root.RootSuite(extra=EXTRA.format(dir=directory), port=PORT, directory=directory, users=())
+        cls.addClassCleanup(cls.end)
+        cls.mail.write("etc/aliases", "root: %s\n" % USER)
+        cls.mail.run("newaliases", check=True)
+        cls.mail.start()
+
+    @classmethod
+    def end(cls):
+        LOG["text"] = cls.mail.log()
+        cls.mail.stop()
+
+    def imap(self, user, password, method="login"):
+        with imaplib.IMAP4_SSL("127.0.0.1", self.mail.port["imaps"], ssl_context=tls()) as client:
+            client._encoding = "utf-8"
+            if method == "login":
+                client.login(user, password)
+            else:
+                client.authenticate("PLAIN", lambda _: ("\0%s\0%s" % (user, password)).encode())
+            self.assertEqual(client.select("INBOX")[0], "OK")
+
+    def pop3(self, user, password):
+        client = poplib.POP3_SSL("127.0.0.1", self.mail.port["pop3s"], timeout=30, context=tls())
+        client.encoding = "utf-8"
+        try:
+            client.user(user)
+            client.pass_(password)
+            client.stat()
+        finally:
+            client.quit()
+
+    def smtp(self, user, password):
+        client = smtplib.SMTP_SSL("127.0.0.1", self.mail.port["smtps"], timeout=30, context=tls())
+        client.ehlo()
+        word = base64.b64encode(("\0%s\0%s" % (user, password)).encode()).decode()
+        code, text = client.docmd("AUTH", "PLAIN " + word)
+        client.quit()
+        if code != 235:
+            raise smtplib.SMTPAuthenticationError(code, text)
+
+    def ways(self):
+        return (self.imap, lambda user, password: self.imap(user, password, "plain"), self.pop3, self.smtp)
+
+    def refused(self, way, user, password):
+        with self.assertRaises((imaplib.IMAP4.error, poplib.error_proto, smtplib.SMTPAuthenticationError)) as caught:
+            way(user, password)
+        self.assertNotRegex(str(caught.exception), "UNAVAILABLE|SYS/TEMP|^\\(4", "a refusal, not a failure")
+
+    def test_the_right_password_lets_in(self):
+        for way in self.ways():
+            way(USER, SHADOW_PASSWORD)
+        owner = pwd.getpwnam(USER).pw_uid
+        for path in glob.glob(self.mail.path("home/%s/Maildir" % USER)):
+            self.assertEqual(os.stat(path).st_uid, owner)
+        self.assertRegex(self.mail.log(), r"imap-login: Login: user=<%s>, method=PLAIN, rip=127\.0\.0\.1, .*TLS" % USER)
+
+    def test_the_name_is_looked_up_in_lower_case(self):
+        self.imap(USER.upper(), SHADOW_PASSWORD)
+
+    def test_a_wrong_password_does_not(self):
+        for way in self.ways():
+            for password in ("wrong", SHADOW_PASSWORD + "x", SHADOW_PASSWORD[:-1], "!", "*", "x"):
+                self.refused(way, USER, password)
+        self.assertRegex(self.mail.log(), r"auth: pam\(%s,127\.0\.0\.1,<[^>]+>\): pam_authenticate\(\) failed: " % USER)
+
+    def test_who_may_not_log_in_does_not(self):
+        for way in self.ways():
+            for user in ("postern-nobody-of-that-name", "root", LOCKED, EXPIRED, root.OWNER):
+                self.refused(way, user, SHADOW_PASSWORD)
+
+    def test_auth_itself_cannot_read_the_shadow_file(self):
+        """It runs as auth_owner without capabilities; only its PAM helper stays root."""
+        self.imap(USER, SHADOW_PASSWORD)
+        owners = {}
+        for pid in [pid for name, pids in self.mail.pids().items() if name.startswith("auth") for pid in pids]:
+            status = root.status_of(pid)
+            owners.setdefault(int(status["Uid"][0]), []).append(int(status["CapEff"][0], 16))
+        auth = pwd.getpwnam(root.AUTH).pw_uid
+        self.assertEqual(set(owners), {0, auth})
+        self.assertEqual(owners[auth], [0])
+        self.assertEqual(os.stat("/etc/shadow").st_mode & 0o007, 0)
+
+    def test_a_reload_in_between(self):
+        for _ in range(3):
+            self.mail.control("reload", check=True)
+            for way in self.ways():
+                way(USER, SHADOW_PASSWORD)
+        self.assertFalse(re.search(r"token refused|panic|fatal", self.mail.log()), self.mail.log()[-3000:])
+
+
+def main():
+    if os.geteuid() != 0:
+        print("notice: only root can make users with shadow passwords")
+        return 77
+    if os.environ.get("POSTERN_PRIVATE_ETC") != "yes":
+        probe = subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL) if shutil.which("unshare") else None
+        if probe is None or probe.returncode != 0:
+            print("notice: no mount namespace of our own to be had here")
+            return 77
+        os.environ["POSTERN_PRIVATE_ETC"] = "yes"
+        os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", sys.executable, os.path.abspath(__file__), *sys.argv[1:]])
+    root.private_etc()
+    os.umask(0o022)
+    program = unittest.main(verbosity=2, exit=False)
+    if not program.result.wasSuccessful():
+        print("--- end of the log\n" + LOG.get("text", "")[-10000:])
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
