@@ -1,6 +1,7 @@
 #include "imapd/append_queue.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "lib/async/offload.h"
 
@@ -21,14 +22,35 @@ store::Assigned part_of(const store::Assigned& all, std::size_t first, std::size
 
 }  // namespace
 
+/// Lives in the frame of its commit().
+struct AppendQueue::Waiting {
+    std::string mailbox;
+    Appended messages;
+    std::size_t count = 0;
+    std::optional<Result<store::Assigned>> result;
+    Notice done;
+};
+
+struct AppendQueue::State {
+    explicit State(std::shared_ptr<store::Account> whose) : account(std::move(whose)) {}
+    std::vector<Waiting*> take_batch();
+
+    std::shared_ptr<store::Account> account;   ///< see the queue
+    std::vector<Waiting*> waiting;
+    bool working = false;
+};
+
+AppendQueue::AppendQueue(std::shared_ptr<store::Account> account) : state_(std::make_shared<State>(std::move(account))) {}
+AppendQueue::~AppendQueue() = default;
+
 Task<Result<store::Assigned>> AppendQueue::commit(std::string mailbox, Appended messages) {
     Waiting self;
     self.mailbox = std::move(mailbox);
     self.count = messages.size();
     self.messages = std::move(messages);
-    waiting_.push_back(&self);
-    if (!working_) {
-        spawn(work());
+    state_->waiting.push_back(&self);
+    if (!state_->working) {
+        spawn(work(state_));
     }
     while (!self.result) {
         co_await self.done.wait(kForever);
@@ -37,33 +59,33 @@ Task<Result<store::Assigned>> AppendQueue::commit(std::string mailbox, Appended 
 }
 
 /// The first that waits and all others for its mailbox.
-std::vector<AppendQueue::Waiting*> AppendQueue::take_batch() {
+std::vector<AppendQueue::Waiting*> AppendQueue::State::take_batch() {
     std::vector<Waiting*> batch;
     std::vector<Waiting*> rest;
     std::size_t messages = 0;
-    for (Waiting* const waiting : waiting_) {
-        const bool fits = batch.empty() || messages + waiting->count <= kMaxBatch;
-        if (fits && waiting->mailbox == waiting_.front()->mailbox) {
-            messages += waiting->count;
-            batch.push_back(waiting);
+    for (Waiting* const next : waiting) {
+        const bool fits = batch.empty() || messages + next->count <= kMaxBatch;
+        if (fits && next->mailbox == waiting.front()->mailbox) {
+            messages += next->count;
+            batch.push_back(next);
         } else {
-            rest.push_back(waiting);
+            rest.push_back(next);
         }
     }
-    waiting_ = std::move(rest);
+    waiting = std::move(rest);
     return batch;
 }
 
-Task<> AppendQueue::work() {
-    working_ = true;
-    while (!waiting_.empty()) {
-        const std::vector<Waiting*> batch = take_batch();
+Task<> AppendQueue::work(std::shared_ptr<State> state) {
+    state->working = true;
+    while (!state->waiting.empty()) {
+        const std::vector<Waiting*> batch = state->take_batch();
         const std::string mailbox = batch.front()->mailbox;
         Appended all;
         for (Waiting* const waiting : batch) {
             std::move(waiting->messages.begin(), waiting->messages.end(), std::back_inserter(all));
         }
-        store::Account& account = account_;
+        store::Account& account = *state->account;
         auto commit_all = [&account, &mailbox, &all] { return account.commit_appends(mailbox, all); };
         const Result<store::Assigned> assigned = co_await offload(std::move(commit_all));
         std::size_t first = 0;
@@ -79,7 +101,7 @@ Task<> AppendQueue::work() {
             waiting->done.notify_all();
         }
     }
-    working_ = false;
+    state->working = false;
 }
 
 }  // namespace postern::imapd

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,8 +17,8 @@ using Appended = std::vector<std::unique_ptr<store::Appender>>;
 
 class AppendQueue {
 public:
-    /// `account` outlives the queue; the queue outlives all commits.
-    explicit AppendQueue(store::Account& account) : account_(account) {}
+    explicit AppendQueue(std::shared_ptr<store::Account> account);   // the owners: sessions, and this
+    ~AppendQueue();
     AppendQueue(const AppendQueue&) = delete;
     AppendQueue& operator=(const AppendQueue&) = delete;
 
@@ -27,19 +26,10 @@ public:
     Task<Result<store::Assigned>> commit(std::string mailbox, Appended messages);
 
 private:
-    struct Waiting {
-        std::string mailbox;
-        Appended messages;
-        std::size_t count = 0;
-        std::optional<Result<store::Assigned>> result;
-        Notice done;
-    };
-    Task<> work();
-    std::vector<Waiting*> take_batch();
-
-    store::Account& account_;
-    std::vector<Waiting*> waiting_;            ///< each lives in the frame of its commit()
-    bool working_ = false;
+    struct Waiting;
+    struct State;
+    static Task<> work(std::shared_ptr<State> state);
+    std::shared_ptr<State> state_;             ///< also held by work(), which ends a moment after the last commit
 };
 
 }  // namespace postern::imapd

@@ -1,4 +1,9 @@
 /// Commands on mailboxes as a whole: CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE, STATUS.
+#include <algorithm>
+#include <optional>
+#include <string_view>
+#include <vector>
+
 #include "imapd/commands.h"
 #include "imapd/response.h"
 #include "imapd/status_response.h"
@@ -29,15 +34,22 @@ bool one_name(Session& session, Command& command, std::string& name, std::string
     return true;
 }
 
-/// The special use that this server gives `name`, or "".
-std::string special_use_of(std::string_view name) {
-    const store::AccountOptions defaults;
-    for (const store::SpecialUse& use : defaults.special_use) {
-        if (use.mailbox == name) {
-            return use.use;
+/// The uses as the store keeps them, in the words of RFC 6154 section 2; nothing when one of them is unknown or for
+/// mailboxes that show other mailboxes' messages (\All, \Flagged), which are not made here.
+std::optional<std::string> special_uses(const std::vector<std::string>& asked) {
+    std::string uses;
+    for (const std::string_view known : {"\\Archive", "\\Drafts", "\\Junk", "\\Sent", "\\Trash"}) {
+        const bool wanted = std::any_of(asked.begin(), asked.end(),
+                                        [known](const std::string& use) { return equals_ignoring_case(use, known); });
+        if (wanted) {
+            uses += uses.empty() ? "" : " ";
+            uses += known;
         }
     }
-    return {};
+    const bool all_known = std::all_of(asked.begin(), asked.end(), [&uses](const std::string& use) {
+        return to_lower(uses + " ").find(to_lower(use) + " ") != std::string::npos;
+    });
+    return all_known ? std::optional(std::move(uses)) : std::nullopt;
 }
 
 /// Whether `name` is selected by this session; then it is closed first, as others that have it selected will
@@ -51,7 +63,7 @@ void close_if_selected(Session& session, const std::string& name) {
 }  // namespace
 
 /// CREATE (RFC 3501 section 6.3.3, RFC 6154 section 3).  A name that ends in the separator only says that
-/// mailboxes below it will follow.  Special uses follow from names here, so USE must agree with the name.
+/// mailboxes below it will follow.
 Task<std::string> cmd_create(Session& session, Command& command) {
     CreateArguments arguments;
     if (!parse_create(command.parser, arguments)) {
@@ -69,15 +81,14 @@ Task<std::string> cmd_create(Session& session, Command& command) {
     if (name->empty()) {
         co_return "NO [CANNOT] Invalid mailbox name";
     }
-    for (const std::string& use : arguments.uses) {
-        if (!equals_ignoring_case(use, special_use_of(*name))) {
-            co_return "NO [USEATTR] This special use goes with another mailbox name here.";
-        }
+    const std::optional<std::string> uses = special_uses(arguments.uses);
+    if (!uses) {
+        co_return "NO [USEATTR] No mailbox can be made for this special use.";
     }
     if (parent_only && account.exists(*name)) {
         co_return "NO [ALREADYEXISTS] Mailbox already exists";
     }
-    auto work = [&account, &name] { return account.create(*name); };
+    auto work = [&account, &name, &uses] { return account.create(*name, *uses); };
     const Result<void> created = co_await offload(std::move(work));
     co_return reply_to(created, "OK Create completed.");
 }

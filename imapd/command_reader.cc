@@ -15,6 +15,8 @@ CommandFailure lost(const Error& error) {
     return failure;
 }
 
+constexpr std::size_t kMaxTag = 100;
+
 /// Whether the literal at the end of `text` is the message of an APPEND: all before it is there and right.
 bool announces_message(const std::string& text) {
     Parser parser(text);
@@ -25,10 +27,14 @@ bool announces_message(const std::string& text) {
            parse_append_item(parser, item);
 }
 
-std::string tag_of(const std::string& text) {
-    Parser parser(text);
+/// The tag of the command that begins here, for the answer when it turns out to be too long to be kept; empty when it has
+/// none, or not yet.
+std::string tag_at_start(std::string_view input) {
+    const std::string start(input.substr(0, kMaxTag));
+    const std::size_t end = start.find(' ');
+    Parser parser(start);
     std::string tag;
-    return parser.tag(tag) ? tag : std::string();
+    return end != std::string::npos && parser.tag(tag) && tag.size() == end ? tag : std::string();
 }
 
 }  // namespace
@@ -77,6 +83,10 @@ Task<CommandFailure> refuse_literal(Stream& client, const LiteralHeader& header,
 Task<ReadCommand> read_command(Stream& client, ReadLimits limits) {
     ReadCommand out;
     std::string text;
+    if (client.buffered().empty()) {
+        (void)co_await client.fill(limits.patience);       // the read below tells how it ended
+    }
+    const std::string tag = tag_at_start(client.buffered());
     const auto room = [&] { return limits.command_bytes - std::min(limits.command_bytes, text.size()); };
     for (;;) {
         Result<std::string> line = co_await client.read_line(room(), limits.patience);
@@ -84,7 +94,7 @@ Task<ReadCommand> read_command(Stream& client, ReadLimits limits) {
             out.failure = lost(line.error());
             if (line.error().code == Errc::too_big) {
                 out.failure.kind = CommandFailure::Kind::too_long;
-                out.failure.tag = tag_of(text);
+                out.failure.tag = tag;
             }
             co_return out;
         }
@@ -101,7 +111,7 @@ Task<ReadCommand> read_command(Stream& client, ReadLimits limits) {
             co_return out;
         }
         if (header.overflow || header.size > room()) {
-            out.failure = co_await refuse_literal(client, header, limits, tag_of(text));
+            out.failure = co_await refuse_literal(client, header, limits, tag);
             co_return out;
         }
         if (header.waits) {

@@ -95,6 +95,17 @@ Task<> Front::run(bool implicit_tls) {
     limits.patience = patience();
     limits.append = false;
     while (!ended_) {
+        const Wake wake = co_await client_.wait_command(patience());
+        if (wake == Wake::interrupted) {
+            stream().write("* BYE Server shutting down.\r\n");
+            end("Disconnected: Shutting down");
+            break;
+        }
+        if (wake == Wake::timed_out) {
+            stream().write("* BYE Disconnected for inactivity.\r\n");
+            end("Disconnected: Inactivity");
+            break;
+        }
         ReadCommand next = co_await read_command(stream(), limits);
         if (next.command) {
             co_await execute(std::move(*next.command));

@@ -15,5 +15,7 @@ int main(int argc, char** argv) {
     launcher.name = "imapd-session";
     launcher.service = "imap";
     launcher.serve = postern::imapd::serve_session;
+    launcher.stop = postern::imapd::stop_sessions;
+    launcher.end = postern::imapd::close_account;
     return postern::run_launcher(argc, argv, launcher);
 }

@@ -1,28 +1,52 @@
 #include "imapd/serve_session.h"
 
 #include <memory>
+#include <set>
 
 #include "imapd/capability.h"
 #include "imapd/session.h"
-#include "lib/async/offload.h"
 #include "lib/config/config.h"
 #include "lib/log/log.h"
+#include "lib/store/open_account.h"
 
 namespace postern::imapd {
 
 namespace {
 
-/// The account of this process's user: opened for the first client, shared by all.  A process serves one user, and
-/// an account belongs to the process that opened it, so this is where it can live.
+/// What the sessions of the process share: the user's account, and the queue of what is appended to it.
 struct ProcessAccount {
-    explicit ProcessAccount(std::unique_ptr<store::Account> opened) : account(std::move(opened)), appends(*account) {}
-    std::unique_ptr<store::Account> account;
+    explicit ProcessAccount(std::shared_ptr<store::Account> opened) : account(std::move(opened)), appends(account) {}
+    std::shared_ptr<store::Account> account;
     AppendQueue appends;
 };
+using SharedAccount = std::shared_ptr<ProcessAccount>;   ///< the process and its sessions own it
 
-std::unique_ptr<ProcessAccount>& process_account() {
-    static std::unique_ptr<ProcessAccount> account;
-    return account;
+/// A process serves one user, and an account belongs to the process that opened it, so this is where it can live.
+struct Accounts {
+    store::OpenAccount open;
+    SharedAccount newest;
+};
+Accounts& accounts() {
+    static Accounts all;
+    return all;
+}
+
+Result<SharedAccount> process_account(const store::AccountOptions& options) {
+    const Result<std::shared_ptr<store::Account>> account = accounts().open.get(options);
+    if (!account) {
+        return account.error();
+    }
+    SharedAccount& newest = accounts().newest;
+    if (newest == nullptr || newest->account != *account) {
+        newest = std::make_shared<ProcessAccount>(*account);
+    }
+    return newest;
+}
+
+/// Those being served; each enters and leaves by itself.
+std::set<Session*>& sessions() {
+    static std::set<Session*> all;
+    return all;
 }
 
 store::AccountOptions account_options(const AuthUser& user, const Config& config) {
@@ -38,29 +62,39 @@ store::AccountOptions account_options(const AuthUser& user, const Config& config
 }  // namespace
 
 Task<> serve_session(SessionConnection connection, const Config& config) {
-    std::unique_ptr<ProcessAccount>& account = process_account();
-    if (account == nullptr) {
-        Result<std::unique_ptr<store::Account>> opened =
-            store::Account::open(account_options(*connection.user, config));
-        if (!opened) {
-            log_error("imap({})<{}>: {}", connection.user->user, connection.info.session_id, opened.error().what);
-            connection.stream->write(connection.info.prelude +
-                                     " NO [UNAVAILABLE] Mail cannot be opened. Refer to server log for more "
-                                     "information.\r\n* BYE Internal error occurred.\r\n");
-            [[maybe_unused]] const Result<void> sent =
-                co_await connection.stream->flush(std::chrono::seconds(10));
-            connection.stream->close();
-            co_return;
-        }
-        account = std::make_unique<ProcessAccount>(std::move(*opened));
+    const Result<SharedAccount> account = process_account(account_options(*connection.user, config));
+    if (!account) {
+        log_error("imap({})<{}>: {}", connection.user->user, connection.info.session_id, account.error().what);
+        connection.stream->write(connection.info.prelude +
+                                 " NO [UNAVAILABLE] Mail cannot be opened. Refer to server log for more "
+                                 "information.\r\n* BYE Internal error occurred.\r\n");
+        [[maybe_unused]] const Result<void> sent =
+            co_await connection.stream->flush(std::chrono::seconds(10));
+        connection.stream->close();
+        co_return;
     }
     ClientInfo info;
     info.user = connection.user->user;
     info.session_id = connection.info.session_id;
     std::string greeting = connection.info.prelude + " OK [CAPABILITY " +
                            session_capabilities(config) + "] Logged in\r\n";
-    Session session(std::move(connection.stream), *account->account, account->appends, config, std::move(info));
+    Session session(std::move(connection.stream), *(*account)->account, (*account)->appends, config, std::move(info));
+    sessions().insert(&session);
     co_await session.run(std::move(greeting));
+    sessions().erase(&session);
+}
+
+void close_account() {
+    accounts().newest.reset();
+    accounts().open.close();
+}
+
+void stop_sessions() {
+    for (Session* const session : std::set(sessions())) {
+        if (sessions().count(session) != 0) {   // ends as soon as it is told, when it is idle
+            session->stop();
+        }
+    }
 }
 
 }  // namespace postern::imapd

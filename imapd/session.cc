@@ -41,7 +41,7 @@ Task<> Session::run(std::string greeting) {
             bye("BYE Disconnected for inactivity.");
             break;
         }
-        if (wake == Wake::interrupted && stopping_) {
+        if (stopping_) {                                   // also with more commands in the pipe
             bye("BYE Server shutting down.");
             break;
         }

@@ -99,6 +99,15 @@ Task<> Front::run(bool implicit_tls) {
 }
 
 Task<> Front::next_command() {
+    const Wake wake = co_await client_.wait_command(patience());
+    if (wake == Wake::interrupted) {
+        reply("-ERR [SYS/TEMP] Server shutting down.");
+        co_return end("Disconnected: Shutting down");
+    }
+    if (wake == Wake::timed_out) {
+        reply("-ERR Disconnected for inactivity.");
+        co_return end("Disconnected: Inactivity");
+    }
     const Result<std::string> line = co_await stream().read_line(kMaxLine, patience());
     if (!line) {
         if (line.error().code == Errc::too_big) {

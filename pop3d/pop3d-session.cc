@@ -13,5 +13,7 @@ int main(int argc, char** argv) {
     launcher.name = "pop3d-session";
     launcher.service = "pop3";
     launcher.serve = postern::pop3d::serve_session;
+    launcher.stop = postern::pop3d::stop_sessions;
+    launcher.end = postern::pop3d::close_account;
     return postern::run_launcher(argc, argv, launcher);
 }

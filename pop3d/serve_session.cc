@@ -1,10 +1,11 @@
 #include "pop3d/serve_session.h"
 
 #include <memory>
+#include <set>
 
 #include "lib/async/offload.h"
 #include "lib/config/config.h"
-#include "lib/store/store.h"
+#include "lib/store/open_account.h"
 #include "pop3d/session.h"
 
 namespace postern::pop3d {
@@ -13,11 +14,10 @@ namespace {
 
 using SharedAccount = std::shared_ptr<store::Account>;   ///< the process and its sessions own it
 
-/// The account of this process's user: opened for the first client, shared by all.  A process serves one user, and
-/// an account belongs to the process that opened it, so this is where it can live.
-SharedAccount& process_account() {
-    static SharedAccount account;
-    return account;
+/// Those being served; each enters and leaves by itself.
+std::set<Session*>& sessions() {
+    static std::set<Session*> all;
+    return all;
 }
 
 /// What the newest session has learnt about sizes; replaced as a whole, so that a thread may read on in an old one.
@@ -35,46 +35,34 @@ store::AccountOptions account_options(const AuthUser& user, const Config& config
     return options;
 }
 
-/// Makes sure that there is an account.  On the loop's thread, so that a process never opens its index twice.
-Result<void> need_account(const AuthUser& user, const Config& config) {
-    if (process_account() == nullptr) {
-        Result<std::unique_ptr<store::Account>> opened = store::Account::open(account_options(user, config));
-        if (!opened) {
-            return opened.error();
-        }
-        process_account() = std::move(*opened);
+/// A process serves one user, and an account belongs to the process that opened it, so this is where it can live.
+store::OpenAccount& open_account() {
+    static store::OpenAccount open;
+    return open;
+}
+
+Result<SharedAccount> process_account(const store::AccountOptions& options) {
+    static std::weak_ptr<store::Account> newest;
+    Result<SharedAccount> account = open_account().get(options);
+    if (account && newest.lock() != *account) {
+        newest = *account;
+        process_sizes().reset();   // of other messages
     }
-    return {};
+    return account;
 }
 
 Task<OpenedMaildrop> open_maildrop(const AuthUser& user, const Config& config) {
-    if (const Result<void> there = need_account(user, config); !there) {
-        co_return there.error();
+    const Result<SharedAccount> account = process_account(account_options(user, config));
+    if (!account) {
+        co_return account.error();
     }
-    SharedAccount account = process_account();
     const SharedSizes known = process_sizes();
-    auto work = [account, known, &config] { return Maildrop::open(account, config, known.get()); };
+    auto work = [shared = *account, known, &config] { return Maildrop::open(shared, config, known.get()); };
     OpenedMaildrop drop = co_await offload(work);
     if (drop) {
         process_sizes() = std::make_shared<const KnownSizes>((*drop)->sizes());
-        co_return drop;
     }
-    const bool broken = drop.error().code == Errc::io || drop.error().code == Errc::corrupt;
-    if (!broken) {
-        co_return drop;
-    }
-    // Its files may have been replaced, as when a backup is restored: once more with a new account.  Sessions that use
-    // the old one keep it.
-    if (process_account() == account) {
-        process_account().reset();
-    }
-    if (const Result<void> there = need_account(user, config); !there) {
-        co_return there.error();
-    }
-    account = process_account();
-    auto retry = [account, &config] { return Maildrop::open(account, config); };
-    OpenedMaildrop second = co_await offload(retry);
-    co_return second;
+    co_return drop;
 }
 
 }  // namespace
@@ -85,7 +73,19 @@ Task<> serve_session(SessionConnection connection, const Config& config) {
     info.session_id = connection.info.session_id;
     OpenedMaildrop drop = co_await open_maildrop(*connection.user, config);
     Session session(std::move(connection.stream), std::move(drop), config, std::move(info));
+    sessions().insert(&session);
     co_await session.run();
+    sessions().erase(&session);
+}
+
+void close_account() { open_account().close(); }
+
+void stop_sessions() {
+    for (Session* const session : std::set(sessions())) {
+        if (sessions().count(session) != 0) {   // ends as soon as it is told, when it is idle
+            session->stop();
+        }
+    }
 }
 
 }  // namespace postern::pop3d

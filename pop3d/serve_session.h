@@ -8,4 +8,9 @@ namespace postern::pop3d {
 /// Opens the user's account (once in the process), answers the login command and serves the client.
 Task<> serve_session(SessionConnection connection, const Config& config);
 
+/// The suite is being stopped: each session of the process says goodbye and ends.
+void stop_sessions();
+/// The process ends and serves nobody any more.
+void close_account();
+
 }  // namespace postern::pop3d

@@ -61,7 +61,28 @@ void Session::refuse(const Error& error) {
     }
 }
 
+void Session::stop() {
+    stopping_ = true;
+    client_->interrupt();
+}
+
 Task<> Session::next_command() {
+    const Wake wake = co_await client_->wait_input(patience());
+    if (wake == Wake::interrupted && !stopping_) {
+        co_return;
+    }
+    if (stopping_) {
+        reply("-ERR [SYS/TEMP] Server shutting down.");
+        how_ = "Disconnected: Server shutting down";
+        ended_ = true;
+        co_return;
+    }
+    if (wake == Wake::timed_out) {                // RFC 1939 section 3: no UPDATE state
+        reply("-ERR Disconnected for inactivity.");
+        how_ = "Disconnected for inactivity";
+        ended_ = true;
+        co_return;
+    }
     const Result<std::string> line = co_await client_->read_line(kMaxCommandLine, patience());
     if (!line) {
         if (line.error().code == Errc::too_big) {

@@ -39,6 +39,10 @@ public:
     /// Answers the command that logged in, and serves the client until QUIT or until it is gone.
     Task<> run();
 
+    /// The process wants to end: the client hears -ERR when its present command has ended, at once when idle.  There is
+    /// no UPDATE state then (RFC 1939 section 6).
+    void stop();
+
 private:
     using Handler = Task<> (Session::*)(const Command&);
     static Handler find_handler(std::string_view verb);
@@ -82,6 +86,7 @@ private:
     std::uint32_t last_ = 0;                   ///< LAST: the highest number that was accessed
     int errors_ = 0;                           ///< wrong commands in a row
     bool ended_ = false;
+    bool stopping_ = false;
     bool updated_ = false;                     ///< QUIT has done its work
     std::string_view how_ = "Disconnected: Connection closed";   ///< for the log
 };

@@ -34,9 +34,10 @@ public:
             throw std::runtime_error(opened.error().what);
         }
         account_ = std::move(*opened);
-        appends_ = std::make_unique<AppendQueue>(*account_);
+        appends_ = std::make_unique<AppendQueue>(account_);
     }
     ~ScratchAccount() {
+        appends_.reset();
         account_.reset();
         std::filesystem::remove_all(directory_);
     }
@@ -46,7 +47,7 @@ public:
 
 private:
     std::string directory_;
-    std::unique_ptr<store::Account> account_;
+    std::shared_ptr<store::Account> account_;
     std::unique_ptr<AppendQueue> appends_;
 };
 

@@ -67,7 +67,9 @@ TEST_CASE("too many bad commands end the session, a good one in between does not
 TEST_CASE("a line that is too long is refused and the next one is read", "[imapd]") {
     ScratchAccount scratch;
     Dialogue client(scratch, "imap_max_line_length = 2000\n");
-    CHECK(has(client.send("a1 NOOP " + std::string(3000, 'x') + "\r\n", "*"), "* BAD [LIMIT]"));
+    CHECK(client.send("a1 NOOP " + std::string(3000, 'x') + "\r\n", "a1").find("a1 BAD [LIMIT]") == 0);
+    CHECK(has(client.send(std::string(3000, 'x') + "\r\n", "*"), "* BAD [LIMIT]"));
+    CHECK(has(client.send("(a NOOP " + std::string(3000, 'x') + "\r\n", "*"), "* BAD [LIMIT]"));
     CHECK(has(client.command("NOOP"), "OK"));
     CHECK(has(client.command("LIST \"\" {5000}"), "BAD [LIMIT]"));
     CHECK(has(client.command("NOOP"), "OK"));
@@ -75,6 +77,29 @@ TEST_CASE("a line that is too long is refused and the next one is read", "[imapd
     CHECK(has(client.command("LIST \"\" {3000+}\r\n" + big), "BAD [LIMIT]"));
     CHECK(has(client.command("NOOP"), "OK"));
     CHECK(has(client.command("LIST \"\" {99999999999999999999+}"), "BYE"));
+}
+
+TEST_CASE("a session that is stopped says BYE, idle or in IDLE, and after the command it is in", "[imapd]") {
+    ScratchAccount scratch;
+    for (const char* before : {"", "s SELECT INBOX\r\n", "s SELECT INBOX\r\ni IDLE\r\n"}) {
+        CAPTURE(before);
+        Dialogue client(scratch);
+        client.feed(before);
+        client.forget();
+        client.session().stop();
+        CHECK(client.wait_for("* BYE") == "* BYE Server shutting down.\r\n");
+        CHECK(client.done());
+    }
+    Dialogue busy(scratch);
+    busy.feed("a APPEND INBOX {5+}\r\nab");
+    busy.forget();
+    busy.session().stop();
+    CHECK(busy.stream().sent().empty());
+    busy.feed("cde\r\nb NOOP\r\n");
+    const std::string rest = busy.wait_for("* BYE");
+    CHECK(rest.find("a OK [APPENDUID ") == 0);
+    CHECK(has(rest, "] Append completed.\r\n* BYE Server shutting down.\r\n"));
+    CHECK_FALSE(has(rest, "b OK"));
 }
 
 TEST_CASE("SELECT tells what a client needs, EXAMINE does not change anything", "[imapd]") {
@@ -487,7 +512,15 @@ TEST_CASE("CREATE, DELETE, RENAME, STATUS", "[imapd]") {
     CHECK(has(client.command("CREATE a.b"), "NO [ALREADYEXISTS]"));
     CHECK(has(client.command("CREATE c."), "OK"));
     CHECK(has(client.command("CREATE Drafts (USE (\\Drafts))"), "OK"));
-    CHECK(has(client.command("CREATE x (USE (\\Drafts))"), "NO [USEATTR]"));
+    CHECK(has(client.command("CREATE x (USE (\\All))"), "NO [USEATTR]"));
+    CHECK(has(client.command("CREATE x (USE (\\Sent \\Nonsense))"), "NO [USEATTR]"));
+    CHECK(has(client.command("CREATE x (USE (\\Sen))"), "NO [USEATTR]"));
+    CHECK(has(client.command("LIST \"\" x"), "OK List completed.") );
+    CHECK_FALSE(has(client.command("LIST \"\" x"), "* LIST"));
+    CHECK(has(client.command("CREATE Entwurf (USE (\\drafts \\Archive))"), "OK"));
+    CHECK(has(client.command("LIST (SPECIAL-USE) \"\" Entwurf"), "\\Archive \\Drafts) \".\" Entwurf\r\n"));
+    CHECK(has(client.command("LIST \"\" Entwurf RETURN (SPECIAL-USE)"), "\\Archive \\Drafts) \".\" Entwurf\r\n"));
+    CHECK(has(client.command("DELETE Entwurf"), "OK"));
     CHECK(has(client.command("CREATE \"\""), "NO [CANNOT]"));
     CHECK(has(client.command("CREATE"), "BAD"));
     CHECK(has(client.append("a.b", kMessage), "OK"));

@@ -95,6 +95,11 @@ public:
         stream_->expire();
         wait([this] { return done_; });
     }
+    void stop() {
+        stream_->forget_sent();
+        session_->stop();
+        wait([this] { return done_; });
+    }
     bool done() const { return done_; }
     const std::string& last_words() const { return sent_at_end_; }
 

@@ -18,6 +18,17 @@ void fill(ScratchAccount& scratch) {
 
 }  // namespace
 
+TEST_CASE("a session that is stopped says so and removes nothing", "[pop3d]") {
+    ScratchAccount scratch;
+    scratch.add("Subject: x\n\nx\n");
+    Dialogue client(scratch);
+    client.say("DELE 1\r\n");
+    client.stop();
+    CHECK(client.done());
+    CHECK(client.last_words() == "-ERR [SYS/TEMP] Server shutting down.\r\n");
+    CHECK(scratch.status().messages == 1);
+}
+
 TEST_CASE("an empty mailbox is no special case", "[pop3d]") {
     LogCapture log;
     ScratchAccount scratch;

@@ -1,6 +1,9 @@
 /// Mailbox names, layouts, subscriptions, mail_location, and the small formats beside messages.
+#include <fstream>
+
 #include "lib/store/location.h"
 #include "lib/store/maildir_name.h"
+#include "lib/store/open_account.h"
 #include "lib/store/uidlist.h"
 #include "t/store_helpers.h"
 
@@ -42,6 +45,78 @@ TEST_CASE("mailboxes are made, listed with parents and special use, and removed"
     for (const std::string& file : files_in(scratch.maildir())) {
         CHECK(file.find("deleted") == std::string::npos);
     }
+}
+
+TEST_CASE("a special use that was given is kept, follows its mailbox, and goes with it", "[store]") {
+    for (const char* const layout : {"", ":LAYOUT=fs"}) {
+        CAPTURE(layout);
+        Scratch scratch;
+        const std::string location = "maildir:" + scratch.path() + "/m" + layout;
+        const std::string control = scratch.path() + "/m/postern-special-use";
+        {
+            const auto account = scratch.open(location);
+            REQUIRE(account->create("plain"));
+            CHECK(access(control.c_str(), F_OK) != 0);
+            REQUIRE(account->create("Gesendet", "\\Sent"));
+            REQUIRE(account->create("Sent", "\\Archive \\Junk"));
+            REQUIRE(account->create("Post"));
+            CHECK(account->create("plain", "\\Trash").error().code == Errc::exists);
+        }
+        const auto account = scratch.open(location);
+        const char sep = account->separator();
+        const auto below = [sep](const std::string& parent, const std::string& child) { return parent + sep + child; };
+        REQUIRE(account->create(below("Post", "Entw\xc3\xbcrfe"), "\\Drafts"));
+        CHECK(names(*account) == "INBOX Gesendet\\Sent Post+ " + below("Post", "Entw\xc3\xbcrfe") +
+                                     "\\Drafts Sent\\Archive \\Junk plain ");
+        REQUIRE(account->rename("Post", "Mail"));
+        REQUIRE(account->rename("Gesendet", "Raus"));
+        CHECK(names(*account) == "INBOX Mail+ " + below("Mail", "Entw\xc3\xbcrfe") +
+                                     "\\Drafts Raus\\Sent Sent\\Archive \\Junk plain ");
+        REQUIRE(account->remove("Raus"));
+        REQUIRE(account->create("Raus"));
+        CHECK(names(*account).find(" Raus ") != std::string::npos);
+        REQUIRE(account->remove("Sent"));
+        REQUIRE(account->create("Sent"));
+        CHECK(names(*account).find(" Sent\\Sent ") != std::string::npos);
+    }
+}
+
+TEST_CASE("an account whose files were replaced is opened anew, another one is kept", "[store]") {
+    Scratch scratch;
+    AccountOptions options;
+    options.location = "maildir:" + scratch.maildir();
+    options.home = scratch.path();
+    OpenAccount open;
+    const Result<std::shared_ptr<Account>> first = open.get(options);
+    REQUIRE(first.ok());
+    REQUIRE((*first)->create("a"));
+    CHECK(*open.get(options) == *first);
+    for (const char* const gone : {"/postern.index", ""}) {
+        CAPTURE(gone);
+        const std::shared_ptr<Account> before = *open.get(options);
+        remove_tree(scratch.maildir() + gone);
+        CHECK_FALSE(before->is_current());
+        const Result<std::shared_ptr<Account>> after = open.get(options);
+        REQUIRE(after.ok());
+        CHECK(*after != before);
+        CHECK((*after)->is_current());
+        CHECK((*after)->create("b").ok());
+        CHECK_FALSE(before->create("c"));
+        REQUIRE((*after)->remove("b"));
+    }
+}
+
+TEST_CASE("a damaged file of special uses harms nothing else", "[store]") {
+    Scratch scratch;
+    const auto account = scratch.open();
+    REQUIRE(account->create("a"));
+    for (const std::string& text : {std::string("\\Sent"), std::string("\tx\n\\Sent\t\n\n"), std::string(100'000, '\t'),
+                                    std::string("nothing\ta\n\xff\xfe\0\ta\n", 18), std::string("\\Sent\t../a\n\\Sent\tnone\n")}) {
+        std::ofstream(scratch.maildir() + "/postern-special-use") << text;
+        CHECK(names(*account) == "INBOX a ");
+    }
+    std::ofstream(scratch.maildir() + "/postern-special-use") << "rubbish\n\\Sent\ta";
+    CHECK(names(*account) == "INBOX a\\Sent ");
 }
 
 TEST_CASE("names that could lead astray are refused", "[store]") {

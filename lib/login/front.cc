@@ -76,14 +76,25 @@ bool LoginFront::trusts(std::string_view remote_ip) const {
     return in_networks(remote_ip, trusted_);
 }
 
+void LoginFront::stop() {
+    stopping_ = true;
+    for (LoginConnection* const connection : std::set(connections_)) {
+        if (connections_.count(connection) != 0 && connection->stream_) {
+            connection->stream_->interrupt();
+        }
+    }
+}
+
 LoginConnection::LoginConnection(LoginFront& front, std::unique_ptr<Stream> stream, LoginAddresses addresses)
     : front_(front),
       stream_(std::move(stream)),
       addresses_(std::move(addresses)),
       session_id_(base64_encode(random_bytes(kSessionIdBytes))),
-      started_(std::chrono::steady_clock::now()) {}
+      started_(std::chrono::steady_clock::now()) {
+    front_.connections_.insert(this);
+}
 
-LoginConnection::~LoginConnection() = default;
+LoginConnection::~LoginConnection() { front_.connections_.erase(this); }
 
 bool LoginConnection::secured() const {
     return stream_->tls() != nullptr || addresses_.remote_ip == addresses_.local_ip ||
@@ -137,6 +148,14 @@ Task<std::vector<std::string>> LoginConnection::mechanisms() {
         }
     }
     co_return offered;
+}
+
+Task<Wake> LoginConnection::wait_command(Millis patience) {
+    Wake wake = Wake::interrupted;
+    while (wake == Wake::interrupted && !front_.stopping()) {
+        wake = co_await stream_->wait_input(patience);
+    }
+    co_return wake;
 }
 
 Task<LoginResult> LoginConnection::login(std::string user, std::string password) {

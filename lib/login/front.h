@@ -18,6 +18,7 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -57,6 +58,10 @@ public:
     AuthClient& auth() { return auth_; }
     /// login_trusted_networks: connections from there count as secured.
     bool trusts(std::string_view remote_ip) const;
+    /// The process ends soon: wakes connections that wait for a client before login, so that they say goodbye (see
+    /// LoginConnection::wait_command).  Those that are relayed end when their session process does.
+    void stop();
+    bool stopping() const { return stopping_; }
 
 private:
     friend class LoginConnection;
@@ -70,6 +75,8 @@ private:
     std::vector<std::string> trusted_;
     AuthClient auth_;
     std::unique_ptr<Launchers> launchers_;
+    std::set<class LoginConnection*> connections_;   ///< each enters and leaves by itself
+    bool stopping_ = false;
 };
 
 struct LoginResult {
@@ -114,6 +121,10 @@ public:
     /// Mechanisms to advertise on this connection now; empty when auth(8) is not there.
     Task<std::vector<std::string>> mechanisms();
 
+    /// Waits for the first byte of a command: ready, closed, timed_out; interrupted when the process is ending: say
+    /// goodbye.
+    Task<Wake> wait_command(Millis patience);
+
     /// A LOGIN or USER/PASS command.
     Task<LoginResult> login(std::string user, std::string password);
     /// AUTHENTICATE and AUTH (RFC 9051 section 6.2.2, RFC 5034): the exchange with the client, "+ base64" each
@@ -132,6 +143,7 @@ public:
     void log_disconnect(std::string_view what);
 
 private:
+    friend class LoginFront;
     AuthPeer peer() const;
     Task<LoginResult> run_exchange(std::string mechanism, std::optional<std::string> initial_response, bool may_ask);
     Task<std::optional<LoginResult>> ask_client(const std::string& challenge, std::string& answer);

@@ -19,6 +19,8 @@ constexpr Millis kConnectPatience = std::chrono::seconds(10);
 constexpr Millis kAnswerPatience = std::chrono::seconds(30);
 constexpr Millis kRelayPatience = std::chrono::minutes(5);
 constexpr std::size_t kMaxIdle = 16;
+/// One for the launcher that just ended, one for a connection that its listener still took, one that counts.
+constexpr int kAttempts = 3;
 
 /// Bytes from one side to the other until either is gone.
 Task<> pump(Stream& from, Stream& to) {
@@ -66,26 +68,30 @@ Task<Result<FromLauncher>> LoginFront::Launchers::try_once(Connection connection
 }
 
 Task<Result<FromLauncher>> LoginFront::Launchers::hand_over(HandOver request) {
-    if (!idle_.empty()) {
-        Connection connection = std::move(idle_.back());
-        idle_.pop_back();
+    for (int attempt = 1;; ++attempt) {
+        Connection connection;
+        if (!idle_.empty()) {
+            connection = std::move(idle_.back());
+            idle_.pop_back();
+        } else {
+            Result<UniqueFd> socket = co_await connect_unix(path_, kConnectPatience);
+            if (!socket) {
+                co_return socket.error();
+            }
+            connection = Connection(std::move(*socket), kMaxHandOver);
+        }
         HandOver copy;
         copy.token = request.token;
         copy.info = request.info;
         copy.client.reset(::fcntl(request.client.get(), F_DUPFD_CLOEXEC, 3));
         Result<FromLauncher> answer = co_await try_once(std::move(connection), std::move(copy));
-        // Only a lost connection may be tried again: a launcher that is merely slow might still have the client.
-        if (answer || answer.error().code != Errc::closed) {
+        // Only a lost connection may be tried again: a launcher that is merely slow might still have the client.  One that
+        // had taken it has used the token up.
+        if (answer || answer.error().code != Errc::closed || attempt == kAttempts) {
             co_return answer;
         }
         idle_.clear();
     }
-    Result<UniqueFd> socket = co_await connect_unix(path_, kConnectPatience);
-    if (!socket) {
-        co_return socket.error();
-    }
-    Connection fresh(std::move(*socket), kMaxHandOver);
-    co_return co_await try_once(std::move(fresh), std::move(request));
 }
 
 HandOver LoginConnection::make_request(std::string prelude) {

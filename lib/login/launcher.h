@@ -46,7 +46,15 @@ struct Launcher {
     ServeSession serve;
     /// Called in a new session process before its first connection, when it already is the user; may be null.
     void (*prepare)(const AuthUser& user, const Config& config) = nullptr;
+    /// Called in a session process when the suite is being stopped: has the sessions say goodbye and end.  They get
+    /// kSessionFarewell to do so; null ends them at once.
+    void (*stop)() = nullptr;
+    /// Called in a session process that ends in good order, after its last connection; may be null.
+    void (*end)() = nullptr;
 };
+
+/// How long a session process that is told to stop may take (less than the front's Service::kFarewell).
+inline constexpr Millis kSessionFarewell{2000};
 
 /// Runs until SIGTERM.  Returns the exit status.
 int run_launcher(int argc, char** argv, const Launcher& launcher);

@@ -22,6 +22,9 @@ namespace {
 
 constexpr Millis kAuthPatience = std::chrono::seconds(10);
 constexpr Millis kSendPatience = std::chrono::seconds(5);
+/// A session process that has used up its farewell still has to end.
+constexpr Millis kStopPatience{500};
+constexpr int kAuthAttempts = 3;
 constexpr std::size_t kMaxFronts = 4096;
 
 HandOverRefusal refusal_of(Errc code) {
@@ -90,14 +93,21 @@ void SessionLauncher::watch(int fd) {
 
 void SessionLauncher::run() {
     std::array<epoll_event, 64> events{};
-    while (!stopped_ && !finished()) {
+    while (!finished()) {
         const int ready = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
-                                       processes_.empty() ? -1 : 1000);
-        for (int i = 0; i < ready && !stopped_; ++i) {
+                                       stopping_ ? 50 : processes_.empty() ? -1 : 1000);
+        for (int i = 0; i < ready; ++i) {
             handle(events[static_cast<std::size_t>(i)].data.fd);
         }
         end_idle_processes(draining_);
     }
+}
+
+bool SessionLauncher::finished() const {
+    if (stopping_) {
+        return processes_.empty() || Clock::now() >= patience_ends_;
+    }
+    return draining_ && processes_.empty();
 }
 
 void SessionLauncher::handle(int fd) {
@@ -165,7 +175,7 @@ void SessionLauncher::read_process(int fd) {
         return;
     }
     for (;;) {
-        const Result<std::optional<FromSessionProcess>> message = process.control.next();
+        Result<std::optional<FromSessionProcess>> message = process.control.next();
         if (!message) {
             log_error("{}: session process {} of {}: {}", program_.name, process.pid, process.user.user,
                       message.error().what);
@@ -175,8 +185,45 @@ void SessionLauncher::read_process(int fd) {
         if (!*message) {
             return;
         }
-        process.connections.erase(std::get<ClientEnded>(**message).id);
-        process.idle_since = Clock::now();
+        if (const auto* ended = std::get_if<ClientEnded>(&**message)) {
+            process.connections.erase(ended->id);
+            process.idle_since = Clock::now();
+        } else {
+            take_back(fd, std::get<ClientReturned>(std::move(**message)).client);
+            if (processes_.count(fd) == 0) {
+                return;
+            }
+        }
+    }
+}
+
+/// The process serves what it has; the client goes to a new one of the same user.
+void SessionLauncher::take_back(int control_fd, ServeClient client) {
+    SessionProcess& process = *processes_[control_fd];
+    const AuthUser user = process.user;
+    if (process.connections.erase(client.id) == 0 || !client.client || client.info.input.size() > kMaxHandedInput) {
+        log_error("{}: session process {} of {} gives back what it was not given", program_.name, process.pid, user.user);
+        forget_process(control_fd);
+        return;
+    }
+    process.idle_since = Clock::now();
+    const auto named = by_user_.find(user.user);
+    if (named != by_user_.end() && named->second == &process) {
+        by_user_.erase(named);
+    }
+    SessionProcess* successor = process_of(user);   // another client may have had it made already
+    if (successor == nullptr && !stopping_) {
+        const Result<SessionProcess*> started = start_process(user);   // `process` may be gone after this
+        if (!started) {
+            log_error("{}({}): {}", program_.service, user.user, started.error().what);
+        }
+        successor = started ? *started : nullptr;
+    }
+    HandOver request;
+    request.info = std::move(client.info);
+    request.client = std::move(client.client);
+    if (successor == nullptr || !give(*successor, request, true)) {
+        log_error("{}({}): no session process for a client whose home or mail was replaced", program_.service, user.user);
     }
 }
 
@@ -251,10 +298,17 @@ void SessionLauncher::drain() {
 }
 
 void SessionLauncher::stop_all() {
+    if (stopping_) {
+        patience_ends_ = Clock::now();   // asked twice
+        return;
+    }
+    drain();
+    stopping_ = true;
+    patience_ends_ = Clock::now() + kSessionFarewell + kStopPatience;
     for (auto& [fd, process] : processes_) {
         (void)process->control.send(StopSessions{}, Millis(0));
+        ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);   // it is done when it has ended: reap()
     }
-    stopped_ = true;
 }
 
 void SessionLauncher::end_idle_processes(bool at_once) {
@@ -303,7 +357,7 @@ FromLauncher SessionLauncher::take(HandOver request) {
             }
             process = *started;
         }
-        if (give(*process, request)) {
+        if (give(*process, request, false)) {
             HandedOver answer;
             answer.pid = static_cast<std::uint32_t>(process->pid);
             answer.user = user->user;
@@ -315,10 +369,11 @@ FromLauncher SessionLauncher::take(HandOver request) {
     return refuse(HandOverRefusal::temporary, "session process does not answer");
 }
 
-bool SessionLauncher::give(SessionProcess& process, HandOver& request) {
+bool SessionLauncher::give(SessionProcess& process, HandOver& request, bool returned) {
     ServeClient message;
     message.id = ++last_id_;
     message.info = request.info;
+    message.returned = returned;
     message.client.reset(::fcntl(request.client.get(), F_DUPFD_CLOEXEC, 3));
     const std::uint32_t id = message.id;
     if (!message.client || !process.control.send(std::move(message), kSendPatience)) {
@@ -329,10 +384,11 @@ bool SessionLauncher::give(SessionProcess& process, HandOver& request) {
 }
 
 Result<AuthUser> SessionLauncher::redeem(const std::string& token) {
-    const bool fresh = !auth_.is_open();
+    // An auth process that ends takes its connections along, also one that its listener had just taken.  Any other of
+    // the instance can say what the token is worth.
     Result<AuthUser> user = ask_auth(token);
-    if (!user && user.error().code == Errc::closed && !fresh) {
-        user = ask_auth(token);   // auth was restarted meanwhile: once more, on a new connection
+    for (int again = 1; again < kAuthAttempts && !user && user.error().code == Errc::closed; ++again) {
+        user = ask_auth(token);
     }
     return user;
 }
@@ -429,7 +485,7 @@ Result<SessionProcess*> SessionLauncher::start_process(const AuthUser& user) {
     auto process = std::make_unique<SessionProcess>();
     process->pid = pid;
     process->user = user;
-    process->control = SyncChannel<ToSessionProcess, FromSessionProcess>(std::move(ours), 4096);
+    process->control = SyncChannel<ToSessionProcess, FromSessionProcess>(std::move(ours), kMaxHandOver);
     process->idle_since = Clock::now();
     SessionProcess* started = process.get();
     const int fd = process->control.fd();

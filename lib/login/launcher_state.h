@@ -31,7 +31,8 @@ public:
     /// `listeners` and `status` (-1: none) belong to the caller.
     SessionLauncher(const Launcher& program, const Config& config, std::vector<int> listeners, int status);
 
-    /// Until SIGTERM, or until master is gone or SIGHUP came and the last session has ended.
+    /// Until SIGTERM came and the session processes have said goodbye, or until master is gone or SIGHUP came and the
+    /// last session has ended.
     void run();
 
 private:
@@ -48,7 +49,7 @@ private:
     void drain();
     void stop_all();
     void end_idle_processes(bool at_once);
-    bool finished() const { return draining_ && processes_.empty(); }
+    bool finished() const;
 
     FromLauncher take(HandOver request);
     Result<AuthUser> redeem(const std::string& token);
@@ -56,7 +57,8 @@ private:
     Result<void> check_ids(const AuthUser& user) const;
     SessionProcess* process_of(const AuthUser& user);
     Result<SessionProcess*> start_process(const AuthUser& user);
-    bool give(SessionProcess& process, HandOver& request);
+    bool give(SessionProcess& process, HandOver& request, bool returned);
+    void take_back(int control_fd, ServeClient client);
     void forget_process(int control_fd);
 
     const Launcher& program_;
@@ -72,7 +74,8 @@ private:
     std::uint32_t last_id_ = 0;
     Clock::time_point looked_for_idle_{};
     bool draining_ = false;
-    bool stopped_ = false;
+    bool stopping_ = false;
+    Clock::time_point patience_ends_{};   ///< of stopping_
 };
 
 }  // namespace postern

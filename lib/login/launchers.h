@@ -15,7 +15,7 @@ class LoginFront::Launchers {
 public:
     explicit Launchers(std::string path) : path_(std::move(path)) {}
 
-    /// One hand-over and its answer.  A connection kept from before that turns out to be dead is replaced once.
+    /// One hand-over and its answer.  A launcher that ends for a reload is replaced by its successor.
     /// Errors: temporary.
     Task<Result<FromLauncher>> hand_over(HandOver request);
 

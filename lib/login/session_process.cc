@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 
@@ -34,8 +35,10 @@ constexpr bool kSanitizer = false;
 #endif
 
 constexpr std::size_t kThreads = 4;
+constexpr Millis kReturnPatience = std::chrono::seconds(10);
 constexpr std::string_view kReadable =
-    "/etc/localtime /usr/share/zoneinfo /etc/nsswitch.conf /dev/null /dev/zero /dev/urandom /dev/random /proc/self";
+    "/etc/localtime /usr/share/zoneinfo /etc/nsswitch.conf /dev/null /dev/urandom /proc/self "
+    "/proc/sys/kernel/random/boot_id";   // whether a cache is from before the last crash of the machine
 
 /// The absolute paths in a mail_location: "maildir:/a:INDEX=/b".
 std::vector<std::string> paths_in(std::string_view mail_location) {
@@ -56,6 +59,9 @@ bool is_inbox_file(std::string_view mail_location, const std::string& path) {
 
 /// Makes a directory and those above it that are missing, as the user: what may not be made is somebody else's.
 void make_directories(const std::string& path) {
+    if (::access(path.c_str(), F_OK) == 0) {
+        return;
+    }
     for (std::size_t slash = path.find('/', 1); slash != std::string::npos; slash = path.find('/', slash + 1)) {
         ::mkdir(path.substr(0, slash).c_str(), 0700);
     }
@@ -100,6 +106,38 @@ void limit_rights(const AuthUser& user, const PreparedFilter& filter) {
     }
 }
 
+/// A directory by what it is, not by its name.
+struct Place {
+    std::string path;
+    dev_t device = 0;
+    ino_t inode = 0;
+
+    explicit Place(std::string name) : path(std::move(name)) { look(device, inode); }
+    bool is_unchanged() const {
+        dev_t device_now = 0;
+        ino_t inode_now = 0;
+        look(device_now, inode_now);
+        return device_now == device && inode_now == inode;
+    }
+
+private:
+    void look(dev_t& where, ino_t& what) const {
+        struct stat status {};
+        if (::stat(path.c_str(), &status) == 0) {
+            where = status.st_dev;
+            what = status.st_ino;
+        }
+    }
+};
+
+std::vector<Place> places_of(const AuthUser& user) {
+    std::vector<Place> places;
+    for (std::string& path : split(session_paths(user).writable, " ")) {
+        places.emplace_back(std::move(path));
+    }
+    return places;
+}
+
 /// What the coroutines of one session process share; lives in run_session_process.
 struct Process {
     Channel<FromSessionProcess, ToSessionProcess> control;
@@ -108,6 +146,8 @@ struct Process {
     const Config& config;
     std::size_t connections = 0;
     bool launcher_gone = false;
+    Timer farewell{};
+    std::vector<Place> places{};        ///< that the process is confined to
 
     void end_if_done() const {
         if (launcher_gone && connections == 0) {
@@ -134,6 +174,18 @@ Task<> serve_client(Process& process, ServeClient request) {
     process.end_if_done();
 }
 
+/// The sessions have been told, or will not listen.
+void end_at_once(void*) { Loop::current().stop(); }
+
+void say_goodbye(Process& process) {
+    if (process.launcher.stop == nullptr) {
+        process.connections = 0;
+        return;
+    }
+    process.farewell.start(kSessionFarewell, &end_at_once, nullptr);
+    process.launcher.stop();
+}
+
 Task<> take_clients(Process& process) {
     for (;;) {
         Result<ToSessionProcess> message = co_await process.control.receive(kForever);
@@ -141,10 +193,19 @@ Task<> take_clients(Process& process) {
             break;
         }
         if (std::holds_alternative<StopSessions>(*message)) {
-            process.connections = 0;
+            say_goodbye(process);
             break;
         }
-        spawn(serve_client(process, std::get<ServeClient>(std::move(*message))));
+        ServeClient request = std::get<ServeClient>(std::move(*message));
+        const bool unchanged = std::all_of(process.places.begin(), process.places.end(),
+                                           [](const Place& place) { return place.is_unchanged(); });
+        if (unchanged || request.returned) {
+            spawn(serve_client(process, std::move(request)));
+            continue;
+        }
+        ClientReturned back;
+        back.client = std::move(request);
+        (void)co_await process.control.send(std::move(back), kReturnPatience);
     }
     process.launcher_gone = true;
     process.control.close();
@@ -160,7 +221,9 @@ FilePaths session_paths(const AuthUser& user) {
     for (const std::string& path : paths_in(user.mail_location)) {
         const std::string place =
             is_inbox_file(user.mail_location, path) ? path.substr(0, path.rfind('/')) : path;
-        paths.writable += (paths.writable.empty() ? "" : " ") + place;
+        if (place != user.home) {
+            paths.writable += (paths.writable.empty() ? "" : " ") + place;
+        }
     }
     return paths;
 }
@@ -179,12 +242,15 @@ void run_session_process(UniqueFd control, const AuthUser& user, const Launcher&
     limit_rights(user, filter);
     set_offload_threads(kThreads);
     Process process{Channel<FromSessionProcess, ToSessionProcess>(std::move(control), kMaxHandOver),
-                    std::make_shared<const AuthUser>(user), launcher, config, 0, false};
+                    std::make_shared<const AuthUser>(user), launcher, config, 0, false, {}, places_of(user)};
     if (launcher.prepare != nullptr) {
         launcher.prepare(*process.user, config);
     }
     spawn(take_clients(process));
     Loop::current().run();
+    if (launcher.end != nullptr && process.connections == 0) {
+        launcher.end();
+    }
     std::fflush(nullptr);
     std::_Exit(0);   // what is still open in other coroutines is closed by the kernel
 }

@@ -18,11 +18,12 @@ struct ServeClient {
     std::uint32_t id = 0;
     SessionInfo info;
     UniqueFd client;
+    bool returned = false;             ///< another process of the user gave it back
 };
 template <class A>
-void fields(A& a, ServeClient& m) { a(m.id, m.info, m.client); }
+void fields(A& a, ServeClient& m) { a(m.id, m.info, m.client, m.returned); }
 
-/// End now: the suite is being stopped.
+/// End as soon as the clients have been told: the suite is being stopped.
 struct StopSessions {
     bool unused = false;
 };
@@ -36,8 +37,16 @@ struct ClientEnded {
 template <class A>
 void fields(A& a, ClientEnded& m) { a(m.id); }
 
+/// The user's home or mail is not where it was when the process confined itself to it (it was removed, or a backup was put
+/// in its place), so the process cannot serve this client, nor any more: another one has to.
+struct ClientReturned {
+    ServeClient client;
+};
+template <class A>
+void fields(A& a, ClientReturned& m) { a(m.client); }
+
 using ToSessionProcess = std::variant<ServeClient, StopSessions>;
-using FromSessionProcess = std::variant<ClientEnded>;
+using FromSessionProcess = std::variant<ClientEnded, ClientReturned>;
 
 /// In the forked child: becomes the user, confines itself, serves what comes over `control` until that is closed and
 /// the last connection has ended.

@@ -29,6 +29,7 @@ struct Service::State {
     Handler handler;
     std::function<void()> start_work;
     std::function<void()> drain_work;
+    std::function<void()> stop_work;
     std::function<void()> end_work;
     Timer idle;
     std::size_t sessions = 0;
@@ -46,6 +47,7 @@ struct Service::State {
     void session_ended();
     void look_idle();
     void drain();
+    void stop();
     void end_now();
     static void idle_too_long(void* self);
     static Task<> watch_master(State& state);
@@ -212,6 +214,10 @@ void Service::on_drain(std::function<void()> work) {
     state_->drain_work = std::move(work);
 }
 
+void Service::on_stop(std::function<void()> work) {
+    state_->stop_work = std::move(work);
+}
+
 void Service::on_end(std::function<void()> work) {
     state_->end_work = std::move(work);
 }
@@ -303,6 +309,19 @@ void Service::State::drain() {
     look_idle();
 }
 
+/// SIGTERM: at once, or when the sessions have said goodbye.
+void Service::State::stop() {
+    if (!stop_work || ended) {
+        end_now();
+        return;
+    }
+    draining = true;
+    listeners.clear();
+    std::exchange(stop_work, nullptr)();
+    idle.start(kFarewell, &State::idle_too_long, this);
+    look_idle();
+}
+
 void Service::State::end_now() {
     if (end_work && !ended) {
         end_work();
@@ -338,7 +357,7 @@ int Service::serve(Handler handler) {
     State& state = *state_;
     state.handler = std::move(handler);
     Loop& loop = Loop::current();
-    loop.on_signal(SIGTERM, [&state] { state.end_now(); });
+    loop.on_signal(SIGTERM, [&state] { state.stop(); });
     loop.on_signal(SIGHUP, [&state] { state.drain(); });
     if (state.status) {
         state.master_watch.open(state.status.get());

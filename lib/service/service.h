@@ -25,7 +25,7 @@
 /// Waking: for a service with a wakeup time master connects to its socket and sends ipc's kTriggerFrame.
 ///
 /// Ending: SIGHUP and the loss of the status pipe's other end: take no new connection, end when the present ones
-/// have ended.  SIGTERM: end now.  After max_idle without a connection (configuration), a process ends by itself;
+/// have ended.  SIGTERM: end now (but see on_stop()).  After max_idle without a connection (configuration), a process ends by itself;
 /// master listens on, so nothing is lost.
 ///
 /// Users: "mail_owner" owns the queue.  "network_owner" runs what talks to the network; it owns nothing and is in no
@@ -112,6 +112,10 @@ public:
     void on_start(std::function<void()> work);
     /// Called once when the process begins to drain (SIGHUP, master gone).
     void on_drain(std::function<void()> work);
+    /// SIGTERM ends a process in the middle of its sessions, unless this is set: then it takes no new connection, `work` is
+    /// called once, to have the sessions say goodbye, and the process ends with the last one, or kFarewell later.
+    void on_stop(std::function<void()> work);
+    static constexpr Seconds kFarewell{3};
     /// Called at every end (SIGTERM included) before the process exits.
     void on_end(std::function<void()> work);
     /// Never ends for idleness or max_use (qmgr).

@@ -1,9 +1,12 @@
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
 
 #include "lib/base/strings.h"
 #include "lib/store/shared.h"
+#include "lib/store/special_use.h"
 #include "lib/store/subscriptions.h"
 
 namespace postern::store {
@@ -64,12 +67,22 @@ Result<std::unique_ptr<Account>> Account::open(AccountOptions options) {
 
 char Account::separator() const { return shared_->layout.separator(); }
 
+bool Account::is_current() const {
+    struct stat status {};
+    return shared_->index->is_current() && shared_->cache->env().is_current() &&
+           ::stat(shared_->layout.location().root.c_str(), &status) == 0;
+}
+
 Result<std::vector<MailboxInfo>> Account::list() {
     const std::lock_guard<std::mutex> lock(shared_->mutex);
     Result<std::vector<std::string>> names = shared_->layout.names();
     Result<std::set<std::string>> subscribed = read_subscriptions(shared_->layout);
     if (!names || !subscribed) {
         return names ? subscribed.error() : names.error();
+    }
+    const Result<std::map<std::string, std::string>> uses = read_special_uses(shared_->layout);
+    if (!uses) {
+        return uses.error();
     }
     std::map<std::string, MailboxInfo> found;
     auto entry = [&found](const std::string& name) -> MailboxInfo& {
@@ -98,6 +111,11 @@ Result<std::vector<MailboxInfo>> Account::list() {
             at->second.special_use = special.use;
         }
     }
+    for (const auto& [name, special_use] : *uses) {
+        if (const auto at = found.find(name); at != found.end() && at->second.exists) {
+            at->second.special_use = special_use;
+        }
+    }
     std::vector<MailboxInfo> out;
     if (const auto inbox = found.find("INBOX"); inbox != found.end()) {
         out.push_back(std::move(inbox->second));
@@ -114,14 +132,17 @@ bool Account::exists(std::string_view name) {
     return existing_folder(*shared_, name).ok();
 }
 
-Result<void> Account::create(std::string_view name) {
+Result<void> Account::create(std::string_view name, const std::string& special_use) {
     const std::lock_guard<std::mutex> lock(shared_->mutex);
     Result<Folder> folder = shared_->layout.folder(name);
     if (!folder) {
         return folder.error();
     }
-    // A record may be left from files that another program removed: that was another mailbox.
+    // A record, and special uses, may be left from files that another program removed: that was another mailbox.
     if (!shared_->layout.exists(*folder)) {
+        if (Result<void> noted = write_special_use(shared_->layout, folder->name, special_use); !noted) {
+            return noted;
+        }
         Result<Txn> txn = Txn::begin(*shared_->index, true);
         Result<void> forgotten = txn ? forget_mailbox(*txn, folder->name) : Result<void>(txn.error());
         if (forgotten) {
@@ -158,7 +179,7 @@ Result<void> Account::remove(std::string_view name) {
     if (done && record && *record) {
         shared_->cache->forget((*record)->id);
     }
-    return done;
+    return done ? write_special_use(shared_->layout, folder->name, {}) : done;
 }
 
 Result<void> Account::rename(std::string_view from, std::string_view to) {
@@ -210,7 +231,8 @@ Result<void> Account::rename(std::string_view from, std::string_view to) {
             done = rename_record(*txn, affected[i], new_name);
         }
     }
-    return done ? txn->commit() : done;
+    done = done ? txn->commit() : done;
+    return done ? rename_special_uses(shared_->layout, source->name, target->name) : done;
 }
 
 Result<void> Account::subscribe(std::string_view name, bool on) {

@@ -62,7 +62,8 @@ bool level_allowed(std::string_view level, const Location& location) {
     }
     // Hidden names are the store's own; cur, new and tmp belong to the parent's Maildir.
     return level[0] != '.' && level.find('/') == std::string_view::npos && level != "cur" && level != "new" &&
-           level != "tmp" && level.substr(0, 8) != "dovecot-" && level != "subscriptions" && level != "maildirfolder";
+           level != "tmp" && level.substr(0, 8) != "dovecot-" &&
+           level.substr(0, 19) != "postern-special-use" && level != "subscriptions" && level != "maildirfolder";
 }
 
 }  // namespace

@@ -67,7 +67,7 @@ struct MailboxInfo {
     bool has_children = false;
     bool subscribed = false;
     bool subscribed_descendant = false;   ///< for LIST RECURSIVEMATCH and LSUB "%"
-    std::string special_use;        ///< "\\Sent" or empty
+    std::string special_use;        ///< "\\Sent", several separated by blanks, or empty
 };
 
 struct Status {
@@ -121,12 +121,16 @@ public:
     ~Account();
 
     char separator() const;
+    /// False when the files of the account were replaced or removed by others: only a new Account can use what is there
+    /// now.
+    bool is_current() const;
 
     /// All mailboxes, parents that do not exist themselves, and subscribed names; sorted by name, INBOX first.
     Result<std::vector<MailboxInfo>> list();
     bool exists(std::string_view name);
-    /// Parents need not exist.  Errors: exists, syntax (name not allowed here), denied, no_space.
-    Result<void> create(std::string_view name);
+    /// Parents need not exist.  `special_use` (RFC 6154) is as in MailboxInfo; kept beside what AccountOptions gives to
+    /// names.  Errors: exists, syntax (name not allowed here), denied, no_space.
+    Result<void> create(std::string_view name, const std::string& special_use = {});
     /// Children stay (RFC 9051 section 6.3.5).  Errors: not_found, denied (INBOX).
     Result<void> remove(std::string_view name);
     /// With its children; INBOX: its messages move and INBOX stays, empty (RFC 9051 section 6.3.6).

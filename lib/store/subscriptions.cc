@@ -1,47 +1,16 @@
 #include "lib/store/subscriptions.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstdio>
 #include <optional>
 #include <string_view>
 #include <vector>
 
 #include "lib/base/strings.h"
-#include "lib/base/unique_fd.h"
+#include "lib/store/control_file.h"
 
 namespace postern::store {
 namespace {
 
-constexpr std::size_t kMaxFile = 16u << 20;
 constexpr std::string_view kVersion2 = "V\t2";
-
-Result<std::optional<std::string>> read_file(const std::string& path) {
-    const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd) {
-        return errno == ENOENT ? Result<std::optional<std::string>>(std::optional<std::string>())
-                               : Result<std::optional<std::string>>(errno_error("open " + path));
-    }
-    std::string text;
-    char buffer[16384];
-    for (;;) {
-        const ssize_t n = read(fd.get(), buffer, sizeof buffer);
-        if (n < 0) {
-            return errno_error("read " + path);
-        }
-        if (n == 0) {
-            return std::optional<std::string>(std::move(text));
-        }
-        text.append(buffer, static_cast<std::size_t>(n));
-        if (text.size() > kMaxFile) {
-            return Error(Errc::too_big, "read " + path + ": too big");
-        }
-    }
-}
 
 struct Stored {
     bool version2 = false;
@@ -51,7 +20,7 @@ struct Stored {
 Result<Stored> load(const Layout& layout) {
     Stored stored;
     const std::string& directory = layout.location().control;
-    Result<std::optional<std::string>> text = read_file(directory + "/subscriptions");
+    Result<std::optional<std::string>> text = read_control_file(directory + "/subscriptions");
     if (!text) {
         return text.error();
     }
@@ -66,7 +35,7 @@ Result<Stored> load(const Layout& layout) {
         }
         return stored;
     }
-    text = read_file(directory + "/courierimapsubscribed");
+    text = read_control_file(directory + "/courierimapsubscribed");
     if (!text) {
         return text.error();
     }
@@ -78,30 +47,6 @@ Result<Stored> load(const Layout& layout) {
         }
     }
     return stored;
-}
-
-Result<void> replace(const std::string& path, const std::string& text) {
-    const std::string temporary = path + ".new";
-    const UniqueFd fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-    if (!fd) {
-        return errno_error("create " + temporary);
-    }
-    std::string_view rest = text;
-    while (!rest.empty()) {
-        const ssize_t n = write(fd.get(), rest.data(), rest.size());
-        if (n < 0) {
-            Error error = errno_error("write " + temporary);
-            unlink(temporary.c_str());
-            return error;
-        }
-        rest.remove_prefix(static_cast<std::size_t>(n));
-    }
-    if (fsync(fd.get()) != 0 || rename(temporary.c_str(), path.c_str()) != 0) {
-        Error error = errno_error("write " + path);
-        unlink(temporary.c_str());
-        return error;
-    }
-    return {};
 }
 
 }  // namespace
@@ -116,9 +61,9 @@ Result<std::set<std::string>> read_subscriptions(const Layout& layout) {
 
 Result<void> write_subscription(const Layout& layout, const std::string& name, bool on) {
     const std::string& directory = layout.location().control;
-    const UniqueFd lock(open((directory + "/subscriptions.lock-postern").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    if (!lock || flock(lock.get(), LOCK_EX) != 0) {
-        return errno_error("lock " + directory + "/subscriptions");
+    const Result<UniqueFd> lock = lock_control_file(directory + "/subscriptions");
+    if (!lock) {
+        return lock.error();
     }
     Result<Stored> stored = load(layout);
     if (!stored) {
@@ -136,7 +81,7 @@ Result<void> write_subscription(const Layout& layout, const std::string& name, b
             text += disk + "\n";
         }
     }
-    return replace(directory + "/subscriptions", text);
+    return replace_control_file(directory + "/subscriptions", text);
 }
 
 }  // namespace postern::store

@@ -95,7 +95,9 @@ class ImapTest(unittest.TestCase):
         self.assertIn("* BYE Too many", self.talk(*["x%d FOO" % n for n in range(30)]))
 
     def test_long_lines_and_literals_before_login(self):
-        self.assertIn("* BAD", self.talk("a NOOP " + "x" * 100000, "b LOGOUT"))
+        answer = self.talk("a NOOP " + "x" * 100000, "b LOGOUT")
+        self.assertIn("\r\na BAD [LIMIT]", answer)
+        self.assertIn("\r\nb OK", answer)
         self.assertIn("a BAD", self.talk("a LOGIN {99999999}", "b LOGOUT"))
         self.assertIn("BYE", self.talk("a LOGIN {999999999999+}"))
 

@@ -1,22 +1,26 @@
 #!/usr/bin/env python3
 """Logging in, from the client's end: mechanisms, refusals, changed passwords, and what survives the loss of a process."""
 import base64
+import glob
 import hashlib
 import hmac
 import imaplib
 import os
 import poplib
 import re
+import shutil
 import signal
 import smtplib
 import socket
 import ssl
 import sys
+import threading
 import time
 
 from suite import PASSWORD, Suite
 
 PORT = int(os.environ.get("POSTERN_LOGIN_TEST_PORT", "21720"))
+RELOADS = 20
 SETTINGS = """
 auth_verbose = yes
 auth_mechanisms = plain login scram-sha-256 scram-sha-1
@@ -179,23 +183,70 @@ def test_one_process_for_each_user_and_none_when_idle(mail):
     mail.wait_for(lambda: sessions() == 0, 10, "idle session processes end")
 
 
+def test_what_was_parsed_is_kept_from_process_to_process(mail):
+    """The cache of envelopes is written without sync; its state says whether it can be believed."""
+    state = mail.path("mail/fred/postern.index/cache.state")
+    client = imap(mail, "fred")
+    assert client.append("INBOX", None, None, b"Subject: kept\r\n\r\nx\r\n")[0] == "OK"
+    client.select("INBOX")
+    assert client.fetch("*", "(ENVELOPE)")[0] == "OK"
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        boot = file.read().strip()
+    with open(state) as file:
+        assert file.read().split() == ["dirty", boot]
+    inode = os.stat(mail.path("mail/fred/postern.index/cache.mdb")).st_ino
+    client.logout()
+    mail.wait_for(lambda: len(mail.pids().get("imapd-session", [])) == 1, 10, "idle session processes end")
+    with open(state) as file:
+        assert file.read().split() == ["clean", boot]
+    imap(mail, "fred").logout()
+    assert os.stat(mail.path("mail/fred/postern.index/cache.mdb")).st_ino == inode
+
+
 def test_sessions_survive_a_reload(mail):
     clients = [imap(mail), imap(mail, secure=True)]
     mail.control("reload", check=True)
-    mail.wait_for(mail.listening, 10, "the services listen again")
-
-    def log_in():
-        # A log-in that is under way at the very moment of a reload may be told to try again: its token was given by the
-        # auth process that goes.  It must say so, and the next one must succeed.
-        try:
-            return imap(mail, "wilma")
-        except imaplib.IMAP4.error as error:
-            assert "[UNAVAILABLE]" in str(error), error
-            return None
-    new = mail.wait_for(log_in, 5, "a log-in after the reload")
-    for client in clients + [new]:
+    clients.append(imap(mail, "wilma"))
+    for client in clients:
         assert client.select("INBOX")[0] == "OK"
         client.logout()
+
+
+def test_no_login_fails_because_of_a_reload(mail):
+    ended, failures, logins = threading.Event(), [], []
+
+    def pop3():
+        client = poplib.POP3("127.0.0.1", mail.port["pop3"], timeout=20)
+        client.user("wilma")
+        client.pass_(PASSWORD)
+        client.quit()
+
+    def smtp():
+        client = smtplib.SMTP_SSL("127.0.0.1", mail.port["smtps"], timeout=20, context=tls())
+        client.login("fred", PASSWORD)
+        client.quit()
+
+    def log_in_again_and_again(log_in):
+        while not ended.is_set() and not failures:
+            try:
+                log_in()
+                logins.append(log_in)
+            except (imaplib.IMAP4.error, poplib.error_proto, smtplib.SMTPException, OSError) as error:
+                failures.append(repr(error))
+
+    kinds = [lambda: imap(mail).logout(), lambda: imap(mail, "wilma").logout(), lambda: imap(mail, secure=True).logout(),
+             pop3, smtp]
+    threads = [threading.Thread(target=log_in_again_and_again, args=(kind,)) for kind in kinds]
+    for thread in threads:
+        thread.start()
+    for _ in range(RELOADS):
+        mail.control("reload", check=True)
+        time.sleep(0.15)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert not failures, (failures, mail.log()[-3000:])
+    assert all(logins.count(kind) > 1 for kind in kinds), [logins.count(kind) for kind in kinds]
 
 
 def test_a_lost_session_process_harms_one_user_only(mail):
@@ -231,6 +282,118 @@ def test_lost_launcher_and_auth_come_back(mail):
     mail.wait_for(logs_in, 20, "logins work again after auth was killed")
     assert stays.noop()[0] == "OK"
     stays.logout()
+
+
+def test_a_replaced_account_is_opened_anew(mail):
+    """As when a backup is restored or a user made again, while a process that serves the user lives."""
+    path = mail.path("mail/wilma")
+    for replace in (lambda: shutil.rmtree(path), lambda: (os.rename(path, path + ".old"), copy_owned(path + ".old", path)),
+                    lambda: shutil.rmtree(path + "/postern.index")):
+        old = imap(mail, "wilma")
+        assert old.append("INBOX", None, None, b"Subject: before\r\n\r\nx\r\n")[0] == "OK"
+        old_pop3 = poplib.POP3("127.0.0.1", mail.port["pop3"], timeout=20)
+        old_pop3.user("wilma")
+        old_pop3.pass_(PASSWORD)
+        replace()
+        for _ in range(2):
+            client = imap(mail, "wilma")
+            assert client.append("INBOX", None, None, b"Subject: after\r\n\r\nx\r\n")[0] == "OK"
+            status, count = client.select("INBOX")
+            assert status == "OK" and int(count[0]) >= 1, (status, count)
+            client.logout()
+        new_pop3 = poplib.POP3("127.0.0.1", mail.port["pop3"], timeout=20)
+        new_pop3.user("wilma")
+        new_pop3.pass_(PASSWORD)
+        assert new_pop3.stat()[0] >= 2
+        new_pop3.dele(1)
+        new_pop3.quit()
+        for client in (old, old_pop3):
+            client.sock.close()
+        assert [one for one in glob.glob(path + "/*/*") if one.split("/")[-2] in ("new", "cur")]
+    shutil.rmtree(path + ".old")
+
+
+def copy_owned(source, target):
+    shutil.copytree(source, target)
+    owner = os.stat(source)
+    for where, names, files in os.walk(target):
+        for one in [where] + [os.path.join(where, name) for name in names + files]:
+            os.chown(one, owner.st_uid, owner.st_gid)
+
+
+def everyone(mail):
+    """A client of each kind, by what it should hear at the end."""
+    clients = []
+
+    def add(port, secure, goodbye, *lines):
+        sock = socket.create_connection(("127.0.0.1", mail.port[port]), 20)
+        sock = tls().wrap_socket(sock) if secure else sock
+        file = sock.makefile("rwb")
+        file.readline()
+        for line, answer in lines:
+            file.write(line + b"\r\n")
+            file.flush()
+            text = file.readline()
+            while not text.startswith(answer):
+                assert text, (port, line)
+                text = file.readline()
+        clients.append((sock, file, goodbye, port))
+    imap_login = (b'a LOGIN fred "%s"' % PASSWORD.encode(), b"a OK")
+    for port, secure in (("imap", False), ("imaps", True)):
+        add(port, secure, b"* BYE")
+        add(port, secure, b"* BYE", imap_login)
+        add(port, secure, b"* BYE", imap_login, (b"b SELECT INBOX", b"b OK"), (b"c IDLE", b"+ "))
+    for port, secure, user in (("pop3", False, b"fred"), ("pop3s", True, b"wilma")):
+        add(port, secure, b"-ERR [SYS/TEMP]")
+        add(port, secure, b"-ERR [SYS/TEMP]", (b"USER " + user, b"+OK"), (b"PASS " + PASSWORD.encode(), b"+OK"))
+    return clients
+
+
+def test_a_stop_says_goodbye_and_a_reload_does_not(mail):
+    clients = everyone(mail)
+    mail.control("reload", check=True)
+    imap(mail, "wilma").logout()
+    time.sleep(0.5)
+    for sock, _, _, port in clients:
+        sock.setblocking(False)
+        try:
+            heard = sock.recv(1)
+            raise AssertionError("%s: a reload says %r" % (port, heard))
+        except (BlockingIOError, ssl.SSLWantReadError):
+            pass
+        sock.settimeout(20)
+    clients += everyone(mail)[:5]
+    started = time.monotonic()
+    mail.control("stop", check=True)
+    took = time.monotonic() - started
+    assert took < 6, "the end takes %.1f s" % took
+    for sock, file, goodbye, port in clients:
+        rest = file.read()
+        assert rest.startswith(goodbye) and rest.count(b"\r\n") == 1, (port, rest)
+        sock.close()
+    assert not mail.pids(), mail.pids()
+    log = mail.log()
+    for shape in (r"imap-login: Disconnected: Shutting down \(no auth attempts", r"imap\(fred\)<\d+><[^>]+>: Server shutting down",
+                  r"pop3-login: Disconnected: Shutting down", r"pop3\(fred\)<\d+><[^>]+>: Disconnected: Server shutting down"):
+        assert re.search(shape, log), shape
+    mail.start()
+
+
+def test_a_deaf_client_does_not_delay_the_end(mail):
+    clients = everyone(mail)
+    flood = socket.create_connection(("127.0.0.1", mail.port["imap"]), 20)
+    flood.sendall(b'a LOGIN fred "%s"\r\n' % PASSWORD.encode() + b"x NOOP\r\n" * 100000)   # answers that nobody takes
+    half = socket.create_connection(("127.0.0.1", mail.port["imap"]), 20)
+    half.sendall(b"a LOG")                                                                      # in the middle of a line
+    time.sleep(0.3)
+    started = time.monotonic()
+    mail.control("stop", check=True)
+    took = time.monotonic() - started
+    assert took < 6, "the end takes %.1f s" % took
+    mail.wait_for(lambda: not mail.pids(), 3, "all processes have ended")
+    for sock in [client[0] for client in clients] + [flood, half]:
+        sock.close()
+    mail.start()
 
 
 def test_junk_at_login_is_refused_politely(mail):
