@@ -81,10 +81,13 @@ TEST_CASE("a line that is too long is refused and the next one is read", "[imapd
 
 TEST_CASE("a session that is stopped says BYE, idle or in IDLE, and after the command it is in", "[imapd]") {
     ScratchAccount scratch;
-    for (const char* before : {"", "s SELECT INBOX\r\n", "s SELECT INBOX\r\ni IDLE\r\n"}) {
+    const std::pair<const char*, const char*> states[] = {
+        {"", "login OK"}, {"s SELECT INBOX\r\n", "s OK"}, {"s SELECT INBOX\r\ni IDLE\r\n", "+ idling"}};
+    for (const auto& [before, answer] : states) {
         CAPTURE(before);
         Dialogue client(scratch);
         client.feed(before);
+        client.wait_for(answer);
         client.forget();
         client.session().stop();
         CHECK(client.wait_for("* BYE") == "* BYE Server shutting down.\r\n");
