@@ -81,9 +81,10 @@ $(foreach d,$(LIB_DIRS) $(PROG_DIRS),$(eval $(call archive_rule,$(d))))
 # A program that is built with sanitizers knows what they shall do: its environment does not always reach it.
 SANITIZER := $(if $(findstring -fsanitize=address,$(CXXFLAGS)),$(BUILD)/obj/t/sanitizer_options.o)
 
-# A program links its own folder's archive and the libraries; a test may link every folder.
+# A program links its own folder's archive and the libraries; postern-trace shows what other programs would do, with their code.
+FOLDERS_OF_postern-trace := tools cleanup smtp
 define program_rule
-$(BUILD)/bin/$(notdir $(1:.cc=)): $(BUILD)/obj/$(1:.cc=.o) $(SANITIZER) $(filter $(BUILD)/$(patsubst %/,%,$(dir $(1))).a $(BUILD)/lib/%.a,$(ARCHIVES))
+$(BUILD)/bin/$(notdir $(1:.cc=)): $(BUILD)/obj/$(1:.cc=.o) $(SANITIZER) $(filter $(patsubst %,$(BUILD)/%.a,$(or $(FOLDERS_OF_$(notdir $(1:.cc=))),$(patsubst %/,%,$(dir $(1))))) $(BUILD)/lib/%.a,$(ARCHIVES))
 	@mkdir -p $$(@D)
 	@echo "  LINK $$@"
 	@$$(LINK)

@@ -9,9 +9,8 @@ set -eu
 DESTDIR=${DESTDIR-}
 PREFIX=${PREFIX-/usr}
 BUILD=${BUILD-build}
-daemons="auth bounce cleanup discard error imapd imapd-session local pickup pipe pop3d pop3d-session postern-master proxymap \
-qmgr showq smtpd virtual"
-commands="newaliases postalias postcat postconf postern postern-password postlog postmap postqueue postsuper postdrop"
+# What people run; every other program that was built is a daemon.
+commands="newaliases postalias postcat postconf postern postern-password postern-trace postlog postmap postqueue postsuper postdrop"
 libexec=$DESTDIR$PREFIX/lib/postern
 sbin=$DESTDIR$PREFIX/sbin
 bin=$DESTDIR$PREFIX/bin
@@ -19,6 +18,15 @@ man=$DESTDIR$PREFIX/share/man
 etc=$DESTDIR/etc/postern
 unit=$DESTDIR/lib/systemd/system
 [ -d "$DESTDIR/lib/systemd/system" ] || unit=$DESTDIR$PREFIX/lib/systemd/system
+
+daemons() {
+    for program in "$BUILD"/bin/*; do
+        case " $commands sendmail " in
+        *" ${program##*/} "*) ;;
+        *) echo "${program##*/}" ;;
+        esac
+    done
+}
 
 live() { [ -z "$DESTDIR" ] && [ "$(id -u)" -eq 0 ]; }
 
@@ -46,7 +54,7 @@ install_pages() {
 
 do_install() {
     install -d "$libexec" "$sbin" "$bin" "$etc" "$unit" "$DESTDIR/etc/pam.d" "$DESTDIR/var/spool" "$DESTDIR/var/lib/postern"
-    for program in $daemons; do install -m 755 "$BUILD/bin/$program" "$libexec/"; done
+    for program in $(daemons); do install -m 755 "$BUILD/bin/$program" "$libexec/"; done
     for program in $commands; do install -m 755 "$BUILD/bin/$program" "$sbin/"; done
     install -m 755 "$BUILD/bin/sendmail" "$sbin/sendmail"
     ln -sf postern "$sbin/postfix"
@@ -76,8 +84,7 @@ do_install() {
 
 do_uninstall() {
     if live && [ -x "$sbin/postern" ]; then "$sbin/postern" stop >/dev/null 2>&1 || true; fi
-    for program in $daemons; do rm -f "$libexec/$program"; done
-    rmdir "$libexec" 2>/dev/null || true
+    rm -rf "$libexec"
     for program in $commands sendmail postfix; do rm -f "$sbin/$program"; done
     rm -f "$bin/mailq" "$DESTDIR$PREFIX/lib/sendmail" "$unit/postern.service" "$etc/main.cf.dist" "$etc/master.cf.dist"
     for page in man/*.[1-8] "$BUILD"/man/postconf.5; do rm -f "$man/man${page##*.}/${page##*/}"; done

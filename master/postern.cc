@@ -6,8 +6,11 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <string>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -17,11 +20,34 @@ namespace {
 
 using namespace postern::master;
 
+/// Commands that are programs of their own, "postern-NAME", because they need what this program shall not link.
+constexpr std::pair<const char*, const char*> kPrograms[] = {
+    {"password", "make the line of a user with a password"},
+    {"trace", "say how an address would be delivered, without sending anything"},
+};
+
+/// Returns when it cannot be run.
+int run_program(const std::string& name, const std::string& directory, char** words) {
+    const postern::Result<postern::Config> config = postern::Config::load(directory);
+    if (!config) {
+        fmt::print(stderr, "postern: fatal: {}\n", config.error().what);
+        return 1;
+    }
+    const std::string program = config->command_directory() + "/postern-" + name;
+    ::setenv("MAIL_CONFIG", directory.c_str(), 1);
+    ::execv(program.c_str(), words);
+    fmt::print(stderr, "postern: fatal: {}: {}\n", program, std::strerror(errno));
+    return 1;
+}
+
 int help(bool asked_for) {
     std::FILE* const where = asked_for ? stdout : stderr;
     fmt::print(where, "usage: postern [-c directory] [-v] command\n\ncommands:\n");
     for (const ControlCommand& command : control_commands()) {
         fmt::print(where, "    {:<16} {}\n", command.name, command.help);
+    }
+    for (const auto& [name, what] : kPrograms) {
+        fmt::print(where, "    {:<16} {}\n", name, what);
     }
     return asked_for ? 0 : 1;
 }
@@ -56,6 +82,11 @@ int main(int argc, char** argv) {
     for (const ControlCommand& command : control_commands()) {
         if (command.name == name && optind + 1 == argc) {
             return command.run(context);
+        }
+    }
+    for (const auto& [program, what] : kPrograms) {
+        if (name == program) {
+            return run_program(name, context.directory, argv + optind);
         }
     }
     fmt::print(stderr, "postern: unknown command: {}\n", name);

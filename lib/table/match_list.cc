@@ -215,6 +215,9 @@ Result<bool> MatchList::name_matches(Element& element, std::string_view lower_na
     std::string_view key = lower_name;
     for (;;) {
         const Lookup answer = element.table->lookup(key);
+        if (LookupWatch* const watch = lookup_watch()) {
+            watch->looked_up(title_, element.text, key, answer);
+        }
         if (!answer) {
             return Error(Errc::temporary, title_ + ": " + answer.error().what);
         }
@@ -241,6 +244,9 @@ Result<bool> MatchList::address_matches(Element& element, std::string_view addre
     }
     if (element.table) {
         const Lookup answer = element.table->lookup(address);
+        if (LookupWatch* const watch = lookup_watch()) {
+            watch->looked_up(title_, element.text, address, answer);
+        }
         if (!answer) {
             return Error(Errc::temporary, title_ + ": " + answer.error().what);
         }
@@ -260,6 +266,9 @@ Result<bool> MatchList::matches(std::string_view text) {
             return hit;
         }
         if (*hit) {
+            if (LookupWatch* const watch = lookup_watch(); watch != nullptr && !element.table) {
+                watch->listed(title_, (element.negated ? "!" : "") + element.text, text);
+            }
             return !element.negated;
         }
     }

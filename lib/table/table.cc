@@ -1,6 +1,7 @@
 #include "lib/table/table.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "lib/base/strings.h"
 #include "lib/table/types.h"
@@ -109,6 +110,14 @@ Result<TableList> TableList::open(std::string_view title, std::string_view specs
     return list;
 }
 
+namespace {
+thread_local LookupWatch* the_watch = nullptr;
+}
+
+LookupWatch* watch_lookups(LookupWatch* watch) { return std::exchange(the_watch, watch); }
+
+LookupWatch* lookup_watch() { return the_watch; }
+
 Lookup TableList::lookup(std::string_view key, bool partial) {
     return lookup(key, partial, nullptr);
 }
@@ -122,6 +131,9 @@ Lookup TableList::lookup(std::string_view key, bool partial, std::string* from) 
             continue;
         }
         Lookup answer = table->lookup(key);
+        if (LookupWatch* const watch = lookup_watch()) {
+            watch->looked_up(title_, table->name(), key, answer);
+        }
         if (answer && !*answer) {
             continue;
         }

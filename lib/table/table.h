@@ -80,6 +80,20 @@ std::vector<std::string> table_types();
 /// chroot): a service that sees this ends when it is idle, and a fresh process opens the new file.
 bool tables_are_stale();
 
+/// Sees what the lists of tables and of patterns of this thread are asked, and what they answer.  It is how a command
+/// explains what a daemon would do, with the daemon's own code.
+class LookupWatch {
+public:
+    virtual ~LookupWatch() = default;
+    /// `title` is the parameter's name, `table` "type:name".
+    virtual void looked_up(const std::string& title, const std::string& table, std::string_view key, const Lookup& answer) = 0;
+    /// A pattern in a list, not a table, stands for `text`.
+    virtual void listed(const std::string& title, const std::string& pattern, std::string_view text) = 0;
+};
+/// The watch of this thread from now on; nullptr, as at first: none.  Gives back the one before.
+LookupWatch* watch_lookups(LookupWatch* watch);
+LookupWatch* lookup_watch();
+
 /// Postfix "maps": tables that are asked one after another.
 class TableList {
 public:
