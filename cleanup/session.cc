@@ -41,7 +41,10 @@ public:
                 message_.reset();
             }
             if (!message_ && hooks_.draining()) {
-                co_await channel_.flush();
+                const Result<void> told = co_await channel_.flush();
+                if (!told) {
+                    log_debug("last answer: {}", told.error().what);
+                }
                 co_return;
             }
         }
