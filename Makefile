@@ -38,6 +38,10 @@ ifeq ($(call have,libsystemd),yes)
 LIBS += -lsystemd
 CPPFLAGS_OPT += -DHAVE_SYSTEMD
 endif
+ifeq ($(call have,libsodium),yes)
+LIBS += -lsodium
+CPPFLAGS_OPT += -DHAVE_SODIUM
+endif
 
 # What the README's commands build, they build on all processors, unless told a number of jobs.
 JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
