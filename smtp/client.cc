@@ -70,6 +70,16 @@ Result<void> Client::open() {
     if (!kept) {
         return kept.error();
     }
+    Result<std::unique_ptr<TlsPolicies>> tls = TlsPolicies::create(settings_, tables);
+    if (!tls) {
+        return tls.error();
+    }
+    tls_ = std::move(*tls);
+    Result<std::unique_ptr<SaslClient>> sasl = SaslClient::create(settings_, tables);
+    if (!sasl) {
+        return sasl.error();
+    }
+    sasl_ = std::move(*sasl);
     cache_ = std::make_unique<SessionCache>(settings_, std::move(*kept));
     hosts_ = std::make_unique<HostFinder>(settings_, *dns_, static_cast<const SelfTest&>(*this));
     return {};

@@ -15,8 +15,10 @@
 #include "smtp/hosts.h"
 #include "smtp/next_hop.h"
 #include "smtp/session.h"
+#include "smtp/sasl.h"
 #include "smtp/session_cache.h"
 #include "smtp/settings.h"
+#include "smtp/tls_policy.h"
 
 namespace postern::smtp {
 
@@ -37,6 +39,8 @@ public:
     TableList& reply_filter() { return reply_filter_; }
     StatusFilter& status_filter() { return status_filter_; }
     SessionCache& cache() { return *cache_; }
+    TlsPolicies& tls() { return *tls_; }
+    SaslClient& sasl() { return *sasl_; }
     /// smtp_discard_ehlo_keywords and _address_maps for a server, lower case.
     std::vector<std::string> ignored_keywords(const std::string& address);
 
@@ -52,6 +56,8 @@ private:
     std::unique_ptr<Connector> connector_;
     std::unique_ptr<HostFinder> hosts_;
     std::unique_ptr<SessionCache> cache_;
+    std::unique_ptr<TlsPolicies> tls_;
+    std::unique_ptr<SaslClient> sasl_;
     TableList reply_filter_, ignored_maps_;
     StatusFilter status_filter_;
 };

@@ -209,6 +209,16 @@ void Delivery::give_up() {
     }
 }
 
+/// What a connection has to have in common with the deliveries it is used for.
+std::string Delivery::cache_key(const std::string& destination) const {
+    std::string key = to_lower(destination);
+    if (client_.settings().sasl_auth_enable() && client_.settings().sender_dependent_authentication()) {
+        key += '\0';
+        key += request_.sender;
+    }
+    return key;
+}
+
 Task<> Delivery::try_destination(std::string destination, bool last) {
     const Result<NextHop> hop = parse_next_hop(destination, client_.settings(), client_.services());
     if (!hop) {
@@ -216,7 +226,14 @@ Task<> Delivery::try_destination(std::string destination, bool last) {
         why_ = {"4.3.5", "Mail system configuration error"};
         co_return;
     }
-    const std::string key = to_lower(destination);
+    Result<TlsPolicy> policy = client_.tls().find(*hop);
+    if (!policy) {
+        log_warning("{}", policy.error().what);
+        why_ = {policy.error().code == Errc::temporary ? "4.7.0" : "4.7.5", "client TLS configuration problem"};
+        co_return;
+    }
+    policy_ = std::move(*policy);
+    const std::string key = cache_key(destination);
     client_.cache().begin(key);
     std::string used = co_await try_kept_session(key);
     if (left() > 0) {
@@ -278,38 +295,76 @@ Task<> Delivery::try_hosts(const NextHop& hop, const HostList& hosts, const std:
     final_server_ = false;
 }
 
+/// From the greeting to where MAIL may be sent.
+Task<std::optional<Failure>> Delivery::prepare(Session& session, const NextHop& hop, const TlsPolicy& policy, bool best) {
+    Session::Hello how;
+    how.nexthop = request_.nexthop;
+    how.loop_test = hop.port == 25;
+    how.best_mx = best;
+    how.ignored = client_.ignored_keywords(session.host().address);
+    std::optional<Failure> failure;
+    const bool wrapped = client_.settings().tls_wrappermode() && policy.level != TlsLevel::none;
+    if (wrapped) {
+        failure = co_await session.wrap(client_.tls(), policy, hop);
+    }
+    if (!failure) {
+        failure = co_await session.greet();
+    }
+    if (!failure) {
+        failure = co_await session.hello(how);
+    }
+    if (!failure && !wrapped) {
+        failure = co_await session.secure(client_.tls(), policy, hop, how);
+    }
+    if (!failure) {
+        failure = co_await session.authenticate(client_.sasl(), hop.text, request_.sender);
+    }
+    session.may_be_kept = session.tls() == nullptr || policy.reuse;
+    co_return failure;
+}
+
+/// Optional TLS that does not work is left out once the message has waited for a while, as in Postfix: by then it is no
+/// passing trouble.
+bool Delivery::plaintext_fallback(const Session& session) const {
+    const std::int64_t waited = request_.active_usec - request_.arrival_usec;
+    return session.tls_failed() && policy_.level == TlsLevel::may && !client_.settings().tls_wrappermode() &&
+           waited >= client_.config().minimal_backoff_time().count() * 1'000'000 && !client_.settings().sasl_auth_enable();
+}
+
 /// Null when the server cannot be used; the reason is noted.
 Task<std::unique_ptr<Session>> Delivery::open_session(const HostAddress& host, const NextHop& hop, bool best) {
-    connected_usec_ = 0;
-    Result<std::unique_ptr<Stream>> stream = co_await client_.connector().connect(host);
-    if (!stream) {
-        why_ = {"4.4.1", fmt::format("connect to {}: {}", host.with_port(), stream.error().what), true};
-        log_info("{}", why_.text);
-        co_return nullptr;
-    }
-    auto session = std::make_unique<Session>(client_.settings(), client_.reply_filter(), std::move(*stream), host);
-    std::optional<Failure> failure = co_await session->greet();
-    if (!failure) {
-        Session::Hello how;
-        how.nexthop = request_.nexthop;
-        how.loop_test = hop.port == 25;
-        how.best_mx = best;
-        how.ignored = client_.ignored_keywords(host.address);
-        failure = co_await session->hello(how);
-    }
-    connected_usec_ = now_usec();
-    if (failure) {
+    TlsPolicy policy = policy_;
+    for (;;) {
+        connected_usec_ = 0;
+        Result<std::unique_ptr<Stream>> stream = co_await client_.connector().connect(host);
+        if (!stream) {
+            why_ = {"4.4.1", fmt::format("connect to {}: {}", host.with_port(), stream.error().what), true};
+            log_info("{}", why_.text);
+            co_return nullptr;
+        }
+        auto session = std::make_unique<Session>(client_.settings(), client_.reply_filter(), std::move(*stream), host);
+        const std::optional<Failure> failure = co_await prepare(*session, hop, policy, best);
+        connected_usec_ = now_usec();
+        if (!failure) {
+            co_return session;
+        }
+        if (policy.level != TlsLevel::none && plaintext_fallback(*session)) {
+            log_info("{}: {}: trying without TLS", request_.queue_id, failure->text);
+            policy.level = TlsLevel::none;
+            co_await session->quit();
+            continue;
+        }
         failed_all(session.get(), *failure);
+        co_await tell();
         co_await session->quit();
         co_return nullptr;
     }
-    co_return session;
 }
 
 /// False when the session turned out to be stale.
 Task<bool> Delivery::transfer(std::unique_ptr<Session> session, const std::string& key) {
     content_.rewind();
-    const bool keep = client_.cache().wants(key, *session);
+    const bool keep = session->may_be_kept && client_.cache().wants(key, *session);
     Transfer one(*this, *session, !keep);
     const bool told = co_await one.run();
     session->count_use();

@@ -67,6 +67,9 @@ private:
     Task<> try_destination(std::string destination, bool last);
     Task<> try_hosts(const NextHop& hop, const HostList& hosts, const std::string& key, std::string skip, bool last);
     Task<std::unique_ptr<Session>> open_session(const HostAddress& host, const NextHop& hop, bool best);
+    Task<std::optional<Failure>> prepare(Session& session, const NextHop& hop, const TlsPolicy& policy, bool best);
+    bool plaintext_fallback(const Session& session) const;
+    std::string cache_key(const std::string& destination) const;
     Task<std::string> try_kept_session(const std::string& key);
     Task<bool> transfer(std::unique_ptr<Session> session, const std::string& key);
     std::vector<std::string> destinations();
@@ -82,6 +85,7 @@ private:
     Content content_;
     std::vector<State> states_;
     std::vector<Fate> kept_;         ///< why a recipient is kept for another server
+    TlsPolicy policy_;               ///< of the destination that is being tried
     Failure why_;                    ///< why no server was found, for those that none has refused
     bool final_server_ = false;      ///< no server comes after this one
     bool loops_ = false;

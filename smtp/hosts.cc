@@ -72,6 +72,7 @@ Task<HostList> HostFinder::find_host(const NextHop& hop, std::string host) {
         out.failure = {"5.4.6", fmt::format("mail for {} loops back to myself", host)};
     }
     order(out.addresses);
+    balance(out.addresses);
     co_return out;
 }
 

@@ -73,6 +73,12 @@ void Session::command(std::string_view text) {
     out += "\r\n";
 }
 
+void Session::secret_command(std::string_view text) {
+    std::string& out = stream_->output();
+    out += text;
+    out += "\r\n";
+}
+
 /// smtp_reply_filter: the reply line as this client shall see it.
 std::string Session::filtered(std::string line) {
     if (filter_.empty()) {

@@ -12,7 +12,9 @@
 #include "smtp/failure.h"
 #include "smtp/hosts.h"
 #include "smtp/reply.h"
+#include "smtp/sasl.h"
 #include "smtp/settings.h"
+#include "smtp/tls_policy.h"
 
 namespace postern::smtp {
 
@@ -59,8 +61,21 @@ public:
     };
     Task<std::optional<Failure>> hello(const Hello& how);
 
+    /// STARTTLS (RFC 3207), as far as `policy` wants it, and EHLO again; with smtp_tls_wrappermode, before the greeting,
+    /// the handshake alone.  After a failure, tls_failed() says whether TLS itself is to blame.
+    Task<std::optional<Failure>> secure(TlsPolicies& policies, const TlsPolicy& policy, const NextHop& hop, const Hello& how);
+    Task<std::optional<Failure>> wrap(TlsPolicies& policies, const TlsPolicy& policy, const NextHop& hop);
+    bool tls_failed() const { return tls_failed_; }
+    /// Null in the clear.
+    const TlsPeer* tls() const { return tls_ ? &*tls_ : nullptr; }
+
+    /// AUTH (RFC 4954), when the server offers it and there is a password for it.
+    Task<std::optional<Failure>> authenticate(SaslClient& sasl, const std::string& nexthop, const std::string& sender);
+
     /// Queues a command; it leaves with the next reply that is waited for.
     void command(std::string_view text);
+    /// The same for what nobody may read in a log.
+    void secret_command(std::string_view text);
     /// The next reply.  `doing` is for the failure: "sending MAIL FROM".
     Task<Result<Reply>> reply(Millis timeout);
     /// Why the reply() failed: "lost connection with X while ...".
@@ -81,11 +96,14 @@ public:
     std::chrono::steady_clock::time_point opened() const { return opened_; }
     /// A transaction was begun and not ended: RSET before the next one.
     bool unfinished = false;
+    /// The policy lets it be used for other messages.
+    bool may_be_kept = true;
 
 private:
     Failure refuses_to_talk(const Reply& reply) const;
     Failure with_reply(const Reply& reply, std::string text) const;
     std::string filtered(std::string line);
+    Task<std::optional<Failure>> handshake(TlsPolicies& policies, const TlsPolicy& policy, const NextHop& hop);
 
     const Settings& settings_;
     TableList& filter_;
@@ -95,6 +113,8 @@ private:
     bool offers_esmtp_ = true;
     bool dead_ = false;
     bool quit_sent_ = false;
+    std::optional<TlsPeer> tls_;
+    bool tls_failed_ = false;
     int uses_ = 0;
     std::chrono::steady_clock::time_point opened_;
 };

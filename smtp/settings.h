@@ -22,10 +22,16 @@ public:
     // --- finding and reaching the host
     const std::string& tcp_port() const { return pick(&Config::smtp_tcp_port, &Config::lmtp_tcp_port); }
     const std::string& host_lookup() const { return pick(&Config::smtp_host_lookup, &Config::lmtp_host_lookup); }
-    const std::string& dns_support_level() const { return pick(&Config::smtp_dns_support_level, &Config::lmtp_dns_support_level); }
-    const std::string& address_preference() const { return pick(&Config::smtp_address_preference, &Config::lmtp_address_preference); }
+    const std::string& dns_support_level() const {
+        return pick(&Config::smtp_dns_support_level, &Config::lmtp_dns_support_level);
+    }
+    const std::string& address_preference() const {
+        return pick(&Config::smtp_address_preference, &Config::lmtp_address_preference);
+    }
     bool randomize_addresses() const { return pick(&Config::smtp_randomize_addresses, &Config::lmtp_randomize_addresses); }
-    bool balance_inet_protocols() const { return pick(&Config::smtp_balance_inet_protocols, &Config::lmtp_balance_inet_protocols); }
+    bool balance_inet_protocols() const {
+        return pick(&Config::smtp_balance_inet_protocols, &Config::lmtp_balance_inet_protocols);
+    }
     long mx_address_limit() const { return pick(&Config::smtp_mx_address_limit, &Config::lmtp_mx_address_limit); }
     long mx_session_limit() const { return pick(&Config::smtp_mx_session_limit, &Config::lmtp_mx_session_limit); }
     bool defer_if_no_mx_address_found() const {
@@ -70,6 +76,85 @@ public:
     Seconds data_done_timeout() const { return pick(&Config::smtp_data_done_timeout, &Config::lmtp_data_done_timeout); }
     Seconds rset_timeout() const { return pick(&Config::smtp_rset_timeout, &Config::lmtp_rset_timeout); }
     Seconds quit_timeout() const { return pick(&Config::smtp_quit_timeout, &Config::lmtp_quit_timeout); }
+
+    // --- TLS
+    const std::string& tls_security_level() const {
+        return pick(&Config::smtp_tls_security_level, &Config::lmtp_tls_security_level);
+    }
+    const std::string& tls_policy_maps() const { return pick(&Config::smtp_tls_policy_maps, &Config::lmtp_tls_policy_maps); }
+    const std::string& tls_CAfile() const { return pick(&Config::smtp_tls_CAfile, &Config::lmtp_tls_CAfile); }
+    const std::string& tls_CApath() const { return pick(&Config::smtp_tls_CApath, &Config::lmtp_tls_CApath); }
+    const std::string& tls_cert_file() const { return pick(&Config::smtp_tls_cert_file, &Config::lmtp_tls_cert_file); }
+    const std::string& tls_key_file() const { return pick(&Config::smtp_tls_key_file, &Config::lmtp_tls_key_file); }
+    const std::string& tls_eccert_file() const { return pick(&Config::smtp_tls_eccert_file, &Config::lmtp_tls_eccert_file); }
+    const std::string& tls_eckey_file() const { return pick(&Config::smtp_tls_eckey_file, &Config::lmtp_tls_eckey_file); }
+    const std::string& tls_chain_files() const { return pick(&Config::smtp_tls_chain_files, &Config::lmtp_tls_chain_files); }
+    const std::string& tls_protocols() const { return pick(&Config::smtp_tls_protocols, &Config::lmtp_tls_protocols); }
+    const std::string& tls_mandatory_protocols() const {
+        return pick(&Config::smtp_tls_mandatory_protocols, &Config::lmtp_tls_mandatory_protocols);
+    }
+    const std::string& tls_ciphers() const { return pick(&Config::smtp_tls_ciphers, &Config::lmtp_tls_ciphers); }
+    const std::string& tls_mandatory_ciphers() const {
+        return pick(&Config::smtp_tls_mandatory_ciphers, &Config::lmtp_tls_mandatory_ciphers);
+    }
+    const std::string& tls_exclude_ciphers() const {
+        return pick(&Config::smtp_tls_exclude_ciphers, &Config::lmtp_tls_exclude_ciphers);
+    }
+    const std::string& tls_mandatory_exclude_ciphers() const {
+        return pick(&Config::smtp_tls_mandatory_exclude_ciphers, &Config::lmtp_tls_mandatory_exclude_ciphers);
+    }
+    const std::string& tls_verify_cert_match() const {
+        return pick(&Config::smtp_tls_verify_cert_match, &Config::lmtp_tls_verify_cert_match);
+    }
+    const std::string& tls_secure_cert_match() const {
+        return pick(&Config::smtp_tls_secure_cert_match, &Config::lmtp_tls_secure_cert_match);
+    }
+    const std::string& tls_fingerprint_cert_match() const {
+        return pick(&Config::smtp_tls_fingerprint_cert_match, &Config::lmtp_tls_fingerprint_cert_match);
+    }
+    const std::string& tls_fingerprint_digest() const {
+        return pick(&Config::smtp_tls_fingerprint_digest, &Config::lmtp_tls_fingerprint_digest);
+    }
+    const std::string& tls_loglevel() const { return pick(&Config::smtp_tls_loglevel, &Config::lmtp_tls_loglevel); }
+    const std::string& tls_servername() const { return pick(&Config::smtp_tls_servername, &Config::lmtp_tls_servername); }
+    bool use_tls() const { return pick(&Config::smtp_use_tls, &Config::lmtp_use_tls); }
+    bool enforce_tls() const { return pick(&Config::smtp_enforce_tls, &Config::lmtp_enforce_tls); }
+    bool tls_enforce_peername() const { return pick(&Config::smtp_tls_enforce_peername, &Config::lmtp_tls_enforce_peername); }
+    bool tls_wrappermode() const { return pick(&Config::smtp_tls_wrappermode, &Config::lmtp_tls_wrappermode); }
+    bool tls_note_starttls_offer() const {
+        return pick(&Config::smtp_tls_note_starttls_offer, &Config::lmtp_tls_note_starttls_offer);
+    }
+    bool tls_connection_reuse() const { return pick(&Config::smtp_tls_connection_reuse, &Config::lmtp_tls_connection_reuse); }
+    long tls_scert_verifydepth() const { return pick(&Config::smtp_tls_scert_verifydepth, &Config::lmtp_tls_scert_verifydepth); }
+    Seconds tls_session_cache_timeout() const {
+        return pick(&Config::smtp_tls_session_cache_timeout, &Config::lmtp_tls_session_cache_timeout);
+    }
+    Seconds starttls_timeout() const { return pick(&Config::smtp_starttls_timeout, &Config::lmtp_starttls_timeout); }
+
+    // --- logging in
+    bool sasl_auth_enable() const { return pick(&Config::smtp_sasl_auth_enable, &Config::lmtp_sasl_auth_enable); }
+    bool sender_dependent_authentication() const {
+        return pick(&Config::smtp_sender_dependent_authentication, &Config::lmtp_sender_dependent_authentication);
+    }
+    bool sasl_auth_soft_bounce() const { return pick(&Config::smtp_sasl_auth_soft_bounce, &Config::lmtp_sasl_auth_soft_bounce); }
+    const std::string& sasl_password_maps() const {
+        return pick(&Config::smtp_sasl_password_maps, &Config::lmtp_sasl_password_maps);
+    }
+    const std::string& sasl_password_result_delimiter() const {
+        return pick(&Config::smtp_sasl_password_result_delimiter, &Config::lmtp_sasl_password_result_delimiter);
+    }
+    const std::string& sasl_mechanism_filter() const {
+        return pick(&Config::smtp_sasl_mechanism_filter, &Config::lmtp_sasl_mechanism_filter);
+    }
+    const std::string& sasl_security_options() const {
+        return pick(&Config::smtp_sasl_security_options, &Config::lmtp_sasl_security_options);
+    }
+    const std::string& sasl_tls_security_options() const {
+        return pick(&Config::smtp_sasl_tls_security_options, &Config::lmtp_sasl_tls_security_options);
+    }
+    const std::string& sasl_tls_verified_security_options() const {
+        return pick(&Config::smtp_sasl_tls_verified_security_options, &Config::lmtp_sasl_tls_verified_security_options);
+    }
 
     // --- keeping connections
     const std::string& connection_cache_destinations() const {

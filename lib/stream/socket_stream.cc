@@ -15,6 +15,7 @@
 
 #include "lib/stream/stream.h"
 #include "lib/stream/tls.h"
+#include "lib/stream/tls_client.h"
 
 namespace postern {
 
@@ -72,6 +73,37 @@ public:
     bool in_the_clear() const { return !ssl_; }
 
     const TlsInfo* tls() const override { return tls_ ? tls_.get() : nullptr; }
+
+    /// See start_tls_client() in tls.h.
+    Task<Result<TlsPeer>> connect_tls(TlsContext& context, TlsDemand demand, Millis timeout) {
+        drop_input();
+        tls_key_ = std::make_unique<TlsSessionKey>(TlsSessionKey{&context, demand.session_key});
+        ssl_.reset(SSL_new(context.get()));
+        if (!ssl_ || SSL_set_fd(ssl_.get(), socket_.get()) != 1) {
+            co_return Error(Errc::io, openssl_error());
+        }
+        const Result<void> prepared = prepare_client(ssl_.get(), *tls_key_, demand);
+        if (!prepared) {
+            ssl_.reset();
+            co_return prepared.error();
+        }
+        ticket_offered_ = true;   // that is the server's business
+        for (;;) {
+            ERR_clear_error();
+            errno = 0;
+            const int status = SSL_connect(ssl_.get());
+            if (status == 1) {
+                break;
+            }
+            const Result<bool> again = co_await wait_for_tls(status, timeout);
+            if (!again) {
+                context.forget(demand.session_key);
+                co_return again.error();
+            }
+        }
+        remember_session();
+        co_return examine_peer(ssl_.get(), demand);
+    }
 
     Task<Result<void>> start_tls(TlsContext& context, Millis timeout) override {
         drop_input();
@@ -285,6 +317,7 @@ private:
     FdEvents events_;
     std::unique_ptr<SSL, SslFree> ssl_;
     std::unique_ptr<TlsInfo> tls_;
+    std::unique_ptr<TlsSessionKey> tls_key_;   ///< clients: where new sessions are remembered
     bool wants_write_ = false;
     bool ticket_offered_ = false;
 };
@@ -293,6 +326,14 @@ private:
 
 std::unique_ptr<Stream> make_socket_stream(UniqueFd socket) {
     return std::make_unique<SocketStream>(std::move(socket));
+}
+
+Task<Result<TlsPeer>> start_tls_client(Stream& stream, TlsContext& context, TlsDemand demand, Millis timeout) {
+    auto* socket = dynamic_cast<SocketStream*>(&stream);
+    if (socket == nullptr) {
+        co_return Error(Errc::unsupported, "no socket");
+    }
+    co_return co_await socket->connect_tls(context, std::move(demand), timeout);
 }
 
 UniqueFd release_socket(Stream& stream) {

@@ -4,10 +4,12 @@
 #include <openssl/ssl.h>
 
 #include <array>
-#include <map>
-#include <optional>
+#include <chrono>
+#include <filesystem>
 
 #include "lib/base/strings.h"
+#include "lib/stream/tls_client.h"
+#include "lib/stream/tls_versions.h"
 
 namespace postern {
 
@@ -24,66 +26,18 @@ std::string openssl_error() {
 
 namespace {
 
-struct Version {
-    const char* name;
-    int number;
-    std::uint64_t off;
-};
-constexpr std::array<Version, 5> kVersions{{
-    {"SSLv3", SSL3_VERSION, SSL_OP_NO_SSLv3},
-    {"TLSv1", TLS1_VERSION, SSL_OP_NO_TLSv1},
-    {"TLSv1.1", TLS1_1_VERSION, SSL_OP_NO_TLSv1_1},
-    {"TLSv1.2", TLS1_2_VERSION, SSL_OP_NO_TLSv1_2},
-    {"TLSv1.3", TLS1_3_VERSION, SSL_OP_NO_TLSv1_3},
-}};
-
-const Version* version_named(std::string_view name) {
-    for (const Version& version : kVersions) {
-        if (equals_ignoring_case(name, version.name)) {
-            return &version;
-        }
-    }
-    return nullptr;
-}
-
-/// Postfix's protocol lists: ">=TLSv1.2", "<=TLSv1.2", "!TLSv1", or names that are allowed (all others off).
 Result<void> set_protocols(SSL_CTX* context, const std::string& list) {
-    std::uint64_t off = 0;
-    std::uint64_t named = 0;
-    for (const std::string& element : split(list, ", \t:")) {
-        std::string_view name = element;
-        char kind = '=';
-        if (name.substr(0, 2) == ">=" || name.substr(0, 2) == "<=") {
-            kind = name[0];
-            name.remove_prefix(2);
-        } else if (name[0] == '!') {
-            kind = '!';
-            name.remove_prefix(1);
-        }
-        if (equals_ignoring_case(name, "SSLv2")) {
-            continue;   // long gone from OpenSSL
-        }
-        const Version* version = version_named(name);
-        if (version == nullptr) {
-            return Error(Errc::config, "unknown TLS protocol \"" + std::string(name) +
-                                           "\": use SSLv3, TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3, with >=, <= or !");
-        }
-        if (kind == '>') {
-            SSL_CTX_set_min_proto_version(context, version->number);
-        } else if (kind == '<') {
-            SSL_CTX_set_max_proto_version(context, version->number);
-        } else if (kind == '!') {
-            off |= version->off;
-        } else {
-            named |= version->off;
-        }
+    const Result<TlsVersions> versions = parse_tls_versions(list);
+    if (!versions) {
+        return versions.error();
     }
-    if (named != 0) {
-        for (const Version& version : kVersions) {
-            off |= (named & version.off) == 0 ? version.off : 0;
-        }
+    if (versions->lowest != 0) {   // otherwise OpenSSL's own configuration decides
+        SSL_CTX_set_min_proto_version(context, versions->lowest);
     }
-    SSL_CTX_set_options(context, off);
+    if (versions->highest != 0) {
+        SSL_CTX_set_max_proto_version(context, versions->highest);
+    }
+    SSL_CTX_set_options(context, versions->off);
     return {};
 }
 
@@ -112,19 +66,11 @@ Result<void> load_keys(SSL_CTX* context, const TlsSettings& settings) {
     return load_pair(context, settings.cert_file, settings.key_file.empty() ? settings.cert_file : settings.key_file);
 }
 
-Result<void> configure(SSL_CTX* context, const TlsSettings& settings) {
+/// What servers and clients have in common.
+Result<void> configure_common(SSL_CTX* context, const TlsSettings& settings) {
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                                   SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
-    constexpr std::string_view kSessionContext = "postern";
-    SSL_CTX_set_session_id_context(context, reinterpret_cast<const unsigned char*>(kSessionContext.data()),
-                                   kSessionContext.size());
-    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);   // clients keep tickets instead
-    SSL_CTX_set_num_tickets(context, 0);   // none with the handshake: socket_stream.cc sends one with the first reply
-    SSL_CTX_set_dh_auto(context, 1);
-    if (settings.prefer_server_ciphers) {
-        SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE);
-    }
     if (Result<void> set = set_protocols(context, settings.protocols); !set) {
         return set;
     }
@@ -143,18 +89,74 @@ Result<void> configure(SSL_CTX* context, const TlsSettings& settings) {
     if (!settings.ca_file.empty() && SSL_CTX_load_verify_locations(context, settings.ca_file.c_str(), nullptr) != 1) {
         return Error(Errc::config, "cannot load CA certificates from " + settings.ca_file + ": " + openssl_error());
     }
+    return load_keys(context, settings);
+}
+
+Result<void> configure_server(SSL_CTX* context, const TlsSettings& settings) {
+    constexpr std::string_view kSessionContext = "postern";
+    SSL_CTX_set_session_id_context(context, reinterpret_cast<const unsigned char*>(kSessionContext.data()),
+                                   kSessionContext.size());
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);   // clients keep tickets instead
+    SSL_CTX_set_num_tickets(context, 0);   // none with the handshake: socket_stream.cc sends one with the first reply
+    SSL_CTX_set_dh_auto(context, 1);
+    if (settings.prefer_server_ciphers) {
+        SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE);
+    }
     if (settings.ask_client_certificate || settings.require_client_certificate) {
         const auto verify = [](int, X509_STORE_CTX*) { return 1; };   // judged by the policy, not by the handshake
         SSL_CTX_set_verify(context,
                            SSL_VERIFY_PEER | (settings.require_client_certificate ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
                            verify);
     }
-    return load_keys(context, settings);
+    return configure_common(context, settings);
+}
+
+/// OpenSSL would read a CApath certificate by certificate, when the process may read no files any more.
+Result<void> load_directory(SSL_CTX* context, const std::string& path) {
+    std::error_code trouble;
+    std::filesystem::directory_iterator entries(path, trouble);
+    if (trouble) {
+        return Error(Errc::config, "cannot read CA directory " + path + ": " + trouble.message());
+    }
+    for (const auto& entry : entries) {
+        const std::string name = entry.path().filename().string();
+        // "1a2b3c4d.0": what c_rehash makes of every certificate
+        if (name.size() >= 10 && name[8] == '.' && parse_hex(name.substr(0, 8)) && parse_number(name.substr(9))) {
+            if (X509_STORE_load_file(SSL_CTX_get_cert_store(context), entry.path().c_str()) != 1) {
+                ERR_clear_error();   // one bad file does not spoil the others
+            }
+        }
+    }
+    return {};
+}
+
+Result<void> configure_client(SSL_CTX* context, const TlsSettings& settings) {
+    if (!settings.ca_path.empty()) {
+        if (Result<void> loaded = load_directory(context, settings.ca_path); !loaded) {
+            return loaded;
+        }
+    }
+    if (settings.default_ca && SSL_CTX_load_verify_file(context, X509_get_default_cert_file()) != 1) {
+        ERR_clear_error();
+        if (Result<void> loaded = load_directory(context, X509_get_default_cert_dir()); !loaded) {
+            return loaded;
+        }
+    }
+    SSL_CTX_set_verify_depth(context, settings.verify_depth);
+    const auto verify = [](int, X509_STORE_CTX*) { return 1; };   // judged by the policy, not by the handshake
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER, verify);
+    // Sessions are kept by destination, in TlsContext::remember().
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(context, tls_new_session);
+    return configure_common(context, settings);
 }
 
 }  // namespace
 
 TlsContext::~TlsContext() {
+    for (auto& [key, remembered] : sessions_) {
+        SSL_SESSION_free(remembered.session);
+    }
     SSL_CTX_free(context_);
 }
 
@@ -164,10 +166,65 @@ Result<std::unique_ptr<TlsContext>> TlsContext::server(const TlsSettings& settin
         return Error(Errc::temporary, openssl_error());
     }
     std::unique_ptr<TlsContext> owner(new TlsContext(context));
-    if (Result<void> done = configure(context, settings); !done) {
+    if (Result<void> done = configure_server(context, settings); !done) {
         return done.error();
     }
     return owner;
+}
+
+Result<std::unique_ptr<TlsContext>> TlsContext::client(const TlsSettings& settings, long session_seconds) {
+    SSL_CTX* context = SSL_CTX_new(TLS_client_method());
+    if (context == nullptr) {
+        return Error(Errc::temporary, openssl_error());
+    }
+    std::unique_ptr<TlsContext> owner(new TlsContext(context));
+    owner->session_seconds_ = session_seconds;
+    if (Result<void> done = configure_client(context, settings); !done) {
+        return done.error();
+    }
+    return owner;
+}
+
+namespace {
+
+constexpr std::size_t kMaxSessions = 2000;
+
+std::int64_t monotonic_seconds() {
+    return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+ssl_session_st* TlsContext::session(const std::string& key) {
+    const auto found = sessions_.find(key);
+    if (found == sessions_.end()) {
+        return nullptr;
+    }
+    if (monotonic_seconds() - found->second.since >= session_seconds_) {
+        forget(key);
+        return nullptr;
+    }
+    return found->second.session;
+}
+
+void TlsContext::remember(const std::string& key, ssl_session_st* session) {
+    forget(key);
+    if (session_seconds_ <= 0) {
+        SSL_SESSION_free(session);
+        return;
+    }
+    if (sessions_.size() >= kMaxSessions) {   // whichever: it only costs somebody a full handshake
+        forget(std::string(sessions_.begin()->first));
+    }
+    sessions_[key] = {session, monotonic_seconds()};
+}
+
+void TlsContext::forget(const std::string& key) {
+    const auto found = sessions_.find(key);
+    if (found != sessions_.end()) {
+        SSL_SESSION_free(found->second.session);
+        sessions_.erase(found);
+    }
 }
 
 }  // namespace postern

@@ -16,6 +16,9 @@ class Peer:
         self.features, self.replies, self.name, self.lmtp = list(features), dict(replies or {}), name, lmtp
         self.tls, self.wrapped, self.auth = tls, wrapped, auth
         self.messages, self.commands, self.sessions, self.sent_together = [], [], 0, []
+        if tls:   # one for all connections: its ticket keys let clients resume sessions
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.context.load_cert_chain(*tls)
         self.tls_sessions, self.reused, self.lock = 0, 0, threading.Lock()
         if path:
             self.socket = socket.socket(socket.AF_UNIX)
@@ -43,11 +46,13 @@ class Peer:
             threading.Thread(target=self._guard, args=(client,), daemon=True).start()
 
     def _guard(self, client):
+        talk = Talk(self, client)
         try:
-            Talk(self, client).run()
+            talk.run()
         except (OSError, ValueError, EOFError):
             pass
         finally:
+            talk.client.close()
             client.close()
 
 
@@ -89,9 +94,7 @@ class Talk:
         return told[0] in "23"
 
     def start_tls(self):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*self.peer.tls)
-        self.client = context.wrap_socket(self.client, server_side=True)
+        self.client = self.peer.context.wrap_socket(self.client, server_side=True)
         self.secure, self.buffer = True, b""
         with self.peer.lock:
             self.peer.tls_sessions += 1

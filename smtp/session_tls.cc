@@ -1,0 +1,83 @@
+// A session's way into TLS.
+#include <fmt/format.h>
+
+#include "lib/log/log.h"
+#include "smtp/session.h"
+
+namespace postern::smtp {
+
+/// The handshake, the line in the log, and what the policy demands of the certificate.
+Task<std::optional<Failure>> Session::handshake(TlsPolicies& policies, const TlsPolicy& policy, const NextHop& hop) {
+    TlsDemand demand = policies.demand(policy, hop, host_);
+    if (policies.log_level() >= 2) {
+        log_info("setting up TLS connection to {}", host_.with_port());
+    }
+    Result<TlsPeer> peer = co_await start_tls_client(*stream_, policies.context(), std::move(demand), settings_.starttls_timeout());
+    if (!peer) {
+        tls_failed_ = true;
+        dead_ = true;
+        log_info("SSL_connect error to {}: {}", host_.with_port(), peer.error().what);
+        Failure failure{"4.7.5", "Cannot start TLS: handshake failure", true};
+        co_return failure;
+    }
+    tls_ = std::move(*peer);
+    const bool secured = policy.level == TlsLevel::fingerprint ? tls_->matched
+                                                               : policy.authenticates() && tls_->trusted && tls_->matched;
+    if (policies.log_level() >= 1) {
+        if (tls_->has_certificate && !tls_->trusted && policy.level > TlsLevel::fingerprint) {
+            log_info("certificate verification failed for {}: {}: {}", host_.with_port(), tls_->verify_error, tls_->issuer);
+        }
+        const std::string_view word = !tls_->has_certificate ? "Anonymous" : secured ? "Verified" : tls_->trusted ? "Trusted" : "Untrusted";
+        log_info("{} TLS connection {} to {}: {}", word, tls_->resumed ? "reused" : "established", host_.with_port(), tls_->summary);
+    }
+    if (policy.authenticates() && !secured) {
+        policies.context().forget(policies.demand(policy, hop, host_).session_key);
+        const bool chain = policy.level > TlsLevel::fingerprint && !tls_->trusted;
+        Failure failure{"4.7.5", chain ? "Server certificate not trusted" : "Server certificate not verified", true};
+        co_return failure;
+    }
+    co_return std::nullopt;
+}
+
+Task<std::optional<Failure>> Session::wrap(TlsPolicies& policies, const TlsPolicy& policy, const NextHop& hop) {
+    co_return co_await handshake(policies, policy, hop);
+}
+
+Task<std::optional<Failure>> Session::secure(TlsPolicies& policies, const TlsPolicy& policy, const NextHop& hop, const Hello& how) {
+    if (policy.level == TlsLevel::none) {
+        if (features_.starttls && settings_.tls_note_starttls_offer()) {
+            log_info("Host offered STARTTLS: [{}]", host_.host);
+        }
+        co_return std::nullopt;
+    }
+    if (!features_.starttls) {
+        if (policy.required()) {
+            Failure failure{"4.7.4", fmt::format("TLS is required, but was not offered by host {}", host_.name_and_address()), true};
+            co_return failure;
+        }
+        co_return std::nullopt;
+    }
+    command("STARTTLS");
+    Result<Reply> answer = co_await reply(settings_.starttls_timeout());
+    if (!answer) {
+        tls_failed_ = true;
+        co_return broken(answer.error(), "performing the STARTTLS handshake");
+    }
+    if (!answer->positive() && policy.required()) {
+        Failure failure = with_reply(*answer, fmt::format("TLS is required, but host {} refused to start TLS: {}",
+                                                          host_.name_and_address(), answer->one_line()));
+        failure.soften();
+        failure.destination_dead = true;
+        co_return failure;
+    }
+    if (!answer->positive()) {
+        co_return std::nullopt;   // opportunistic: in the clear then
+    }
+    std::optional<Failure> failure = co_await handshake(policies, policy, hop);
+    if (!failure) {
+        failure = co_await hello(how);   // RFC 3207 section 4.2: what was said in the clear is forgotten
+    }
+    co_return failure;
+}
+
+}  // namespace postern::smtp

@@ -1,0 +1,233 @@
+#include "smtp/tls_policy.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "lib/base/strings.h"
+#include "lib/mail/address.h"
+
+namespace postern::smtp {
+namespace {
+
+constexpr std::pair<std::string_view, TlsLevel> kLevels[] = {
+    {"none", TlsLevel::none},       {"may", TlsLevel::may},       {"encrypt", TlsLevel::encrypt},
+    {"fingerprint", TlsLevel::fingerprint}, {"verify", TlsLevel::verify}, {"secure", TlsLevel::secure},
+};
+
+std::string plain_fingerprint(std::string_view text) {
+    std::string out = to_lower(text);
+    std::erase(out, ':');
+    return out;
+}
+
+}  // namespace
+
+std::optional<TlsLevel> tls_level_named(std::string_view name) {
+    for (const auto& [word, level] : kLevels) {
+        if (equals_ignoring_case(name, word)) {
+            return level;
+        }
+    }
+    return std::nullopt;
+}
+
+Result<std::unique_ptr<TlsPolicies>> TlsPolicies::create(const Settings& settings, const TableContext& tables) {
+    std::unique_ptr<TlsPolicies> policies(new TlsPolicies(settings));
+    if (Result<void> done = policies->open(tables); !done) {
+        return done.error();
+    }
+    return policies;
+}
+
+/// What holds where no table says otherwise.
+Result<TlsPolicy> TlsPolicies::general() const {
+    TlsPolicy policy;
+    const std::string& level = settings_.tls_security_level();
+    if (!level.empty()) {
+        const auto named = tls_level_named(level);
+        if (!named) {
+            return Error(Errc::config, fmt::format("parameter {}_tls_security_level: \"{}\" is none of none, may, encrypt, "
+                                                   "fingerprint, verify, secure", settings_.prefix(), level));
+        }
+        policy.level = *named;
+    } else if (settings_.enforce_tls()) {
+        policy.level = settings_.tls_enforce_peername() ? TlsLevel::verify : TlsLevel::encrypt;
+    } else if (settings_.use_tls()) {
+        policy.level = TlsLevel::may;
+    }
+    policy.reuse = settings_.tls_connection_reuse();
+    policy.server_name = settings_.tls_servername();
+    return policy;
+}
+
+/// Fills in what the level implies and nobody has said.
+TlsPolicy TlsPolicies::completed(TlsPolicy policy) const {
+    const bool mandatory = policy.required();
+    if (policy.protocols.empty()) {
+        policy.protocols = mandatory ? settings_.tls_mandatory_protocols() : settings_.tls_protocols();
+    }
+    if (policy.grade.empty()) {
+        policy.grade = mandatory ? settings_.tls_mandatory_ciphers() : settings_.tls_ciphers();
+    }
+    if (policy.exclude.empty()) {
+        policy.exclude = settings_.tls_exclude_ciphers() + (mandatory ? " " + settings_.tls_mandatory_exclude_ciphers() : "");
+    }
+    if (policy.match.empty()) {
+        const std::string& names = policy.level == TlsLevel::verify   ? settings_.tls_verify_cert_match()
+                                   : policy.level == TlsLevel::secure ? settings_.tls_secure_cert_match()
+                                                                      : settings_.tls_fingerprint_cert_match();
+        policy.match = policy.level == TlsLevel::fingerprint ? split(names, ", \t|") : split(names, ", \t:");
+    }
+    return policy;
+}
+
+Result<void> TlsPolicies::open(const TableContext& tables) {
+    Result<TlsPolicy> policy = general();
+    if (!policy) {
+        return policy.error();
+    }
+    general_ = std::move(*policy);
+    if (settings_.tls_wrappermode() && !general_.required() && settings_.tls_policy_maps().empty()) {
+        return Error(Errc::config, fmt::format("{0}_tls_wrappermode requires \"{0}_tls_security_level = encrypt\" (or stronger)",
+                                               settings_.prefix()));
+    }
+    Result<TableList> maps = TableList::open(settings_.prefix() + "_tls_policy_maps", settings_.tls_policy_maps(), tables);
+    if (!maps) {
+        return maps.error();
+    }
+    maps_ = std::move(*maps);
+    log_level_ = static_cast<int>(parse_number(settings_.tls_loglevel()).value_or(0));
+    if (general_.level == TlsLevel::none && maps_.empty()) {
+        return {};   // no TLS at all: the library is not even woken
+    }
+    const auto file = [](const std::string& name) { return name == "none" ? std::string() : name; };
+    TlsSettings tls;
+    tls.cert_file = file(settings_.tls_cert_file());
+    tls.key_file = file(settings_.tls_key_file());
+    if (tls.cert_file.empty() && !settings_.tls_eccert_file().empty()) {
+        tls.cert_file = settings_.tls_eccert_file();
+        tls.key_file = settings_.tls_eckey_file();
+    }
+    tls.chain_files = split(settings_.tls_chain_files(), ", \t");
+    tls.ca_file = settings_.tls_CAfile();
+    tls.ca_path = settings_.tls_CApath();
+    tls.default_ca = settings_.config().tls_append_default_CA();
+    tls.verify_depth = static_cast<int>(settings_.tls_scert_verifydepth());
+    tls.protocols.clear();
+    tls.eecdh_curves = settings_.config().tls_eecdh_auto_curves();
+    Result<std::unique_ptr<TlsContext>> context =
+        TlsContext::client(tls, static_cast<long>(settings_.tls_session_cache_timeout().count()));
+    if (!context) {
+        return context.error();
+    }
+    context_ = std::move(*context);
+    return {};
+}
+
+/// The next hop as written; then, for a domain, its parents as ".parent".
+Result<std::optional<std::string>> TlsPolicies::look_up(const NextHop& hop) {
+    const Lookup whole = maps_.lookup(hop.text);
+    if (!whole || *whole || hop.literal_host || !valid_hostname(hop.text)) {
+        return whole;
+    }
+    std::string_view rest = hop.text;
+    for (std::size_t dot = rest.find('.'); dot != rest.npos; dot = rest.find('.', 1)) {
+        rest.remove_prefix(dot);
+        const Lookup parent = maps_.lookup(rest, true);
+        if (!parent || *parent) {
+            return parent;
+        }
+    }
+    return std::optional<std::string>();
+}
+
+Result<TlsPolicy> TlsPolicies::apply_entry(TlsPolicy policy, std::string_view entry) const {
+    const std::vector<std::string> words = split(entry, ", \t");
+    const auto level = words.empty() ? std::nullopt : tls_level_named(words[0]);
+    if (!level) {
+        return Error(Errc::config, "invalid security level \"" + (words.empty() ? std::string() : words[0]) + "\"");
+    }
+    policy.level = *level;
+    for (std::size_t i = 1; i < words.size(); ++i) {
+        const std::size_t equals = words[i].find('=');
+        const std::string name = to_lower(words[i].substr(0, equals));
+        const std::string value = equals == std::string::npos ? "" : words[i].substr(equals + 1);
+        if (value.empty()) {
+            return Error(Errc::config, "attribute \"" + name + "\" has empty value");
+        }
+        if (name == "protocols") {
+            policy.protocols = value;
+        } else if (name == "ciphers") {
+            policy.grade = value;
+        } else if (name == "exclude") {
+            policy.exclude = value;
+        } else if (name == "match" && policy.authenticates()) {
+            const std::vector<std::string> more = split(value, policy.level == TlsLevel::fingerprint ? "|" : ":");
+            policy.match.insert(policy.match.end(), more.begin(), more.end());
+        } else if (name == "servername") {
+            policy.server_name = value;
+        } else if (name == "connection_reuse") {
+            policy.reuse = equals_ignoring_case(value, "yes");
+        } else {
+            return Error(Errc::config, "attribute \"" + name + "\" is not known, or not for level " + words[0]);
+        }
+    }
+    return policy;
+}
+
+Result<TlsPolicy> TlsPolicies::find(const NextHop& hop) {
+    if (!hop.socket_path.empty()) {
+        return TlsPolicy();   // whoever reads a Unix socket is this host
+    }
+    TlsPolicy policy = general_;
+    if (!maps_.empty()) {
+        const Lookup found = look_up(hop);
+        if (!found) {
+            return found.error();
+        }
+        if (*found) {
+            Result<TlsPolicy> entry = apply_entry(std::move(policy), **found);
+            if (!entry) {
+                return Error(entry.error().code, fmt::format("{}, \"{}\": {}", maps_.title(), **found, entry.error().what));
+            }
+            policy = std::move(*entry);
+        }
+    }
+    if (settings_.tls_wrappermode() && !policy.required()) {
+        return Error(Errc::config, settings_.prefix() + "_tls_wrappermode requires level encrypt or stronger");
+    }
+    return completed(std::move(policy));
+}
+
+TlsDemand TlsPolicies::demand(const TlsPolicy& policy, const NextHop& hop, const HostAddress& host) const {
+    TlsDemand out;
+    out.protocols = policy.protocols;
+    const Config& config = settings_.config();
+    out.ciphers = policy.grade == "high" ? config.tls_high_cipherlist() : config.tls_medium_cipherlist();
+    for (const std::string& word : split(policy.exclude, ", \t:")) {
+        out.ciphers += ":!" + word;
+    }
+    out.lenient = !policy.authenticates();
+    out.wildcards_match_many = config.tls_wildcard_matches_multiple_labels();
+    out.fingerprint_digest = settings_.tls_fingerprint_digest();
+    const std::string& sni = policy.server_name;
+    out.server_name = sni == "hostname" ? host.host : sni == "nexthop" ? hop.domain : sni;
+    if (valid_ip_address(out.server_name)) {
+        out.server_name.clear();   // RFC 6066 section 3
+    }
+    for (const std::string& name : policy.match) {
+        if (policy.level == TlsLevel::fingerprint) {
+            out.fingerprints.push_back(plain_fingerprint(name));
+        } else if (policy.level > TlsLevel::fingerprint) {
+            out.names.push_back(name == "hostname" ? host.host : name == "nexthop" ? hop.domain
+                                : name == "dot-nexthop" ? "." + hop.domain : name);
+        }
+    }
+    // What is part of a session's meaning is part of its key: a name checked for one destination says nothing about another.
+    out.session_key = fmt::format("{}\n{}\n{}\n{}\n{}", host.with_port(), out.server_name, policy.protocols, policy.grade,
+                                  policy.exclude);
+    return out;
+}
+
+}  // namespace postern::smtp
