@@ -22,6 +22,11 @@ namespace {
 constexpr std::size_t kWorkers = 8;
 /// A temporary file of a submission that ended in the middle.
 constexpr time_t kStaleAge = 24 * 3600;
+/// What somebody else has locked is looked at again so often and so many times; then with the next wake-up.
+constexpr Millis kBusyPause(200);
+constexpr int kBusyTries = 100;
+/// A queue file is not older than the maildrop file it was made from, give or take a clock that was set.
+constexpr time_t kClockSlack = 3600;
 constexpr std::size_t kPiece = queue::kMaxContentPiece;
 constexpr std::size_t kNoticeHeader = 50000;
 
@@ -60,15 +65,44 @@ Task<> Picker::scan() {
         co_return;
     }
     scanning_ = true;
-    do {
-        again_ = false;
-        co_await scan_once();
-    } while (again_ && !give_up_);
+    for (int tries = 0; tries < kBusyTries; ++tries) {
+        do {
+            again_ = false;
+            co_await scan_once();
+        } while (again_ && !give_up_ && !busy_);
+        if (!busy_ || give_up_) {
+            break;
+        }
+        co_await sleep_for(kBusyPause);
+    }
     scanning_ = false;
+}
+
+/// The lock is kept until the process ends.
+bool Picker::own_maildrop() {
+    if (maildrop_) {
+        return true;
+    }
+    const std::string name = directory_ + "/maildrop";
+    UniqueFd directory(::open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!directory) {
+        log_warning("open directory {}", errno_error(name).what);
+        return false;
+    }
+    if (!queue::try_lock(directory.get())) {
+        return false;   // another pickup that is about to end
+    }
+    maildrop_ = std::move(directory);
+    check_submitted_ = true;
+    return true;
 }
 
 Task<> Picker::scan_once() {
     give_up_ = false;
+    busy_ = !own_maildrop();
+    if (busy_) {
+        co_return;
+    }
     if (check_submitted_) {   // before the directory is read, see maildrop.h
         find_submitted();
     }
@@ -95,37 +129,56 @@ Task<> Picker::worker() {
     worker_ended_.notify_all();
 }
 
-/// Notes the names that messages in incoming/ and hold/ were made from: cleanup or the machine may have stopped before
-/// the maildrop file was removed.  Such a message is not older than its maildrop file, so only the newest are read.
-void Picker::find_submitted() {
-    submitted_.clear();
+/// Notes which files are locked.  Yields when the oldest came here (status change: postsuper -r keeps the other time), 0
+/// when there is none.
+time_t Picker::look_at_maildrop() {
+    in_hand_.clear();
     time_t oldest = 0;
     for (const std::string& name : list_directory(directory_ + "/maildrop")) {
+        const UniqueFd file(queue::is_maildrop_name(name) ? ::open(path(name).c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1);
         struct stat status {};
-        if (::lstat(path(name).c_str(), &status) == 0 && (oldest == 0 || status.st_mtime < oldest)) {
-            oldest = status.st_mtime;
+        if (!file || ::fstat(file.get(), &status) != 0) {
+            continue;
         }
+        if (!queue::try_lock(file.get())) {
+            in_hand_.insert(name);
+        }
+        oldest = oldest == 0 ? status.st_ctime : std::min(oldest, status.st_ctime);
     }
-    for (const char* queue_name : {"incoming", "hold"}) {
+    return oldest;
+}
+
+/// Notes the names that messages in incoming/ and hold/ were made from: cleanup or the machine may have stopped before
+/// the maildrop file was removed.
+void Picker::find_submitted() {
+    submitted_.clear();
+    const time_t oldest = look_at_maildrop();
+    for (const char* queue_name : {"incoming", "hold"}) {   // in this order: postsuper -h moves files so
         for (const std::string& name : oldest == 0 ? std::vector<std::string>() : list_directory(directory_ + "/" + queue_name)) {
             if (!queue::is_queue_id(name)) {
                 continue;   // tmp.*: whole perhaps, but its cleanup is gone, and nobody will deliver it
             }
             const std::string file_path = directory_ + "/" + queue_name + "/" + name;
             struct stat status {};
-            if (::lstat(file_path.c_str(), &status) == 0 && status.st_mtime >= oldest) {
+            if (::lstat(file_path.c_str(), &status) == 0 && status.st_ctime >= oldest - kClockSlack) {
                 note_source(file_path);
             }
         }
     }
-    check_submitted_ = false;
+    check_submitted_ = !in_hand_.empty();
 }
 
 void Picker::note_source(const std::string& queue_file) {
     const UniqueFd fd(::open(queue_file.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
     const Result<queue::QueueFile> file = queue::QueueFile::read(fd.get());
-    if (file && file->verify_content(fd.get()).ok() && !file->envelope().maildrop_file.empty()) {
+    if (!file || file->envelope().maildrop_file.empty() || !file->verify_content(fd.get()).ok()) {
+        return;
+    }
+    if (::fsync(fd.get()) == 0) {
         submitted_.insert(file->envelope().maildrop_file);
+    } else {   // neither may it be submitted again nor removed
+        log_warning("{}", errno_error("fsync " + queue_file).what);
+        in_hand_.insert(file->envelope().maildrop_file);
     }
 }
 
@@ -156,6 +209,10 @@ Task<Picker::Outcome> Picker::take(std::string name) {
         log_warning("{}: file name is no queue id, ignored", path(name));
         co_return Outcome::done;
     }
+    if (in_hand_.count(name) != 0) {
+        busy_ = true;
+        co_return Outcome::done;
+    }
     if (submitted_.count(name) != 0) {
         (void)::unlink(path(name).c_str());
         co_return Outcome::done;
@@ -167,6 +224,10 @@ Task<Picker::Outcome> Picker::take(std::string name) {
         } else if (drop.error().code != Errc::not_found) {
             log_warning("{}", drop.error().what);
         }
+        co_return Outcome::done;
+    }
+    if (!queue::try_lock(drop->fd.get())) {
+        busy_ = check_submitted_ = true;
         co_return Outcome::done;
     }
     queue::CleanupClient cleanup(cleanup_path_);
@@ -203,6 +264,10 @@ Task<Picker::Outcome> Picker::submit(DropFile drop, queue::CleanupClient& cleanu
 }
 
 Task<Result<queue::FromCleanup>> Picker::send(const DropFile& drop, queue::Begin begin, queue::CleanupClient& cleanup) {
+    begin.source = UniqueFd(::fcntl(drop.fd.get(), F_DUPFD_CLOEXEC, 3));   // the lock goes along
+    if (!begin.source) {
+        co_return errno_error("copy descriptor");
+    }
     if (drop.file.size_bytes() <= kPiece) {
         for (const queue::Extent extent : {drop.file.headers(), drop.file.body()}) {
             const Result<std::string> bytes = queue::read_extent(drop.fd.get(), extent, kPiece);
@@ -253,6 +318,7 @@ Task<Picker::Outcome> Picker::refused(const DropFile& drop, const queue::Envelop
     const std::string header = head ? head->substr(0, std::min(head->find("\n\n") + 1, kNoticeHeader)) : "";
     queue::Begin notice = refusal_notice(config_, envelope, why, header);
     notice.envelope.maildrop_file = drop.name;
+    notice.source = UniqueFd(::fcntl(drop.fd.get(), F_DUPFD_CLOEXEC, 3));
     queue::CleanupClient cleanup(cleanup_path_);
     const Result<queue::FromCleanup> answer = co_await cleanup.submit(std::move(notice));
     if (!answer || std::holds_alternative<queue::Refused>(*answer)) {

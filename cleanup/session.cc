@@ -58,6 +58,9 @@ private:
         if (!submitter_.trusted) {
             restrict(begin);
         }
+        if (!begin.source) {
+            begin.envelope.maildrop_file.clear();
+        }
         message_ = std::make_unique<Message>(shared_, std::move(begin));
         Refusal no = message_->start();
         if (no) {
@@ -93,7 +96,7 @@ private:
         }
         const std::string& source = message_->maildrop_file();
         if (queue::is_maildrop_name(source)) {
-            // From now on the queue file is the message; see pickup(8) for a crash between the two.
+            // From now on the queue file is the message; maildrop.h has what a crash between the two means.
             (void)::unlink((shared_.queue_directory + "/maildrop/" + source).c_str());
         }
         channel_.post(std::move(std::get<queue::Queued>(answer)));
@@ -109,6 +112,7 @@ private:
         const auto now = std::chrono::system_clock::now().time_since_epoch();
         begin.envelope = queue::user_envelope(std::move(begin.envelope), submitter_.uid,
                                               std::chrono::duration_cast<std::chrono::microseconds>(now).count());
+        begin.source.reset();
         begin.add_received = true;
         begin.map_addresses = true;
         begin.add_bcc = true;

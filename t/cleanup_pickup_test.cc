@@ -85,6 +85,8 @@ private:
                 co_return;
             }
             const bool refuse = refuse_with != 0 && !now.begin.envelope.sender.empty();
+            CHECK(now.begin.source);
+            now.begin.source.reset();   // with the answer cleanup is done with it
             got.push_back(std::move(now));
             now = {};
             if (refuse) {
@@ -109,7 +111,7 @@ public:
     Drop() : config(std::move(*Config::from_text("myhostname = mx.example.org\n"))) {
         char name[] = "/tmp/pickup_test.XXXXXX";
         directory = ::mkdtemp(name);
-        for (const char* sub : {"/incoming", "/maildrop", "/corrupt", "/public", "/hold"}) {
+        for (const char* sub : {"/incoming", "/active", "/maildrop", "/corrupt", "/public", "/hold"}) {
             ::mkdir((directory + sub).c_str(), 0700);
         }
         cleanup = std::make_unique<FakeCleanup>(directory + "/public/cleanup");
@@ -128,6 +130,19 @@ public:
         envelope.rewrite_local = true;
         envelope.client.name = "claimed.example";
         REQUIRE(writer->body(content).ok());
+        REQUIRE(writer->envelope(envelope).ok());
+        REQUIRE(writer->write_out().ok());
+        return writer->queue_id();
+    }
+    /// A queue file that was made from a maildrop file; yields its name.
+    std::string queue_file(const std::string& where, const std::string& source) const {
+        queue::WriterOptions options;
+        options.queue_directory = directory;
+        options.directory = where;
+        auto writer = std::move(*queue::QueueFileWriter::create(options));
+        queue::Envelope envelope;
+        envelope.recipients = {{"rcpt", "", "", 0}};
+        envelope.maildrop_file = source;
         REQUIRE(writer->envelope(envelope).ok());
         REQUIRE(writer->write_out().ok());
         return writer->queue_id();
@@ -203,38 +218,60 @@ TEST_CASE("a lasting refusal goes back to the sender", "[pickup]") {
 TEST_CASE("what incoming/ or hold/ has already is not submitted again", "[pickup]") {
     const std::string where = GENERATE("incoming", "hold");
     Drop drop;
-    const std::string name = drop.submit("x\n");
-    queue::WriterOptions options;
-    options.queue_directory = drop.directory;
-    options.directory = where;
-    auto writer = std::move(*queue::QueueFileWriter::create(options));
-    queue::Envelope envelope;
-    envelope.recipients = {{"rcpt", "", "", 0}};
-    envelope.maildrop_file = name;
-    REQUIRE(writer->envelope(envelope).ok());
-    REQUIRE(writer->write_out().ok());
+    drop.queue_file(where, drop.submit("x\n"));
     drop.scan();
     CHECK(drop.cleanup->got.empty());
     CHECK(drop.files("maildrop").empty());
     CHECK(drop.files(where).size() == 1);
 }
 
+TEST_CASE("what an orphaned cleanup still works on is left to it", "[pickup]") {
+    Drop drop;
+    const std::string name = drop.submit("x\n"), other = drop.submit("y\n");
+    const std::string path = drop.directory + "/maildrop/" + name;
+    UniqueFd orphan(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    REQUIRE(queue::try_lock(orphan.get()));
+    bool became_mail = false;
+    spawn(drop.picker->scan());
+    Loop::current().run_until(sleep_for(Millis(300)));
+    CHECK(drop.cleanup->got.size() == 1);
+    CHECK(drop.files("maildrop") == std::vector<std::string>{name});
+    SECTION("it dies before it has made a queue file") {}
+    SECTION("it dies after that") {
+        drop.queue_file("incoming", name);
+        became_mail = true;
+    }
+    SECTION("it comes to its end") {
+        drop.queue_file("active", name);
+        REQUIRE(::unlink(path.c_str()) == 0);
+        became_mail = true;
+    }
+    orphan.reset();
+    Loop::current().run_until(sleep_for(Millis(500)));
+    CHECK(drop.cleanup->got.size() == (became_mail ? 1 : 2));
+    CHECK(drop.files("maildrop").empty());
+}
+
+TEST_CASE("of two pickups one works, and the other looks at what the first has left", "[pickup]") {
+    Drop drop;
+    drop.scan();
+    Picker second(drop.config, drop.directory, drop.directory + "/public/cleanup");
+    const std::string name = drop.submit("x\n");
+    spawn(second.scan());
+    Loop::current().run_until(sleep_for(Millis(300)));
+    CHECK(drop.cleanup->got.empty());
+    drop.queue_file("incoming", name);   // the first's, which dies
+    drop.picker.reset();
+    Loop::current().run_until(sleep_for(Millis(500)));
+    CHECK(drop.cleanup->got.empty());
+    CHECK(drop.files("maildrop").empty());
+}
+
 TEST_CASE("a whole file that a killed cleanup did not get to name is no mail in the queue", "[pickup]") {
     Drop drop;
-    const std::string name = drop.submit("x\n");
-    queue::WriterOptions options;
-    options.queue_directory = drop.directory;
-    options.directory = "incoming";
-    auto writer = std::move(*queue::QueueFileWriter::create(options));
-    queue::Envelope envelope;
-    envelope.recipients = {{"rcpt", "", "", 0}};
-    envelope.maildrop_file = name;
-    REQUIRE(writer->envelope(envelope).ok());
-    REQUIRE(writer->write_out().ok());
-    const std::vector<std::string> written = drop.files("incoming");
-    REQUIRE(written.size() == 1);
+    const std::string written = drop.queue_file("incoming", drop.submit("x\n"));
     const std::string incoming = drop.directory + "/incoming/";
-    REQUIRE(::rename((incoming + written[0]).c_str(), (incoming + "tmp.1.2.3").c_str()) == 0);
+    REQUIRE(::rename((incoming + written).c_str(), (incoming + "tmp.1.2.3").c_str()) == 0);
     drop.scan();
     CHECK(drop.cleanup->got.size() == 1);
 }

@@ -12,6 +12,7 @@
 #include "lib/async/loop.h"
 #include "lib/log/capture.h"
 #include "lib/queue/cleanup_client.h"
+#include "lib/queue/maildrop.h"
 
 using namespace postern;
 using namespace postern::cleanup;
@@ -172,6 +173,7 @@ TEST_CASE("an untrusted submitter cannot claim to be a network client", "[cleanu
     begin.envelope.client.name = "trusted.example";
     begin.envelope.content_filter = "shell:";
     begin.envelope.maildrop_file = "0000AABCDE";
+    begin.source = UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     begin.add_received = false;
     begin.envelope.hold = true;
     client.post(std::move(begin));
@@ -195,11 +197,47 @@ TEST_CASE("the maildrop file is gone before the submitter hears Queued, and only
     for (const std::string& source : {name, std::string("../precious")}) {
         queue::Begin begin = begin_with("\n", true);
         begin.envelope.maildrop_file = source;
+        begin.source = UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
         client.post(std::move(begin));
         id_of(answer_of(client));
     }
     CHECK(::access((server.directory + "/maildrop/" + name).c_str(), F_OK) != 0);
     CHECK(::access((server.directory + "/precious").c_str(), F_OK) == 0);
+}
+
+TEST_CASE("a source that is named but not handed over is none", "[cleanup]") {
+    LogCapture log;
+    Server server;
+    const std::string path = server.directory + "/maildrop/0000AABCDE";
+    REQUIRE(UniqueFd(::open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600)));
+    ClientChannel client = server.connect();
+    queue::Begin begin = begin_with("\n", true);
+    begin.envelope.maildrop_file = "0000AABCDE";
+    client.post(std::move(begin));
+    CHECK(server.stored(id_of(answer_of(client))).maildrop_file.empty());
+    CHECK(::access(path.c_str(), F_OK) == 0);
+}
+
+TEST_CASE("the source stays locked until it is removed", "[cleanup]") {
+    LogCapture log;
+    Server server;
+    const std::string path = server.directory + "/maildrop/0000AABCDE";
+    ClientChannel client = server.connect();
+    queue::Begin begin = begin_with("Subject: x\n\nhalf", false);
+    begin.envelope.maildrop_file = "0000AABCDE";
+    begin.source = UniqueFd(::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
+    REQUIRE(queue::try_lock(begin.source.get()));
+    const UniqueFd other(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    const Result<void> sent = Loop::current().run_until(client.send(std::move(begin)));
+    REQUIRE(sent.ok());
+    Loop::current().run_until(sleep_for(std::chrono::milliseconds(50)));
+    CHECK_FALSE(queue::try_lock(other.get()));   // ours is closed, cleanup's holds it
+    queue::Content rest;
+    rest.last = true;
+    client.post(std::move(rest));
+    id_of(answer_of(client));
+    CHECK(::access(path.c_str(), F_OK) != 0);
+    CHECK(queue::try_lock(other.get()));
 }
 
 TEST_CASE("a draining server ends the connection after the message", "[cleanup]") {

@@ -15,6 +15,8 @@
 #include "lib/listing/listing.h"
 #include "lib/log/log.h"
 #include "lib/queue/journal.h"
+#include "lib/queue/maildrop.h"
+#include "lib/queue/queue_file.h"
 #include "lib/queue/queue_id.h"
 
 namespace postern::tools {
@@ -55,8 +57,27 @@ bool journal_expire(const std::string& path, bool now) {
     return true;
 }
 
+/// Before a message leaves incoming/ or hold/: a killed cleanup may have left its source (rule 4 of lib/queue/maildrop.h).
+/// False, with errno, when that cannot be made sure.
+bool settle_source(const std::string& path) {
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (!file) {
+        return false;
+    }
+    const Result<queue::QueueFile> content = queue::QueueFile::read(file.get());
+    const Result<void> settled = content ? queue::remove_maildrop_source(content->envelope(), file.get()) : Result<void>();
+    if (!settled) {
+        log_warning("{}", settled.error().what);
+    }
+    return settled.ok();
+}
+
 bool operate_in(Surgery surgery, const std::string& queue, const std::string& id) {
     const std::string path = queue::queue_path(queue, id);
+    const bool leaves = surgery != Surgery::hold && surgery != Surgery::expire && (queue == "incoming" || queue == "hold");
+    if (leaves && !settle_source(path)) {
+        return false;
+    }
     switch (surgery) {
     case Surgery::remove:
         return ::unlink(path.c_str()) == 0;

@@ -1,5 +1,6 @@
 #include "lib/queue/maildrop.h"
 
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -46,11 +47,22 @@ Envelope user_envelope(Envelope said, std::int64_t uid, std::int64_t now_usec) {
     return out;
 }
 
-void remove_maildrop_source(const Envelope& envelope, const std::string& queue_directory) {
-    if (is_maildrop_name(envelope.maildrop_file)) {
-        (void)::unlink((queue_directory + "/maildrop/" + envelope.maildrop_file).c_str());
+Result<void> remove_maildrop_source(const Envelope& envelope, int queue_file, const std::string& queue_directory) {
+    if (!is_maildrop_name(envelope.maildrop_file)) {
+        return {};
     }
+    const std::string path = queue_directory + "/maildrop/" + envelope.maildrop_file;
+    if (::access(path.c_str(), F_OK) != 0) {
+        return {};
+    }
+    if (::fsync(queue_file) != 0) {
+        return errno_error("fsync queue file of " + path);
+    }
+    (void)::unlink(path.c_str());
+    return {};
 }
+
+bool try_lock(int fd) { return ::flock(fd, LOCK_EX | LOCK_NB) == 0; }
 
 void wake_pickup(const std::string& queue_directory) {
     const std::string path = queue_directory + "/public/pickup";

@@ -44,11 +44,13 @@ struct Begin {
     bool check_headers_and_body = true;  ///< header_checks, body_checks (no_header_body_checks)
     std::string content;               ///< first piece: header fields, empty line, body; lines end in LF
     bool last = false;                 ///< `content` is all
+    UniqueFd source;                   ///< pickup: the locked maildrop file (maildrop.h); cleanup removes it by the name in
+                                       ///< envelope.maildrop_file, which counts only with this.  Others: none
 };
 template <class A>
 void fields(A& a, Begin& m) {
     a(m.envelope, m.add_received, m.complete_headers, m.map_addresses, m.add_bcc, m.check_headers_and_body, m.content,
-      m.last);
+      m.last, m.source);
 }
 
 /// More content; may be cut anywhere.
