@@ -153,21 +153,24 @@ Result<std::unique_ptr<Message>> Manager::load(const std::string& id, const std:
     message->content = std::move(*content);
     queue::JournalState past;
     const bool fresh = directory == "incoming" && message->envelope().arrival_usec >= started_usec_;
-    if (!fresh) {
+    if (message->content.has_journal()) {
         const Result<std::vector<queue::JournalRecord>> records = message->content.journal(message->file.get());
         if (!records) {
             return records.error();
         }
         past = queue::replay(*records, message->envelope().recipients.size());
-        if (directory == "incoming") {   // from before a crash: what reached the disk?
-            const Result<void> whole = message->content.verify_content(message->file.get());
-            if (!whole) {
-                return whole.error();
-            }
+    }
+    if (directory == "incoming" && !fresh) {   // from before a crash: what reached the disk?
+        const Result<void> whole = message->content.verify_content(message->file.get());
+        if (!whole) {
+            return whole.error();
         }
     }
-    if (directory == "incoming") {   // only now: the source of a torn file is still needed
-        queue::remove_maildrop_source(message->envelope());   // a crash of cleanup may have left it (maildrop.h)
+    if (directory == "incoming") {   // a crash of cleanup may have left it (maildrop.h); that of a torn file is still needed
+        const Result<void> durable = queue::remove_maildrop_source(message->envelope(), message->file.get());
+        if (!durable) {
+            return durable.error();
+        }
     }
     message->resume(past);
     return message;
@@ -181,33 +184,6 @@ void Manager::set_aside(const std::string& id, const std::string& directory, con
     }
 }
 
-/// A pickup that was killed while cleanup still worked for it has a successor that submits the same maildrop file again;
-/// both may come out as complete queue files.  The names in maildrop are never used again, so the second is no new mail.
-bool Manager::submitted_twice(const Message& message) {
-    const queue::Envelope& envelope = message.envelope();
-    if (envelope.maildrop_file.empty()) {
-        return false;
-    }
-    const std::int64_t now = clock_();
-    if (submissions_.size() >= kManySubmissions) {
-        std::erase_if(submissions_, [&](const auto& entry) { return entry.second.seen_usec < now - kRememberSubmission; });
-        if (submissions_.size() > kManySubmissions / 2) {
-            submissions_.clear();   // a flood: the window gets shorter, not the queue manager slower
-        }
-    }
-    const Submission fresh{message.id, envelope.sender, envelope.recipients.size(), now};
-    const auto [known, inserted] = submissions_.emplace(envelope.maildrop_file, fresh);
-    const Submission& first = known->second;
-    const bool same = !inserted && first.id != message.id && first.seen_usec > now - kRememberSubmission &&
-                      first.sender == fresh.sender && first.recipients == fresh.recipients;
-    if (same) {
-        log_info("{}: removed, the same submission as {}", message.id, first.id);
-        return true;
-    }
-    known->second = fresh;
-    return false;
-}
-
 void Manager::activate(const std::string& id, const std::string& directory, UniqueFd file) {
     if (by_id_.count(id) != 0) {
         return;
@@ -219,21 +195,18 @@ void Manager::activate(const std::string& id, const std::string& directory, Uniq
             set_aside(id, directory, error.what);
         } else if (error.code == Errc::temporary) {
             log_info("{}: skipped, still being delivered", id);
-            (directory == "incoming" ? incoming_ : deferred_).put(id, clock_() / kSecond + 5);
-        } else if (error.code != Errc::not_found) {
+            (directory == "incoming" ? incoming_ : deferred_).put(id, clock_() / kSecond + 1);
+        } else if (error.code == Errc::not_found) {
+            look_elsewhere(id);
+        } else {
             log_warning("{}: {}", id, error.what);
-            deferred_.put(id, clock_() / kSecond + config_.minimal_backoff_time().count());
+            (directory == "incoming" ? incoming_ : deferred_).put(id, clock_() / kSecond + config_.minimal_backoff_time().count());
         }
         return;
     }
-    const std::string from = queue::queue_path(directory, id), to = queue::queue_path("active", id);
-    if (directory == "incoming" && submitted_twice(**loaded)) {
-        ::unlink(from.c_str());
-        return;
-    }
-    if (::rename(from.c_str(), to.c_str()) != 0) {
+    (*loaded)->directory = directory;
+    if (directory != "incoming" && !move_to_active(**loaded)) {
         if (errno != ENOENT) {   // ENOENT: postsuper was quicker
-            log_warning("{}: rename {} to {}{}", id, from, to, errno_error("").what);
             deferred_.put(id, clock_() / kSecond + config_.minimal_backoff_time().count());
         }
         return;
@@ -243,6 +216,12 @@ void Manager::activate(const std::string& id, const std::string& directory, Uniq
     Message& message = *active_.emplace(key, std::move(*loaded)).first->second;
     message.key = key;
     message.active_usec = clock_();
+    if (directory == "incoming") {
+        young_.push_back(key);
+        if (young_.size() == 1) {
+            changed_.notify_all();
+        }
+    }
     by_id_.emplace(id, key);
     active_recipients_ += message.fates.size();
     log_active(message);
@@ -254,6 +233,37 @@ void Manager::activate(const std::string& id, const std::string& directory, Uniq
     }
     route(message, open);
     look_finished(message);
+}
+
+/// False, with errno, when that failed.
+bool Manager::move_to_active(Message& message) {
+    const std::string from = message.path(), to = queue::queue_path("active", message.id);
+    if (::rename(from.c_str(), to.c_str()) != 0) {
+        const int why = errno;
+        if (why != ENOENT) {
+            log_warning("{}: rename {} to {}{}", message.id, from, to, errno_error("", why).what);
+        }
+        errno = why;
+        return false;
+    }
+    message.directory = "active";
+    return true;
+}
+
+/// New mail is mostly delivered at once, and does not need a place among what takes longer: a message moves to active/
+/// when it has been here for kYoung.  Not while we drain: our successor reads the directories.
+void Manager::move_the_older() {
+    const std::int64_t born = clock_() - kYoung;
+    while (!young_.empty() && !draining_) {
+        const auto found = active_.find(young_.front());
+        if (found != active_.end() && found->second->active_usec > born) {
+            break;
+        }
+        if (found != active_.end() && found->second->directory == "incoming") {
+            move_to_active(*found->second);
+        }
+        young_.pop_front();
+    }
 }
 
 void Manager::log_active(const Message& message) const {
@@ -402,7 +412,7 @@ void Manager::ended(std::uint64_t batch, BatchEnd end) {
         break;
     }
     const bool again = end.kind == BatchEnd::Kind::lost && message.lost_agents <= 2 && !message.deleted;
-    if (again && !flight.open.empty() && message.directory == "active") {
+    if (again && !flight.open.empty() && (message.directory == "active" || message.directory == "incoming")) {
         route(message, flight.open);
     } else {
         const std::string reason = end.kind == BatchEnd::Kind::complete || end.kind == BatchEnd::Kind::lost
@@ -417,6 +427,7 @@ void Manager::ended(std::uint64_t batch, BatchEnd end) {
 }
 
 std::int64_t Manager::tick() {
+    move_the_older();
     fill_active();
     pump();
     const std::int64_t now = clock_();
@@ -429,6 +440,9 @@ std::int64_t Manager::tick() {
     }
     if (const std::optional<Usec> event = scheduler_.next_event()) {
         next = std::min(next, *event);
+    }
+    if (!young_.empty() && !draining_) {
+        next = std::min(next, now + kYoung);
     }
     if (rescan_wanted_usec_ != 0) {
         if (rescan_wanted_usec_ <= now && !scanning_) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -73,17 +74,10 @@ private:
         MessageKey message = 0;
         std::vector<std::uint32_t> open;    ///< recipients without an answer
     };
-    struct Submission {
-        std::string id;                     ///< of the queue file
-        std::string sender;
-        std::size_t recipients = 0;
-        std::int64_t seen_usec = 0;
-    };
     static constexpr std::int64_t kSecond = 1'000'000;
     static constexpr std::int64_t kRescanDelay = 5 * kSecond;
+    static constexpr std::int64_t kYoung = kSecond;
     static constexpr std::size_t kMaxBatch = 1000;
-    static constexpr std::int64_t kRememberSubmission = 600 * kSecond;
-    static constexpr std::size_t kManySubmissions = 10'000;
 
     static TransportLimits limits_of(const void* self, std::string_view transport);
 
@@ -94,7 +88,8 @@ private:
     Result<std::unique_ptr<Message>> load(const std::string& id, const std::string& directory, UniqueFd file);
     void set_aside(const std::string& id, const std::string& directory, const std::string& why);
     void log_active(const Message& message) const;
-    bool submitted_twice(const Message& message);
+    bool move_to_active(Message& message);
+    void move_the_older();
 
     // Choosing transports (manager_route.cc)
     struct Target;
@@ -129,6 +124,7 @@ private:
     std::size_t recover_active();
     bool recover(const std::string& id);
     Task<> recover_rest();
+    void look_elsewhere(const std::string& id);
     Task<> scan(std::string directory);
     Task<> flush_matching(std::vector<std::string> ids, std::string domain);
 
@@ -143,7 +139,7 @@ private:
     std::unordered_map<MessageKey, std::unique_ptr<Message>> active_;
     std::unordered_map<std::string, MessageKey> by_id_;
     std::unordered_map<std::uint64_t, Flight> flights_;
-    std::unordered_map<std::string, Submission> submissions_;   ///< by maildrop file, for a few minutes
+    std::deque<MessageKey> young_;      ///< active messages whose file may still be in incoming/, oldest first
     std::vector<std::string> defer_transports_;
     Notice changed_;
     MessageKey last_key_ = 0;
@@ -155,6 +151,7 @@ private:
     bool pumping_ = false;
     std::size_t concluding_ = 0;    ///< messages whose reports are being made
     bool scanning_ = false;
+    bool recovering_ = false;
     bool draining_ = false;
 };
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <utility>
 
 #include "lib/async/offload.h"
 #include "lib/base/strings.h"
@@ -109,15 +110,33 @@ std::size_t Manager::recover_active() {
     return left;
 }
 
+/// Files move from incoming to active to deferred.  Read in this order, none can be missed, whatever an earlier queue
+/// manager still moves.
 Task<> Manager::start() {
+    scanning_ = true;
+    co_await scan("incoming");
     if (recover_active() > 0) {
         spawn(recover_rest());
     }
-    co_await rescan(true, true);
+    scanning_ = false;
+    co_await rescan(false, true);
+}
+
+/// What was in incoming/ a moment ago and is there no more may still be somebody's.
+void Manager::look_elsewhere(const std::string& id) {
+    struct stat info {};
+    if (::stat(queue::queue_path("active", id).c_str(), &info) == 0) {
+        spawn(recover_rest());
+    } else if (::stat(queue::queue_path("deferred", id).c_str(), &info) == 0 && !deferred_.contains(id)) {
+        deferred_.put(id, info.st_mtime);
+    }
 }
 
 /// What others held at our start either came to its end, was deferred by them, or becomes ours.
 Task<> Manager::recover_rest() {
+    if (std::exchange(recovering_, true)) {
+        co_return;
+    }
     for (bool some = true; some && !draining_;) {
         co_await sleep_for(Millis(1000));
         some = false;
@@ -129,6 +148,7 @@ Task<> Manager::recover_rest() {
     while (scanning_) {
         co_await sleep_for(Millis(100));
     }
+    recovering_ = false;
     co_await rescan(true, true);
 }
 
@@ -145,7 +165,8 @@ Task<> Manager::scan(std::string directory) {
                 deferred_.put(entry.id, entry.modified);
             }
         } else if (entry.changed > now - kRescanDelay / kSecond && entry.changed <= now) {
-            want_rescan();   // cleanup may be about to sync it, and to tell us
+            // cleanup may be about to sync it, and to tell us
+            incoming_.put(entry.id, (now * kSecond + kRescanDelay) / kSecond);
         } else {
             incoming_.put(entry.id, std::min(entry.modified, now));
         }

@@ -25,7 +25,7 @@ enum class Fate : std::uint8_t {
 
 struct Message {
     std::string id;
-    std::string directory = "active";     ///< where its file is now: "active", or where postsuper moved it
+    std::string directory = "active";     ///< where its file is now: "incoming" or "active", or where postsuper moved it
     MessageKey key = 0;
     UniqueFd file;                        ///< for reading; its lock goes with the copies agents get
     UniqueFd journal;                     ///< for appending; opened when there is something to remember

@@ -10,6 +10,7 @@
 #include <catch2/catch.hpp>
 #include <cstdlib>
 #include <deque>
+#include <fstream>
 #include <set>
 
 #include "lib/log/capture.h"
@@ -183,7 +184,7 @@ TEST_CASE("a message that everybody got is removed and leaves no trace", "[qmgr]
     Queue queue;
     const std::string id = queue.submit({to("a@here.example")});
     REQUIRE(queue.agents.calls.size() == 1);
-    CHECK(files_in("active") == std::vector<std::string>{id});
+    CHECK(files_in("incoming") == std::vector<std::string>{id});
     const queue::Deliver& request = queue.agents.calls.front().request;
     CHECK(request.queue_id == id);
     CHECK(request.transport == "local");
@@ -191,11 +192,56 @@ TEST_CASE("a message that everybody got is removed and leaves no trace", "[qmgr]
     CHECK((::fcntl(request.message.get(), F_GETFL) & O_ACCMODE) == O_RDONLY);
     CHECK(*queue::read_extent(request.message.get(), request.body, 100) == "\nHello\n");
     queue.deliver_first();
-    CHECK(files_in("active").empty());
+    CHECK(files_in("incoming").empty());
     CHECK(files_in("deferred").empty());
     CHECK(queue.log.count(id + ": from=<from@there.example>, size=21, nrcpt=1 (queue active)") == 1);
     CHECK(queue.log.last() == id + ": removed");
     CHECK(queue.manager->active() == 0);
+}
+
+TEST_CASE("a message moves to active/ when its delivery takes longer", "[qmgr]") {
+    Queue queue;
+    const std::string quick = queue.submit({to("a@here.example")});
+    queue.deliver_first();
+    const std::string slow = queue.submit({to("b@here.example")});
+    test_now += kSecond - 1;
+    queue.manager->tick();
+    CHECK(files_in("incoming") == std::vector<std::string>{slow});
+    test_now += 1;
+    queue.manager->tick();
+    CHECK(files_in("incoming").empty());
+    CHECK(files_in("active") == std::vector<std::string>{slow});
+    queue.deliver_first();
+    CHECK(files_in("active").empty());
+    CHECK(queue.log.last() == slow + ": removed");
+}
+
+TEST_CASE("what an earlier queue manager still moves about is not overlooked", "[qmgr]") {
+    Queue queue;
+    const std::string id = queue.submit({to("a@here.example")});
+    Call in_agent = std::move(queue.agents.calls.front());
+    std::unique_ptr<Manager> earlier = std::move(queue.manager);
+    earlier->drain();
+    queue.restart();
+    queue.start();
+    CHECK(queue.agents.calls.empty());
+    CHECK(queue.log.count(id + ": skipped, still being delivered") == 1);
+    queue::RecipientDone done;
+    done.outcome = queue::kDeferred;
+    done.dsn = "4.0.0";
+    earlier->answered(in_agent.batch, {done});
+    earlier->ended(in_agent.batch, {});
+    in_agent.request.message.reset();
+    queue.drain();
+    CHECK(files_in("deferred") == std::vector<std::string>{id});
+    test_now += 6 * kSecond;
+    queue.manager->tick();   // incoming/ has it no more
+    test_now += 300 * kSecond;
+    queue.manager->tick();
+    REQUIRE(queue.agents.calls.size() == 1);
+    queue.deliver_first();
+    CHECK(files_in("deferred").empty());
+    CHECK(files_in("active").empty());
 }
 
 TEST_CASE("a deferred message waits as long again as it is old, within the limits", "[qmgr]") {
@@ -317,7 +363,8 @@ TEST_CASE("mail that an agent still works on is not taken up twice", "[qmgr]") {
     CHECK(queue.agents.calls.empty());
     CHECK(queue.log.count(id + ": skipped, still being delivered") == 1);
     in_agent.request.message.reset();   // the agent is done
-    Loop::current().run_until(sleep_for(Millis(1200)));
+    test_now += kSecond;
+    queue.manager->tick();
     CHECK(queue.agents.calls.size() == 1);
 }
 
@@ -538,9 +585,9 @@ TEST_CASE("postsuper can delete, hold and release while qmgr runs", "[qmgr]") {
     Queue queue;
     const std::string deleted = queue.submit({to("a@far.example")});
     const std::string held = queue.submit({to("b@far.example"), to("c@here.example")});
-    ::unlink(("active/" + deleted).c_str());
+    ::unlink(("incoming/" + deleted).c_str());
     queue.manager->altered(queue::kAlteredDeleted, {deleted});
-    ::rename(("active/" + held).c_str(), ("hold/" + held).c_str());
+    ::rename(("incoming/" + held).c_str(), ("hold/" + held).c_str());
     queue.manager->altered(queue::kAlteredHeld, {held});
     while (!queue.agents.calls.empty()) {
         const std::uint32_t index = queue.agents.calls.front().request.recipients[0].index;
@@ -671,19 +718,14 @@ TEST_CASE("100,000 deferred messages in memory", "[qmgr]") {
     CHECK(set.memory_bytes() < 10'000'000);
 }
 
-TEST_CASE("one file of maildrop that became two queue files is delivered once", "[qmgr]") {
+TEST_CASE("the source of a message in incoming/ is removed before the message goes on", "[qmgr]") {
     Queue queue;
-    const auto from_maildrop = [](queue::Envelope& envelope) { envelope.maildrop_file = "4jXTnl75Qgz1bsvX"; };
-    const std::string first = queue.write({to("a@here.example")}, "s@x.example", from_maildrop);
-    const std::string second = queue.write({to("a@here.example")}, "s@x.example", from_maildrop);
-    const std::string other = queue.write({to("b@here.example"), to("c@here.example")}, "s@x.example", from_maildrop);
-    queue.manager->new_message(first, UniqueFd());
-    queue.manager->new_message(second, UniqueFd());
-    CHECK(queue.agents.calls.size() == 1);
-    CHECK(queue.log.last() == second + ": removed, the same submission as " + first);
-    queue.manager->new_message(other, UniqueFd());   // different recipients: not the same after all
-    CHECK(queue.agents.calls.size() == 3);
-    CHECK(files_in("incoming").empty());
+    std::ofstream("maildrop/4jXTnl75Qgz1bsvX") << "left by a killed cleanup";
+    const std::string id = queue.write({to("a@here.example")}, "s@x.example",
+                                       [](queue::Envelope& envelope) { envelope.maildrop_file = "4jXTnl75Qgz1bsvX"; });
+    queue.manager->new_message(id, UniqueFd());
+    REQUIRE(queue.agents.calls.size() == 1);
+    CHECK(files_in("maildrop").empty());
 }
 
 TEST_CASE("with soft_bounce failures are tried again", "[qmgr]") {

@@ -130,6 +130,9 @@ public:
     const Envelope& envelope() const { return envelope_; }
     Envelope& envelope() { return envelope_; }
 
+    /// Something has been written behind the envelope.
+    bool has_journal() const { return has_journal_; }
+
     /// The journal as it stands.  A damaged or torn record is skipped (its recipient counts as not yet delivered).
     /// Errors: io.
     Result<std::vector<JournalRecord>> journal(int fd) const;
@@ -142,6 +145,7 @@ private:
     Extent headers_, body_;
     std::uint64_t journal_offset_ = 0;
     std::uint32_t headers_crc_ = 0, body_crc_ = 0;
+    bool has_journal_ = false;
     Envelope envelope_;
 };
 

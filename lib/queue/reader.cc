@@ -111,6 +111,7 @@ Result<QueueFile> QueueFile::read(int fd) {
     file.headers_ = {file.body_.offset + file.body_.length, header->headers_length};
     const Extent stored{file.headers_.offset + file.headers_.length, header->envelope_length};
     file.journal_offset_ = stored.offset + stored.length;
+    file.has_journal_ = file_size > file.journal_offset_;
     file.headers_crc_ = header->headers_crc;
     file.body_crc_ = header->body_crc;
     std::string later;
