@@ -3,6 +3,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "lib/async/offload.h"
@@ -74,13 +75,14 @@ Task<Outcome> work_as(UserIdentity user, std::function<Outcome()> work) {
         if (!change) {
             return work();
         }
-        const Result<ThreadIdentity> identity = ThreadIdentity::assume(user);
-        if (!identity) {
-            return failed("4.3.0", identity.error().what);
+        const Result<void> became = assume_identity(user);
+        if (!became) {
+            return failed("4.3.0", became.error().what);
         }
+        keep_on_thread(&leave_identity);   // the next delivery is often for the same user
         return work();
     };
-    Outcome outcome = co_await offload(std::move(job));
+    Outcome outcome = co_await offload_keeping(std::move(job));
     co_return outcome;
 }
 
@@ -106,10 +108,21 @@ Agent::Agent(std::string name, StatusFilter filter, Deliverer deliver)
 Agent::Agent(std::string name, StatusFilter filter, GroupDeliverer deliver)
     : name_(std::move(name)), filter_(std::move(filter)), deliver_group_(std::move(deliver)) {}
 
+/// True when a failure was made temporary.
+bool Agent::soften(const Message& message, Outcome& outcome) const {
+    if (!soft_bounce_ || outcome.kind != queue::kBounced || message.request().verify_only) {
+        return false;
+    }
+    outcome.kind = queue::kDeferred;
+    outcome.dsn.replace(0, std::min<std::size_t>(1, outcome.dsn.size()), "4");
+    return true;
+}
+
 void Agent::log(const Message& message, const queue::Recipient& recipient, Outcome& outcome) {
     if (filter_.apply(outcome.dsn, outcome.text) && outcome.kind != queue::kDelivered) {
         outcome.kind = outcome.dsn.front() == '5' ? queue::kBounced : queue::kDeferred;
     }
+    const bool softened = soften(message, outcome);
     const queue::Deliver& request = message.request();
     const std::string to = quoted(recipient.address);
     const std::string original = quoted(recipient.original);
@@ -120,7 +133,7 @@ void Agent::log(const Message& message, const queue::Recipient& recipient, Outco
     line.relay = outcome.relay.empty() ? std::string_view(name_) : std::string_view(outcome.relay);
     line.times = {request.arrival_usec, request.active_usec, request.handed_usec, 0, now_usec()};
     line.dsn = outcome.dsn;
-    line.status = status_word(outcome, request.verify_only);
+    line.status = softened ? "SOFTBOUNCE" : status_word(outcome, request.verify_only);
     line.text = outcome.text;
     log_delivery(line);
     outcome.logged = true;

@@ -27,6 +27,9 @@ public:
     /// For agents that take a request as a whole.
     Agent(std::string name, StatusFilter filter, GroupDeliverer deliver);
 
+    /// soft_bounce: what fails for good is tried again, and its line says SOFTBOUNCE.
+    void set_soft_bounce(bool soft) { soft_bounce_ = soft; }
+
     /// One connection from qmgr: request after request.  The recipients of one request are worked on together.
     Task<> serve(UniqueFd socket);
 
@@ -39,11 +42,13 @@ private:
     Task<> deliver_each(Round& round, MessagePtr message);
     Task<> deliver_group(Round& round, MessagePtr message);
     void answer(Round& round, const Message& message, std::size_t index, Outcome outcome);
+    bool soften(const Message& message, Outcome& outcome) const;
 
     std::string name_;
     StatusFilter filter_;
     Deliverer deliver_;
     GroupDeliverer deliver_group_;
+    bool soft_bounce_ = false;
 };
 
 /// Opens a *_delivery_status_filter.  Ends the process when that fails.

@@ -330,28 +330,31 @@ TEST_CASE("a thread takes on a user and gives it back", "[sandbox]") {
                   const uid_t before = ::geteuid();
                   int wrong = 0;
                   std::thread worker([&] {
-                      {
-                          const UserIdentity user{.uid = 12345, .gid = 23456, .groups = {34567}};
-                          const Result<ThreadIdentity> identity = ThreadIdentity::assume(user);
-                          gid_t group = 0;
-                          if (!identity || ::geteuid() != 12345 || ::getegid() != 23456 || ::getgroups(1, &group) != 1 || group != 34567) {
-                              wrong = 1;
-                              return;
-                          }
-                          const std::string mine = directories.root + "/in/" + std::to_string(before);
-                          const int fd = ::open(mine.c_str(), O_WRONLY | O_CREAT, 0600);
-                          struct stat info {};
-                          if (fd < 0 || ::fstat(fd, &info) != 0 || info.st_uid != 12345 || info.st_gid != 23456 ||
-                              open_errno(secret, O_RDONLY) != EACCES) {
-                              wrong = 2;
-                          }
-                      }
-                      if (::geteuid() != before) {
-                          wrong = 3;
-                      }
+                      const UserIdentity user{.uid = 12345, .gid = 23456, .groups = {34567}};
                       const UserIdentity again{.uid = 54321, .gid = 54321, .groups = {}};
-                      if (!ThreadIdentity::assume(again)) {
+                      const auto is_user = [] {
+                          gid_t group = 0;
+                          return ::geteuid() == 12345 && ::getegid() == 23456 && ::getgroups(1, &group) == 1 && group == 34567;
+                      };
+                      if (!assume_identity(user) || !is_user() || !assume_identity(user) || !is_user()) {
+                          wrong = 1;
+                          return;
+                      }
+                      const std::string mine = directories.root + "/in/" + std::to_string(before);
+                      const int fd = ::open(mine.c_str(), O_WRONLY | O_CREAT, 0600);
+                      struct stat info {};
+                      if (fd < 0 || ::fstat(fd, &info) != 0 || info.st_uid != 12345 || info.st_gid != 23456 ||
+                          open_errno(secret, O_RDONLY) != EACCES) {
+                          wrong = 2;
+                      }
+                      if (!assume_identity(again) || ::geteuid() != 54321 || ::getgroups(0, nullptr) != 0) {
                           wrong = 4;
+                      }
+                      const UserIdentity root;
+                      const bool refused = before == 0 || !assume_identity(root);
+                      leave_identity();
+                      if (!refused || ::geteuid() != before) {
+                          wrong = 3;
                       }
                   });
                   const bool others_untouched = ::geteuid() == before;
@@ -369,7 +372,7 @@ TEST_CASE("uid 0 is never taken on by one who has it not", "[sandbox]") {
               const ConfineContext context{.user_name = "nobody"};
               confine({.capabilities = "cap_setuid,cap_setgid", .readable = "/", .writable = "/", .syscalls = Syscalls::delivery}, context);
               const UserIdentity root;
-              const Result<ThreadIdentity> identity = ThreadIdentity::assume(root);
+              const Result<void> identity = assume_identity(root);
               return !identity && identity.error().code == Errc::denied ? 0 : 1;
           }) == 0);
 }
@@ -381,10 +384,10 @@ TEST_CASE("without capabilities a thread has its own identity only", "[sandbox]"
               }
               const UserIdentity self{.uid = ::geteuid(), .gid = ::getegid(), .groups = {}};
               const UserIdentity other{.uid = 12345, .gid = 12345, .groups = {}};
-              if (!ThreadIdentity::assume(self)) {
+              if (!assume_identity(self)) {
                   return 1;
               }
-              const Result<ThreadIdentity> identity = ThreadIdentity::assume(other);
+              const Result<void> identity = assume_identity(other);
               return !identity && identity.error().code == Errc::denied ? 0 : 2;
           }) == 0);
 }

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <utility>
 
 #include "lib/log/log.h"
 
@@ -20,6 +19,13 @@ bool set_groups(const std::vector<gid_t>& groups) {
 }
 bool set_effective_gid(gid_t gid) { return ::syscall(SYS_setresgid, kKeep, gid, kKeep) == 0; }
 bool set_effective_uid(uid_t uid) { return ::syscall(SYS_setresuid, kKeep, uid, kKeep) == 0; }
+
+/// Who this thread is.
+struct Identity {
+    bool away = false;       ///< it has the ids of `user`
+    UserIdentity own, user;
+};
+thread_local Identity t_identity;
 
 std::vector<gid_t> thread_groups() {
     const int count = ::getgroups(0, nullptr);
@@ -59,45 +65,51 @@ Result<UserIdentity> find_user(const std::string& name) {
     return user;
 }
 
-Result<ThreadIdentity> ThreadIdentity::assume(const UserIdentity& user) {
-    ThreadIdentity identity;
-    identity.uid_ = ::geteuid();
-    identity.gid_ = ::getegid();
-    if (user.uid == identity.uid_ && user.gid == identity.gid_) {
-        return identity;
+Result<void> assume_identity(const UserIdentity& user) {
+    if (t_identity.away && user.uid == t_identity.user.uid && user.gid == t_identity.user.gid &&
+        user.groups == t_identity.user.groups) {
+        return {};
+    }
+    leave_identity();
+    UserIdentity& own = t_identity.own;
+    own.uid = ::geteuid();
+    own.gid = ::getegid();
+    if (user.uid == own.uid && user.gid == own.gid) {
+        return {};
     }
     if (user.uid == 0) {
         return Error(Errc::denied, "take on uid 0: refused");
     }
-    identity.groups_ = thread_groups();
+    own.groups = thread_groups();
+    t_identity.user = user;
     if (!set_groups(user.groups)) {
         return errno_error("setgroups");
     }
-    identity.active_ = true;   // from here the destructor restores
+    t_identity.away = true;   // from here leave_identity() restores
     if (!set_effective_gid(user.gid)) {
-        return errno_error("setresgid");
+        const int why = errno;
+        leave_identity();
+        return errno_error("setresgid", why);
     }
     if (!set_effective_uid(user.uid)) {
-        return errno_error("setresuid");
+        const int why = errno;
+        leave_identity();
+        return errno_error("setresuid", why);
     }
-    return identity;
-}
-
-ThreadIdentity::ThreadIdentity(ThreadIdentity&& other) noexcept
-    : active_(std::exchange(other.active_, false)), uid_(other.uid_), gid_(other.gid_), groups_(std::move(other.groups_)) {}
-
-ThreadIdentity::~ThreadIdentity() {
-    if (active_) {
-        restore();
-    }
+    return {};
 }
 
 /// The uid first: with it comes the right to change groups.
-void ThreadIdentity::restore() {
-    if (!set_effective_uid(uid_) || !set_effective_gid(gid_) || !set_groups(groups_) || ::geteuid() != uid_ ||
-        ::getegid() != gid_) {
-        panic("cannot return to uid {} gid {} from uid {} gid {}", uid_, gid_, ::geteuid(), ::getegid());
+void leave_identity() {
+    if (!t_identity.away) {
+        return;
     }
+    const UserIdentity& own = t_identity.own;
+    if (!set_effective_uid(own.uid) || !set_effective_gid(own.gid) || !set_groups(own.groups) || ::geteuid() != own.uid ||
+        ::getegid() != own.gid) {
+        panic("cannot return to uid {} gid {} from uid {} gid {}", own.uid, own.gid, ::geteuid(), ::getegid());
+    }
+    t_identity.away = false;
 }
 
 }  // namespace postern

@@ -1,4 +1,4 @@
-/// Taking on a user's rights in one thread, for one piece of work.
+/// Taking on a user's rights in one thread.
 #pragma once
 
 #include <sys/types.h>
@@ -21,28 +21,15 @@ struct UserIdentity {
 /// Errors: not_found; temporary when the database cannot answer.
 Result<UserIdentity> find_user(const std::string& name);
 
-/// While it lives, the calling thread (and no other) opens files as `user`.  Linux keeps ids per thread; only the C
-/// library spreads a change to all of them, so the raw system calls are used.  Must be destroyed in the thread that
-/// made it.  When the old ids cannot be had back the process ends with panic().
+/// From now on the calling thread (and no other) opens files as `user`, until it takes on another user or leaves.  Linux
+/// keeps ids per thread; only the C library spreads a change to all of them, so the raw system calls are used.  Costs
+/// nothing when the thread is `user` already, as the thread of a pool often is.
 ///
 /// A process without CAP_SETUID can only take on its own ids, which always works.
-class ThreadIdentity {
-public:
-    /// Errors: denied.  uid 0 is refused unless the thread has it already.
-    static Result<ThreadIdentity> assume(const UserIdentity& user);
+/// Errors: denied.  uid 0 is refused unless the thread has it of its own.  After an error the thread has its own ids.
+Result<void> assume_identity(const UserIdentity& user);
 
-    ThreadIdentity(ThreadIdentity&& other) noexcept;
-    ThreadIdentity& operator=(ThreadIdentity&&) = delete;
-    ~ThreadIdentity();
-
-private:
-    ThreadIdentity() = default;
-    void restore();
-
-    bool active_ = false;
-    uid_t uid_ = 0;
-    gid_t gid_ = 0;
-    std::vector<gid_t> groups_;
-};
+/// Back to the thread's own ids.  When these cannot be had back the process ends with panic().
+void leave_identity();
 
 }  // namespace postern
