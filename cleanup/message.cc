@@ -36,7 +36,9 @@ Shared::Shared(const Config& settings, AddressMaps& address_maps, ContentChecks&
     : config(settings),
       maps(address_maps),
       checks(content_checks),
-      drop_headers(split(to_lower(settings.message_drop_headers()), ", \t\r\n")) {}
+      drop_headers(split(to_lower(settings.message_drop_headers()), ", \t\r\n")),
+      rejected(settings.message_reject_characters()),
+      stripped(settings.message_strip_characters()) {}
 
 Message::Message(Shared& shared, queue::Begin begin)
     : shared_(shared),
@@ -112,7 +114,16 @@ Refusal Message::start() {
 }
 
 Refusal Message::content(std::string_view bytes) {
-    splitter_.feed(bytes);
+    if (begin_.check_headers_and_body && !shared_.rejected.empty()) {
+        if (const std::size_t at = shared_.rejected.find_in(bytes); at != std::string_view::npos) {
+            return refuse_character(bytes, at);
+        }
+    }
+    if (begin_.check_headers_and_body && !shared_.stripped.empty()) {
+        splitter_.feed(shared_.stripped.strip(bytes));
+    } else {
+        splitter_.feed(bytes);
+    }
     return take_pieces();
 }
 

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cleanup/characters.h"
 #include "cleanup/checks.h"
 #include "cleanup/header_kinds.h"
 #include "cleanup/maps.h"
@@ -25,6 +26,7 @@ struct Shared {
     AddressMaps& maps;
     ContentChecks& checks;
     std::vector<std::string> drop_headers;           ///< message_drop_headers, lower case
+    CharacterSet rejected, stripped;                 ///< message_reject_characters, message_strip_characters
     std::string queue_directory = ".";
     queue::FileIo* io = nullptr;                     ///< null: the system
 };
@@ -49,7 +51,7 @@ public:
 
     /// After Queued: the id when qmgr is to be told (the message is in incoming/).
     std::optional<queue::NewMessage> notice();
-    /// Begin's envelope.maildrop_file.
+    /// Begin's envelope.maildrop_file; its lock (Begin::source) lasts as long as this object.
     const std::string& maildrop_file() const { return begin_.envelope.maildrop_file; }
 
 private:
@@ -57,6 +59,7 @@ private:
     Refusal storage_error(const Error& error) const;
     Refusal map_error(const Error& error) const;
 
+    Refusal refuse_character(std::string_view bytes, std::size_t at) const;
     Refusal take_pieces();
     Refusal take_field(std::string field);
     Refusal known_field(const HeaderKind& kind, std::string field);

@@ -55,6 +55,15 @@ void Message::log_action(const char* action, const char* what, std::string_view 
     log_info("{}", out);
 }
 
+/// message_reject_characters: `bytes` has one at `at`.
+Refusal Message::refuse_character(std::string_view bytes, std::size_t at) const {
+    constexpr const char* kDsn = "5.7.1";
+    constexpr const char* kText = "disallowed character";
+    const std::size_t begin = bytes.rfind('\n', at) == std::string_view::npos ? 0 : bytes.rfind('\n', at) + 1;
+    log_action("reject", "content", bytes.substr(begin, bytes.find('\n', at) - begin), fmt::format("{} {}", kDsn, kText));
+    return refuse(550, kDsn, kText);
+}
+
 /// Carries out one action on `text` (a field or a body line, without its last LF), which it may replace.
 Message::Checked Message::apply(const CheckAction& action, const char* what, std::string& text) {
     const bool in_header = std::string_view(what) == "header";

@@ -106,7 +106,7 @@ private:
         constexpr int kFlags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC;
         UniqueFd fd(open(temporary_.c_str(), kFlags, 0600));
         if (!fd && errno == ENOENT) {
-            for (const char* part : {"tmp", "new", "cur"}) {
+            for (const char* part : {"new", "cur", "tmp"}) {   // who finds tmp/ may rely on the others
                 if (!make_directories(directory_ + "/" + part)) {
                     return UniqueFd();
                 }

@@ -394,6 +394,24 @@ TEST_CASE("no_address_mappings leaves the addresses alone", "[cleanup]") {
     CHECK(c.recipients() == "rcpt@example.org");
 }
 
+TEST_CASE("message_reject_characters refuses and message_strip_characters takes out", "[cleanup]") {
+    Cleanup cleanup("message_reject_characters = \\001\\b\nmessage_strip_characters = \\0q\\n\n");
+    CHECK_FALSE(cleanup.submit(remote_mail("Subject: a\n\nfine\nx\001y\nfine\n")));
+    CHECK(cleanup.refused.code == 550);
+    CHECK(cleanup.refused.dsn == "5.7.1");
+    CHECK(cleanup.refused.text == "disallowed character");
+    CHECK(cleanup.log.count("reject: content x?y from client.example[192.0.2.1]; from=<from@remote.example> to=<rcpt@example.org> "
+                    "proto=ESMTPSA helo=<helo.example>: 5.7.1 disallowed character") == 1);
+    CHECK_FALSE(cleanup.submit(remote_mail("Subject: a\bc\n\nfine\n"), 3));
+    REQUIRE(cleanup.submit(remote_mail(std::string("Subject: q\0z\n\nqq\nxqy\0\n", 22))));
+    CHECK(cleanup.header.find("Subject: z\n") != std::string::npos);
+    CHECK(cleanup.body == "\n\nxy\n");
+    queue::Begin bounce = remote_mail("Subject: q\001\n\n");
+    bounce.check_headers_and_body = false;
+    REQUIRE(cleanup.submit(std::move(bounce)));
+    CHECK(cleanup.header.find("Subject: q\001\n") != std::string::npos);
+}
+
 TEST_CASE("header_checks and body_checks carry out their actions", "[cleanup]") {
     Cleanup c("header_checks = inline:{ { Subject: bad = REJECT no thanks } { Subject: later = REJECT 4.7.9 wait } "
               "{ Subject: drop = IGNORE } { Subject: hold = HOLD } { Subject: gone = DISCARD } "

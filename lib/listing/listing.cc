@@ -135,7 +135,7 @@ std::string TextListing::message(const ListedMessage& message) {
     std::string text(count_ == 0 ? (long_ ? kLongHead : kShortHead) : std::string_view("\n"));
     ++count_;
     bytes_ += message.size_bytes;
-    const std::string id = message.queue_id + std::string(status_mark(message));
+    const std::string id = visible(message.queue_id) + std::string(status_mark(message));
     const std::string sender = visible(message.sender.empty() ? "MAILER-DAEMON" : message.sender);
     const std::string arrival = arrival_text(message.arrival_seconds);
     text += long_ ? fmt::format("{:<17} {:>8} {:.19} {}\n", id, message.size_bytes, arrival, sender)
