@@ -242,3 +242,27 @@ TEST_CASE("the allowed coroutine forms do what they say with this compiler", "[a
     CHECK(log == "hello, this is a string that does not fit in placea name that is long enough to be on the heap44");
     CHECK(Tracked::alive == 0);
 }
+
+namespace {
+
+int g_kept = 0;
+void forget() { g_kept = 0; }
+
+}  // namespace
+
+TEST_CASE("what work keeps on its thread is there for its like, and gone before other work", "[async]") {
+    set_offload_threads(1);
+    const auto run = [](auto task) { return Loop::current().run_until(std::move(task)); };
+    std::thread([&] {   // a pool of its own
+        auto keep = [] {
+            keep_on_thread(&forget);
+            return ++g_kept;
+        };
+        auto look = [] { return g_kept; };
+        CHECK(run(offload_keeping(keep)) == 1);
+        CHECK(run(offload_keeping(keep)) == 2);
+        CHECK(run(offload(look)) == 0);
+        CHECK(run(offload_keeping(keep)) == 1);
+    }).join();
+    set_offload_threads(32);
+}
