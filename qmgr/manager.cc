@@ -69,6 +69,9 @@ TransportLimits Manager::limits_of(const void* self, std::string_view transport)
     const Seconds rate = config.lookup_time(std::string(transport) + "_destination_rate_delay")
                              .value_or(config.default_destination_rate_delay());
     limits.rate_delay = rate.count() * kSecond;
+    const Seconds transport_rate = config.lookup_time(std::string(transport) + "_transport_rate_delay")
+                                       .value_or(config.default_transport_rate_delay());
+    limits.transport_rate_delay = transport_rate.count() * kSecond;
     limits.dead_for = config.minimal_backoff_time().count() * kSecond;
     limits.transport_dead_for = config.transport_retry_time().count() * kSecond;
     return limits;
@@ -291,6 +294,9 @@ void Manager::pump() {
         }
     }
     pumping_ = false;
+    if (const std::optional<Usec> event = scheduler_.next_event(); event && *event < next_tick_usec_) {
+        changed_.notify_all();   // tick() has promised to come later than that
+    }
 }
 
 void Manager::dispatch(Batch batch) {
@@ -452,7 +458,8 @@ std::int64_t Manager::tick() {
             next = std::min(next, std::max(rescan_wanted_usec_, now + kSecond));
         }
     }
-    return std::max(next, now + 10'000);
+    next_tick_usec_ = std::max(next, now + 10'000);
+    return next_tick_usec_;
 }
 
 }  // namespace postern::qmgr

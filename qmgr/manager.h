@@ -147,6 +147,7 @@ private:
     std::size_t active_recipients_ = 0;
     std::int64_t started_usec_ = 0;
     std::int64_t rescan_wanted_usec_ = 0;
+    std::int64_t next_tick_usec_ = 0;
     bool take_deferred_next_ = false;
     bool pumping_ = false;
     std::size_t concluding_ = 0;    ///< messages whose reports are being made

@@ -45,8 +45,10 @@ struct Scheduler::Transport {
     std::unordered_map<std::string, std::unique_ptr<Destination>> destinations;
     std::deque<std::shared_ptr<Job>> ring;
     std::size_t in_flight = 0;
+    Usec not_before = 0;   ///< transport rate delay
     Usec dead_until = 0;
     std::string dsn, reason;
+    std::size_t may_run() const { return limits.transport_rate_delay > 0 ? 1 : limits.processes; }
 };
 
 Scheduler::Scheduler(LimitsOf limits_of, const void* context) : limits_of_(limits_of), context_(context) {}
@@ -206,7 +208,7 @@ Batch Scheduler::start(Transport& transport, std::unique_ptr<Group> group, Usec 
 }
 
 std::optional<Batch> Scheduler::next_of(Transport& transport, Usec now) {
-    while (!transport.ring.empty() && transport.in_flight < transport.limits.processes) {
+    while (!transport.ring.empty() && transport.in_flight < transport.may_run() && transport.not_before <= now) {
         const std::shared_ptr<Job> job = std::move(transport.ring.front());
         transport.ring.pop_front();
         std::optional<Batch> batch;
@@ -267,6 +269,9 @@ void Scheduler::end(std::uint64_t batch, Usec now) {
     Destination& destination = *flight.destination;
     --flight.transport->in_flight;
     --destination.busy;
+    if (flight.transport->limits.transport_rate_delay > 0) {
+        flight.transport->not_before = now + flight.transport->limits.transport_rate_delay;
+    }
     if (flight.transport->limits.rate_delay > 0) {
         destination.not_before = now + flight.transport->limits.rate_delay;
         if (!destination.timed) {   // remembered even when nothing waits: the next message must keep the distance
@@ -370,12 +375,18 @@ void Scheduler::forgive_all() {
 }
 
 std::optional<Usec> Scheduler::next_event() const {
-    const bool delays = std::any_of(transports_.begin(), transports_.end(),
-                                    [](const auto& entry) { return entry.second->limits.rate_delay > 0; });
-    if (!delays || timed_.empty()) {
-        return std::nullopt;   // the dead have nothing waiting
+    std::optional<Usec> next;
+    bool delays = false;
+    for (const auto& [name, transport] : transports_) {
+        delays = delays || transport->limits.rate_delay > 0;
+        if (transport->limits.transport_rate_delay > 0 && transport->in_flight == 0 && !transport->ring.empty()) {
+            next = std::min(next.value_or(transport->not_before), transport->not_before);
+        }
     }
-    return timed_.begin()->first;
+    if (delays && !timed_.empty()) {   // otherwise only the dead are there, which have nothing waiting
+        next = std::min(next.value_or(timed_.begin()->first), timed_.begin()->first);
+    }
+    return next;
 }
 
 std::size_t Scheduler::destinations() const {

@@ -34,6 +34,7 @@ struct TransportLimits {
     std::size_t recipients = 50;      ///< ..._destination_recipient_limit; 0: none
     std::size_t processes = 100;      ///< deliveries of the whole transport at the same time
     Usec rate_delay = 0;              ///< ..._destination_rate_delay
+    Usec transport_rate_delay = 0;    ///< ..._transport_rate_delay; not 0: also one delivery at a time
     Usec dead_for = 300'000'000;      ///< minimal_backoff_time
     Usec transport_dead_for = 60'000'000;   ///< transport_retry_time
 };

@@ -728,6 +728,35 @@ TEST_CASE("the source of a message in incoming/ is removed before the message go
     CHECK(files_in("maildrop").empty());
 }
 
+namespace {
+
+Task<> note_change(Manager& manager, bool& told) {
+    const Wake wake = co_await manager.changed().wait(std::chrono::seconds(5));
+    told = wake == Wake::ready;
+}
+
+}  // namespace
+
+TEST_CASE("the end of a rate delay is not slept through", "[qmgr]") {
+    const std::string_view settings = GENERATE("smtp_destination_rate_delay = 5s\n", "smtp_transport_rate_delay = 5s\n");
+    Queue queue(settings);
+    queue.submit({to("a@far.example")});
+    queue.submit({to("b@far.example")});
+    REQUIRE(queue.agents.calls.size() == 1);
+    CHECK(queue.manager->tick() <= test_now + kSecond);   // young messages move
+    test_now += kSecond;
+    CHECK(queue.manager->tick() == test_now + 60 * kSecond);
+    bool told = false;
+    spawn(note_change(*queue.manager, told));
+    queue.deliver_first();
+    queue.drain();
+    CHECK(told);
+    CHECK(queue.manager->tick() == test_now + 5 * kSecond);
+    test_now += 5 * kSecond;
+    queue.manager->tick();
+    CHECK(queue.agents.calls.size() == 1);
+}
+
 TEST_CASE("with soft_bounce failures are tried again", "[qmgr]") {
     Queue queue("soft_bounce = yes\n");
     const std::string id = queue.submit({to("a@here.example")});

@@ -238,6 +238,32 @@ TEST_CASE("rate delay keeps a distance between deliveries", "[qmgr]") {
     CHECK(bench.all().size() == 1);
 }
 
+TEST_CASE("transport rate delay keeps a distance between all deliveries of a transport", "[qmgr]") {
+    Bench bench;
+    bench.limits["smtp"].transport_rate_delay = 10 * kSecond;
+    bench.add(1, "a.example", {0});
+    bench.add(2, "b.example", {0});
+    bench.add(3, "c.example", {0});
+    bench.scheduler.add(4, "local", "here.example", "", {0}, bench.now);
+    std::vector<Batch> batches = bench.all();
+    REQUIRE(batches.size() == 2);   // one of each transport
+    const Batch& first = batches[0].transport == "smtp" ? batches[0] : batches[1];
+    CHECK_FALSE(bench.scheduler.next_event());
+    bench.now += 60 * kSecond;
+    CHECK(bench.all().empty());     // one at a time
+    bench.scheduler.succeeded(first.id, bench.now);
+    CHECK(bench.all().empty());
+    REQUIRE(bench.scheduler.next_event());
+    CHECK(*bench.scheduler.next_event() == bench.now + 10 * kSecond);
+    bench.now += 10 * kSecond;
+    batches = bench.all();
+    REQUIRE(batches.size() == 1);
+    bench.scheduler.succeeded(batches[0].id, bench.now);
+    CHECK(bench.all().empty());
+    bench.now += 10 * kSecond;
+    CHECK(bench.all().size() == 1);
+}
+
 TEST_CASE("where an agent takes one recipient, recipients are destinations", "[qmgr]") {
     Bench bench;
     bench.limits["local"].recipients = 1;
