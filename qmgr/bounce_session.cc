@@ -117,7 +117,13 @@ Task<Result<void>> BounceSession::send_extent(int fd, queue::Extent extent) {
 }
 
 Task<Result<std::string>> BounceSession::send(const Report& report, const NoticePlan& plan) {
-    const NoticeText notice = make_notice(config_, report, plan.audience, plan.to, wall_clock_usec());
+    std::string header;
+    if (config_.enable_threaded_bounces()) {
+        const queue::Extent start{report.headers.offset, std::min<std::uint64_t>(report.headers.length, kPiece)};
+        const Result<std::string> read = queue::read_extent(report.message.get(), start, kPiece);
+        header = read ? *read : "";
+    }
+    const NoticeText notice = make_notice(config_, report, plan.audience, plan.to, wall_clock_usec(), header);
     queue::Begin begin;
     begin.envelope.sender = plan.sender;
     queue::Recipient recipient;

@@ -8,9 +8,13 @@
 #include "lib/base/strings.h"
 #include "lib/mail/address.h"
 #include "lib/mail/date.h"
+#include "lib/mail/header.h"
 
 namespace postern::qmgr {
 namespace {
+
+/// Of message ids in References: more than any line may have, and more than threads need.
+constexpr std::size_t kMaxMessageId = 900, kMaxReferences = 20;
 
 constexpr std::size_t kWidth = 79;
 
@@ -174,6 +178,29 @@ bool wants_headers_only(const Config& config, const Report& report, Audience aud
     return report.dsn_ret == queue::kRetHeaders;
 }
 
+/// RFC 5322 section 3.6.4: what the message refers to, then the message.
+std::string thread_fields(std::string_view header) {
+    const auto ids_in = [header](std::string_view field) {
+        const std::string text = strip_comments(unfold(find_field(header, field).value));
+        std::vector<std::string> ids = split(one_line(text), " \t");
+        std::erase_if(ids, [](const std::string& id) { return id.size() < 3 || id.front() != '<' || id.back() != '>'; });
+        return ids;
+    };
+    const std::vector<std::string> own = ids_in("message-id");
+    if (own.size() != 1 || own.front().size() > kMaxMessageId) {
+        return "";
+    }
+    std::vector<std::string> references = ids_in("references");
+    if (references.size() > kMaxReferences) {   // the first says what the thread is, the last where in it
+        references.erase(references.begin() + 1, references.end() - (kMaxReferences - 1));
+    }
+    std::string text = "References:";
+    for (const std::string& id : references) {
+        text += id.size() > kMaxMessageId ? "" : " " + id + "\n";
+    }
+    return text + " " + own.front() + "\nIn-Reply-To: " + own.front() + "\n";
+}
+
 std::string content_description(std::uint8_t kind, bool headers_only) {
     const std::string_view what = kind == kReportDelay ? "Delayed " : kind == kReportFailure ? "Undelivered " : "";
     return fmt::format("{}Message{}", what, headers_only ? " Headers" : "");
@@ -227,7 +254,7 @@ std::string notice_name(std::uint8_t kind, Audience audience) {
 }
 
 NoticeText make_notice(const Config& config, const Report& report, Audience audience, std::string_view to,
-                       std::int64_t now_usec) {
+                       std::int64_t now_usec, std::string_view original_header) {
     NoticeText notice;
     notice.headers_only = wants_headers_only(config, report, audience);
     std::string status;
@@ -247,6 +274,7 @@ NoticeText make_notice(const Config& config, const Report& report, Audience audi
     std::string& head = notice.head;
     head = from_line(config);
     head += fmt::format("Subject: {}\nTo: {}\n", subject(report.kind, audience), one_line(external_form(to)));
+    head += thread_fields(original_header);
     head += "Auto-Submitted: auto-replied\nMIME-Version: 1.0\n";
     head += fmt::format("Content-Type: multipart/report; report-type={};\n\tboundary=\"{}\"\n",
                         notice.utf8 ? "global-delivery-status" : "delivery-status", boundary);

@@ -27,9 +27,10 @@ struct NoticeText {
     bool utf8 = false;      ///< the notice needs SMTPUTF8 (RFC 6533)
 };
 
-/// `to` is the address the notice goes to; `boundary_id` makes the boundary unique ("QUEUEID.1700000000").
+/// `to` is the address the notice goes to.  `original_header` is the header of the message that the notice is about,
+/// when the notice is to refer to it (enable_threaded_bounces; RFC 5322 section 3.6.4).
 NoticeText make_notice(const Config& config, const Report& report, Audience audience, std::string_view to,
-                       std::int64_t now_usec);
+                       std::int64_t now_usec, std::string_view original_header = {});
 
 /// What log lines call it: "sender non-delivery notification".
 std::string notice_name(std::uint8_t kind, Audience audience);

@@ -49,6 +49,27 @@ bool contains(std::string_view text, std::string_view part) { return text.find(p
 
 }  // namespace
 
+TEST_CASE("a notice refers to the message it is about when that is asked for", "[bounce]") {
+    const auto head_for = [](std::string_view header) {
+        return make_notice(test_config(), failure(), Audience::sender, "me@far.example", kMoment, header).head;
+    };
+    CHECK(head_for("").find("References:") == std::string::npos);
+    CHECK(head_for("Subject: x\nMessage-ID: <one@x>\n").find("\nReferences: <one@x>\nIn-Reply-To: <one@x>\nAuto-Submitted:") !=
+          std::string::npos);
+    CHECK(head_for("References: <a@b>\n <c@d> rubbish\nMessage-Id:\n <two@x> (comment)\n")
+              .find("\nReferences: <a@b>\n <c@d>\n <two@x>\nIn-Reply-To: <two@x>\n") != std::string::npos);
+    for (const char* bad : {"Message-ID: none\n", "Message-ID: <a@b> <c@d>\n", "References: <a@b>\n"}) {
+        CHECK(head_for(bad).find("In-Reply-To") == std::string::npos);
+    }
+    std::string many = "Message-ID: <z@z>\nReferences:";
+    for (int i = 0; i < 50; ++i) {
+        many += "\n <" + std::to_string(i) + "@x>";
+    }
+    const std::string kept = head_for(many + "\n");
+    CHECK(kept.find("References: <0@x>\n <31@x>\n") != std::string::npos);
+    CHECK(kept.find(" <49@x>\n <z@z>\n") != std::string::npos);
+}
+
 TEST_CASE("a failure notice reads as Postfix's", "[bounce]") {
     const NoticeText notice = make_notice(test_config(), failure(), Audience::sender, "me@far.example", kMoment);
     CHECK(notice.head ==
