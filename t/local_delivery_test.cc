@@ -176,7 +176,8 @@ struct Fixture {
 
     /// "dsn text" of what qmgr is told.
     std::string deliver(const std::string& address) {
-        Agent agent("local", TableList(), [](MessagePtr, std::size_t) -> Task<Outcome> { co_return Outcome{}; });
+        Agent agent("local", StatusFilter(), [](MessagePtr, std::size_t) -> Task<Outcome> { co_return Outcome{}; });
+        agent.set_soft_bounce(soft_bounce);
         if (!serving_) {
             spawn(FakeCleanup::serve(shared_cleanup));
             serving_ = true;
@@ -200,6 +201,8 @@ struct Fixture {
         return text ? *text : "-";
     }
 
+    bool soft_bounce = false;
+
 private:
     bool serving_ = false;
 };
@@ -221,6 +224,9 @@ TEST_CASE("mail for a user goes to the spool, with the headers that local adds",
 TEST_CASE("unknown users bounce, or go where the configuration says", "[local]") {
     Fixture f;
     CHECK(f.deliver("no-such-user@example.com") == "5.1.1 unknown user: \"no-such-user\"");
+    f.soft_bounce = true;
+    CHECK(f.deliver("no-such-user@example.com") == "4.1.1 unknown user: \"no-such-user\"");
+    CHECK(f.log.count("dsn=4.1.1, status=SOFTBOUNCE (unknown user: \"no-such-user\")") == 1);
     Fixture relay("luser_relay = catch+$user@far.example\n");
     CHECK(relay.deliver("no-such-user@example.com") == "2.0.0 forwarded as NEWID");
     CHECK(relay.forwarded() == "s@sender.example>catch+no-such-user@far.example,");
