@@ -107,7 +107,7 @@ def converse(client, head, fds):
                         kept.write(os.pread(fds[0], headers[1], headers[0]) + os.pread(fds[0], body_extent[1], body_extent[0]))
             os.write(log, ("Nov 22 10:00:00 x postfix/agent[1]: %s: to=<%s>, relay=agent, dsn=%s, status=%s (%s)\n" % (
                 queue_id, address, dsn, {1: "sent", 2: "deferred", 3: "bounced"}[outcome], reason)).encode())
-            answer = struct.pack("<IB", index, outcome) + text(dsn) + text(reason) + text("") + text("agent") + text("") + text("")
+            answer = struct.pack("<IB", index, outcome) + text(dsn) + text(reason) + text("") + text("agent") + text("") + text("") + b"\0"
             client.sendall(struct.pack("<IBBH", len(answer), 0, 0, 0) + answer)
 
 while not draining.is_set():
