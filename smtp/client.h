@@ -13,6 +13,7 @@
 #include "lib/table/table.h"
 #include "smtp/connect.h"
 #include "smtp/hosts.h"
+#include "smtp/ledger.h"
 #include "smtp/next_hop.h"
 #include "smtp/session.h"
 #include "smtp/sasl.h"
@@ -41,6 +42,9 @@ public:
     SessionCache& cache() { return *cache_; }
     TlsPolicies& tls() { return *tls_; }
     SaslClient& sasl() { return *sasl_; }
+    Ledger& ledger() { return ledger_; }
+    /// The process is to end: messages whose final dot has not been sent are not concluded any more.
+    bool stopping = false;
     /// smtp_discard_ehlo_keywords and _address_maps for a server, lower case.
     std::vector<std::string> ignored_keywords(const std::string& address);
 
@@ -58,6 +62,7 @@ private:
     std::unique_ptr<SessionCache> cache_;
     std::unique_ptr<TlsPolicies> tls_;
     std::unique_ptr<SaslClient> sasl_;
+    Ledger ledger_;
     TableList reply_filter_, ignored_maps_;
     StatusFilter status_filter_;
 };

@@ -8,6 +8,7 @@
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
 #include "lib/mail/xtext.h"
+#include "smtp/seven_bit.h"
 
 namespace postern::smtp {
 namespace {
@@ -15,6 +16,8 @@ namespace {
 /// Commands that leave together.  Bounded, because a server that has filled its send buffer with replies reads
 /// no more commands (RFC 2920 section 3.1).
 constexpr std::size_t kGroup = 100;
+/// Larger messages are not held in memory to convert them.
+constexpr std::size_t kMaxConverted = 128 * 1024 * 1024;
 
 std::string notify_names(std::uint8_t notify) {
     if ((notify & queue::kNotifyNever) != 0) {
@@ -47,8 +50,44 @@ bool contains_word(std::string_view list, std::string_view word) {
 Transfer::Transfer(Delivery& delivery, Session& session, bool last)
     : delivery_(delivery), session_(session), settings_(session.settings()), last_(last) {}
 
+/// 8-bit content for a server without 8BITMIME (RFC 6152 section 3) is converted.  False when that cannot be done.
+bool Transfer::convert() {
+    const queue::Deliver& request = delivery_.request();
+    if (session_.features().eight_bit || request.encoding == queue::kEncoding7bit ||
+        settings_.config().disable_mime_output_conversion()) {
+        return true;
+    }
+    std::string text;
+    bool found = false;
+    for (;;) {
+        const Result<std::string_view> piece = delivery_.content().next();
+        if (!piece || piece->empty()) {   // an error comes again when the content is sent
+            break;
+        }
+        found = found || has_eight_bit(*piece);
+        if (text.size() <= kMaxConverted) {
+            text += *piece;
+        }
+    }
+    delivery_.content().rewind();
+    if (!found) {
+        return true;
+    }
+    if (text.size() > kMaxConverted) {
+        Failure why{"5.6.3", fmt::format("message is too large to convert for host {}, which does not take 8-bit content",
+                                         session_.host().name_and_address())};
+        delivery_.failed_all(&session_, why);
+        return false;
+    }
+    delivery_.content().replace(to_seven_bit(text));
+    return true;
+}
+
 /// What the server cannot take at all is known before the first command.
 bool Transfer::acceptable() {
+    if (!convert()) {
+        return false;
+    }
     const Features& features = session_.features();
     const queue::Deliver& request = delivery_.request();
     const std::string peer = session_.host().name_and_address();

@@ -28,6 +28,7 @@ private:
         std::size_t recipient = 0;
         std::string command{};
     };
+    bool convert();
     bool acceptable();
     void plan();
     void plan_xforward();

@@ -6,8 +6,10 @@
 #include <cstdlib>
 
 #include "smtp/content.h"
+#include "smtp/ledger.h"
 #include "smtp/next_hop.h"
 #include "smtp/reply.h"
+#include "smtp/seven_bit.h"
 #include "smtp/session.h"
 
 using namespace postern;
@@ -179,4 +181,62 @@ TEST_CASE("Next hops are read as Postfix reads them", "[smtp]") {
     CHECK(parse_next_hop("inet:[::1]", lmtp, services)->domain == "::1");
     CHECK_FALSE(parse_next_hop("unix:", lmtp, services).ok());
     CHECK(next_hop_list("[a]:1, b  c") == std::vector<std::string>{"[a]:1", "b", "c"});
+}
+
+TEST_CASE("8-bit text becomes quoted-printable, other content base64, and 7-bit parts stay", "[smtp]") {
+    CHECK(to_seven_bit("Subject: x\nContent-Transfer-Encoding: 8bit\n\nd\xc3\xb6n\n") ==
+          "Subject: x\nMIME-Version: 1.0\nContent-Transfer-Encoding: quoted-printable\n\nd=C3=B6n\n");
+    const std::string mixed = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: 8bit\n\n"
+                              "preamble\n--b\nContent-Type: text/plain\n\nseven = 7\n--b\n\nd\xc3\xb6n\n--b\n"
+                              "Content-Type: application/x\nContent-Transfer-Encoding: binary\n\n\xff\n--b--\nafter\n";
+    CHECK(to_seven_bit(mixed) ==
+          "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: 7bit\n\n"
+          "preamble\n--b\nContent-Type: text/plain\n\nseven = 7\n--b\nContent-Transfer-Encoding: quoted-printable\n\nd=C3=B6n\n--b\n"
+          "Content-Type: application/x\nContent-Transfer-Encoding: base64\n\n/w==\n--b--\nafter\n");
+    const std::string broken = "Content-Transfer-Encoding: base64\n\n\xff\n";
+    CHECK(to_seven_bit(broken) == broken);
+    CHECK(to_seven_bit("A: b\n\nplain\n") == "A: b\n\nplain\n");
+}
+
+TEST_CASE("The ledger keeps final fates until the queue manager is known to have them", "[smtp]") {
+    Ledger ledger;
+    const Ledger::Key key{"4A1B", 17};
+    queue::RecipientDone done;
+    done.index = 3;
+    done.outcome = queue::kDelivered;
+    done.reason = "250 ok";
+    ledger.remember(key, done);
+    CHECK(ledger.find(key, 3)->reason == "250 ok");
+    CHECK_FALSE(ledger.find(key, 2));
+    CHECK_FALSE(ledger.find({"4A1B", 18}, 3));   // another message with the same queue id
+    ledger.forget(key);
+    CHECK_FALSE(ledger.find(key, 3));
+    for (std::int64_t i = 0; i < 3 * static_cast<std::int64_t>(Ledger::kMaxMessages); ++i) {
+        ledger.remember({"x", i}, done);
+    }
+    CHECK(ledger.size() <= Ledger::kMaxMessages);
+}
+
+namespace {
+
+Task<> take_turn(Ledger& ledger, Ledger::Key key, std::vector<std::uint32_t> indices, bool& mine) {
+    co_await ledger.begin(key, indices);
+    mine = true;
+}
+
+}  // namespace
+
+TEST_CASE("A recipient that is being worked on is left alone", "[smtp]") {
+    Ledger ledger;
+    const Ledger::Key key{"4A1B", 17};
+    bool first = false, second = false, other = false;
+    spawn(take_turn(ledger, key, {1, 2}, first));
+    spawn(take_turn(ledger, key, {2, 3}, second));
+    spawn(take_turn(ledger, key, {4}, other));
+    CHECK(first);
+    CHECK_FALSE(second);
+    CHECK(other);
+    ledger.end(key, {1, 2});
+    Loop::current().run_ready();
+    CHECK(second);
 }

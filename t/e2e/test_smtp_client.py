@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -274,6 +275,47 @@ class Client(unittest.TestCase):
     def test_a_bad_next_hop_is_a_mistake_of_ours(self):
         self.send("a@bad.example")
         self.logged(r"to=<a@bad\.example>, relay=none, .*dsn=4\.3\.5, status=deferred")
+
+    def test_eight_bit_content_for_a_seven_bit_server(self):
+        peer, domain = self.peer(features=["PIPELINING"])
+        self.send("a@" + domain, text="Subject: x\n\nd\u00f6n\n".encode(), mail_options=["BODY=8BITMIME"])
+        self.logged(r"to=<a@%s>.*status=sent" % domain)
+        self.assertIn(b"\r\nContent-Transfer-Encoding: quoted-printable\r\n", peer.messages[0]["content"])
+        self.assertTrue(peer.messages[0]["content"].endswith(b"\r\n\r\nd=C3=B6n\r\n"))
+
+    def kill(self, program):
+        for pid in self.mail.pids().get(program, []):
+            os.kill(pid, signal.SIGKILL)
+
+    def test_no_second_copy_when_the_queue_manager_dies_before_it_hears(self):
+        peer, domain = self.peer(replies={".": 1.5})
+        self.send("a@" + domain)
+        self.mail.wait_for(lambda: "DATA" in peer.verbs(), 10, "DATA")
+        time.sleep(0.3)
+        self.kill("qmgr")
+        self.logged(r"to=<a@%s>.*status=sent" % domain)
+        queue_id = re.search(r"(\w+): to=<a@%s>" % domain, self.mail.log()).group(1)
+        self.logged(r"qmgr\[\d+\]: %s: removed" % queue_id, 30)
+        self.assertEqual(len(peer.messages), 1)
+
+    def test_no_copy_from_a_delivery_that_nobody_waits_for(self):
+        peer, domain = self.peer(replies={"DATA": [1.5, ""]})
+        self.send("a@" + domain)
+        self.mail.wait_for(lambda: "DATA" in peer.verbs(), 10, "DATA")
+        self.kill("qmgr")
+        self.logged(r"to=<a@%s>.*status=sent" % domain, 30)
+        time.sleep(1)
+        self.assertEqual(len(peer.messages), 1)
+
+    def test_no_second_copy_when_the_agent_dies_after_its_answer(self):
+        refuse = lambda command: 1.5 if "<b@" in command else ""
+        peer, domain = self.peer(lmtp=True, replies={".": refuse})
+        self.send("a@" + domain, "b@" + domain)
+        self.logged(r"to=<a@%s>.*status=sent" % domain)
+        self.kill("lmtp")
+        self.logged(r"to=<b@%s>.*status=sent" % domain, 30)
+        self.assertEqual(len(re.findall(r"to=<a@%s>.*status=sent" % domain, self.mail.log())), 1)
+        self.assertTrue(all("<a@" not in recipient for message in peer.messages[1:] for recipient in message["recipients"]))
 
     @unittest.skipUnless(shutil.which("smtp-sink"), "smtp-sink is not installed")
     def test_smtp_sink(self):
