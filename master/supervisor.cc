@@ -21,6 +21,7 @@ namespace {
 
 /// A process that ends in failure sooner than this after its start counts as one that cannot do its work.
 constexpr std::chrono::seconds kShortLife{1};
+constexpr std::chrono::milliseconds kAbortPatience{500};
 /// After a service was at its process limit its new processes are told so ($stress) for this long (Postfix: 1000 s).
 constexpr std::chrono::seconds kStressMemory{1000};
 constexpr unsigned kMostDoublings = 6;
@@ -462,8 +463,13 @@ void Supervisor::force(void* self) {
 }
 
 void Supervisor::abort() {
+    const bool asked_before = stopping_;
     stop();
-    kill_all(SIGKILL);
+    if (asked_before) {
+        kill_all(SIGKILL);
+        return;
+    }
+    patience_.start(kAbortPatience, &Supervisor::force, this);   // long enough for launchers to end their session processes
 }
 
 void Supervisor::finish_if_stopped() {

@@ -64,7 +64,7 @@ public:
     void reload();
     /// Tells all processes to end and waits for them: done() when the last is gone, after master_stop_timeout by force.
     void stop();
-    /// Ends all processes by force.
+    /// As stop(), but force comes after half a second; at once when stop() was called before.
     void abort();
     /// Collects ended processes; to be called on SIGCHLD.
     void reap();

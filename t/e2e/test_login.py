@@ -379,6 +379,15 @@ def test_a_stop_says_goodbye_and_a_reload_does_not(mail):
     mail.start()
 
 
+def test_an_abort_ends_sessions_too(mail):
+    clients = everyone(mail)
+    mail.control("abort", check=True)
+    mail.wait_for(lambda: not mail.pids(), 4, "all processes have ended")
+    for client in clients:
+        client[0].close()
+    mail.start()
+
+
 def test_a_deaf_client_does_not_delay_the_end(mail):
     clients = everyone(mail)
     flood = socket.create_connection(("127.0.0.1", mail.port["imap"]), 20)
