@@ -10,6 +10,7 @@
 #include <set>
 
 #include "lib/base/strings.h"
+#include "lib/mail/address.h"
 
 namespace postern {
 
@@ -65,6 +66,7 @@ bool decode_record(DnsType type, std::string_view wire, DnsAnswer::Record& out) 
             at += 1 + length;
         }
         return true;
+    case DnsType::ns:
     case DnsType::ptr:
     case DnsType::cname:
         return wire_name(wire, 0, out.text);
@@ -98,12 +100,19 @@ public:
         ub_ctx_delete(context_);
     }
 
-    Result<void> configure() {
+    Result<void> configure(const std::string& server) {
         if (context_ == nullptr) {
             return Error(Errc::config, "cannot start the resolver library");
         }
-        // Without a readable resolv.conf the library asks the root servers itself.
-        ub_ctx_resolvconf(context_, nullptr);
+        if (server.empty()) {
+            ub_ctx_resolvconf(context_, nullptr);   // without a readable file the library asks the root servers itself
+        } else if (const int status = ub_ctx_set_fwd(context_, server.c_str()); status != 0) {
+            return Error(Errc::config, "DNS server \"" + server + "\": " + ub_strerror(status));
+        }
+        // The resolver may well be on this host, and know private networks.
+        ub_ctx_set_option(context_, "do-not-query-localhost:", "no");
+        ub_ctx_set_option(context_, "unblock-lan-zones:", "yes");
+        ub_ctx_set_option(context_, "insecure-lan-zones:", "yes");
         hosts_.read("/etc/hosts");
         return {};
     }
@@ -229,9 +238,9 @@ constexpr Millis kPatience = std::chrono::seconds(10);
 
 }  // namespace
 
-Result<std::unique_ptr<Dns>> Dns::create() {
+Result<std::unique_ptr<Dns>> Dns::create(const std::string& server) {
     auto dns = std::make_unique<Unbound>();
-    if (Result<void> ready = dns->configure(); !ready) {
+    if (Result<void> ready = dns->configure(server); !ready) {
         return ready.error();
     }
     return std::unique_ptr<Dns>(std::move(dns));
@@ -269,13 +278,14 @@ std::string reverse_name(std::string_view address) {
 }
 
 Task<HostName> host_name_of(Dns& dns, std::string address) {
-    HostName out{"unknown", "unknown", false};
+    HostName out;
     const std::string question = reverse_name(address);
     if (question.empty()) {
         co_return out;
     }
     Result<DnsAnswer> pointer = co_await dns.query(question, DnsType::ptr, kPatience);
-    if (!pointer || pointer->records.empty()) {
+    // Whoever holds the reverse zone writes what he likes: only a host name may get into logs and headers.
+    if (!pointer || pointer->records.empty() || !valid_hostname(pointer->records[0].text)) {
         out.temporary = !pointer;
         co_return out;
     }
@@ -284,12 +294,17 @@ Task<HostName> host_name_of(Dns& dns, std::string address) {
     Result<DnsAnswer> forward = co_await dns.query(out.reverse, type, kPatience);
     if (!forward) {
         out.temporary = true;
+        out.problem = forward.error().what;
         co_return out;
     }
     for (const DnsAnswer::Record& record : forward->records) {
         if (reverse_name(record.text) == question) {
             out.verified = out.reverse;
         }
+    }
+    out.forged = out.verified != out.reverse;
+    if (out.forged && forward->records.empty()) {
+        out.problem = forward->nxdomain ? "Name or service not known" : "No address associated with hostname";
     }
     co_return out;
 }

@@ -14,7 +14,7 @@
 
 namespace postern {
 
-enum class DnsType : std::uint16_t { a = 1, cname = 5, ptr = 12, mx = 15, txt = 16, aaaa = 28 };
+enum class DnsType : std::uint16_t { a = 1, ns = 2, cname = 5, ptr = 12, mx = 15, txt = 16, aaaa = 28 };
 
 /// What a lookup found.  Names come without the final dot.
 struct DnsAnswer {
@@ -29,8 +29,9 @@ struct DnsAnswer {
 
 class Dns {
 public:
-    /// Errors: config (resolv.conf or hosts cannot be read).
-    static Result<std::unique_ptr<Dns>> create();
+    /// Asks the servers of /etc/resolv.conf; or, when `server` is not empty, that one ("192.0.2.1" or "192.0.2.1@5353").
+    /// Errors: config (the library does not start, or does not take `server`).
+    static Result<std::unique_ptr<Dns>> create(const std::string& server = {});
     virtual ~Dns() = default;
 
     /// Errors: temporary (SERVFAIL, refused), timeout.  "Does not exist" is an answer.
@@ -44,9 +45,11 @@ std::string reversed_labels(std::string_view address);
 
 /// A client's name (RFC 1912 section 2.1): the PTR name, and whether that name resolves back to the address.
 struct HostName {
-    std::string verified;      ///< "unknown" when there is none, or it does not resolve back
-    std::string reverse;       ///< the PTR name, or "unknown"
-    bool temporary = false;    ///< DNS did not answer: it may be known later
+    std::string verified = "unknown";   ///< "unknown" when there is none, or it does not resolve back
+    std::string reverse = "unknown";    ///< the PTR name, when it is a valid host name
+    bool temporary = false;             ///< DNS did not answer: it may be known later
+    bool forged = false;                ///< the PTR name does not resolve back
+    std::string problem;                ///< why `reverse` could not be looked up, when that is so
 };
 Task<HostName> host_name_of(Dns& dns, std::string address);
 

@@ -39,6 +39,22 @@ Error wake_error(Wake wake) {
     return wake == Wake::timed_out ? Error(Errc::timeout, "timeout") : Error(Errc::closed, "lost connection");
 }
 
+std::string common_name(X509_NAME* name) {
+    std::array<char, 256> text{};
+    X509_NAME_get_text_by_NID(name, NID_commonName, text.data(), text.size());
+    return text.data();
+}
+
+/// What an i2d_ function of OpenSSL makes of `object`.
+template <class T>
+std::string der_of(int (*encode)(const T*, unsigned char**), const T* object) {
+    unsigned char* bytes = nullptr;
+    const int size = encode(object, &bytes);
+    std::string out(reinterpret_cast<const char*>(bytes), size > 0 ? static_cast<std::size_t>(size) : 0);
+    OPENSSL_free(bytes);
+    return out;
+}
+
 class SocketStream : public Stream {
 public:
     explicit SocketStream(UniqueFd socket) : socket_(std::move(socket)) {
@@ -306,9 +322,10 @@ private:
             tls_->server_name = name;
         }
         if (X509* peer = SSL_get0_peer_certificate(ssl_.get())) {
-            std::array<char, 256> name{};
-            X509_NAME_get_text_by_NID(X509_get_subject_name(peer), NID_commonName, name.data(), name.size());
-            tls_->peer_subject = name.data();
+            tls_->peer_subject = common_name(X509_get_subject_name(peer));
+            tls_->peer_issuer = common_name(X509_get_issuer_name(peer));
+            tls_->peer_certificate = der_of(i2d_X509, peer);
+            tls_->peer_public_key = der_of(i2d_X509_PUBKEY, X509_get_X509_PUBKEY(peer));
             tls_->peer_verified = SSL_get_verify_result(ssl_.get()) == X509_V_OK;
         }
     }

@@ -27,6 +27,9 @@ struct TlsInfo {
     int algorithm_bits = 0;
     bool resumed = false;
     std::string peer_subject;    ///< empty without a client certificate
+    std::string peer_issuer;     ///< its issuer's common name
+    std::string peer_certificate;   ///< DER; see fingerprint() in tls.h
+    std::string peer_public_key;    ///< DER, SubjectPublicKeyInfo (RFC 5280 section 4.1)
     bool peer_verified = false;
     std::string server_name;     ///< SNI that the client sent, or empty
 };

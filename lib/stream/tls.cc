@@ -1,6 +1,7 @@
 #include "lib/stream/tls.h"
 
 #include <openssl/err.h>
+#include <openssl/evp.h>
 #include <openssl/ssl.h>
 
 #include <array>
@@ -22,6 +23,24 @@ std::string openssl_error() {
     ERR_error_string_n(code, text.data(), text.size());
     ERR_clear_error();
     return text.data();
+}
+
+Result<std::string> fingerprint(std::string_view bytes, const std::string& digest) {
+    const EVP_MD* const algorithm = EVP_get_digestbyname(digest.c_str());
+    std::array<unsigned char, EVP_MAX_MD_SIZE> sum{};
+    unsigned int size = 0;
+    if (algorithm == nullptr || EVP_Digest(bytes.data(), bytes.size(), sum.data(), &size, algorithm, nullptr) != 1) {
+        ERR_clear_error();
+        return Error(Errc::config, "digest algorithm \"" + digest + "\" is not known");
+    }
+    constexpr std::string_view kDigits = "0123456789ABCDEF";
+    std::string out;
+    for (unsigned int i = 0; i < size; ++i) {
+        out += i > 0 ? ":" : "";
+        out += kDigits[sum[i] >> 4];
+        out += kDigits[sum[i] & 15];
+    }
+    return out;
 }
 
 namespace {

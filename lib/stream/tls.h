@@ -99,6 +99,10 @@ Task<Result<TlsPeer>> start_tls_client(Stream& stream, TlsContext& context, TlsD
 /// Whether a certified name ("mail.example.com", "*.example.com") is the wanted one.
 bool tls_name_matches(std::string_view certified, std::string_view wanted, bool wildcards_match_many);
 
+/// The digest of `bytes` as main.cf and policy servers write it: "AB:CD:..." with the named algorithm ("sha256").
+/// Errors: config, when OpenSSL does not know the algorithm.
+Result<std::string> fingerprint(std::string_view bytes, const std::string& digest);
+
 /// The oldest error in OpenSSL's queue, as text; the queue is emptied.
 std::string openssl_error();
 

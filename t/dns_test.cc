@@ -1,0 +1,286 @@
+// lib/dns against a server of the test's own on loopback: every kind of record and of answer, and a client's name.
+#include <catch2/catch.hpp>
+
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstring>
+#include <map>
+#include <thread>
+
+#include "lib/async/loop.h"
+#include "lib/base/strings.h"
+#include "lib/base/unique_fd.h"
+#include "lib/dns/dns.h"
+
+using namespace postern;
+
+namespace {
+
+std::string number16(unsigned value) {
+    return {static_cast<char>(value >> 8), static_cast<char>(value & 255)};
+}
+
+std::string wire_name(const std::string& name) {
+    std::string out;
+    for (const std::string& label : split_exact(name, '.')) {
+        if (!label.empty()) {
+            out += static_cast<char>(label.size());
+            out += label;
+        }
+    }
+    return out + '\0';
+}
+
+std::string address(int family, const char* text) {
+    std::array<char, 16> bytes{};
+    REQUIRE(::inet_pton(family, text, bytes.data()) == 1);
+    return {bytes.data(), family == AF_INET ? std::size_t{4} : std::size_t{16}};
+}
+
+std::string text_record(const std::string& text) {
+    return static_cast<char>(text.size()) + text;
+}
+
+/// What the server says about a name; types without an entry exist and are empty.
+struct Zone {
+    int rcode = 0;
+    bool silent = false;
+    std::vector<std::pair<DnsType, std::string>> records;
+};
+
+/// One thread, one UDP socket.
+class NameServer {
+public:
+    explicit NameServer(std::map<std::string, Zone> names) : names_(std::move(names)), socket_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
+        sockaddr_in where{};
+        where.sin_family = AF_INET;
+        where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        REQUIRE(::bind(socket_.get(), reinterpret_cast<sockaddr*>(&where), sizeof where) == 0);
+        socklen_t size = sizeof where;
+        REQUIRE(::getsockname(socket_.get(), reinterpret_cast<sockaddr*>(&where), &size) == 0);
+        endpoint_ = "127.0.0.1@" + std::to_string(ntohs(where.sin_port));
+        thread_ = std::thread([this] { run(); });
+    }
+    ~NameServer() {
+        ended_ = true;
+        ::shutdown(socket_.get(), SHUT_RDWR);
+        thread_.join();
+    }
+    const std::string& endpoint() const { return endpoint_; }
+
+private:
+    void run() {
+        std::array<char, 1500> packet{};
+        const timeval soon{0, 50'000};
+        ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon);
+        while (!ended_) {
+            sockaddr_in from{};
+            socklen_t size = sizeof from;
+            const ssize_t got = ::recvfrom(socket_.get(), packet.data(), packet.size(), 0, reinterpret_cast<sockaddr*>(&from), &size);
+            if (got < 17) {
+                continue;
+            }
+            const std::string reply = answer({packet.data(), static_cast<std::size_t>(got)});
+            if (!reply.empty()) {
+                ::sendto(socket_.get(), reply.data(), reply.size(), 0, reinterpret_cast<sockaddr*>(&from), size);
+            }
+        }
+    }
+
+    std::string answer(const std::string& query) const {
+        std::string name;
+        std::size_t at = 12;
+        while (at < query.size() && query[at] != 0) {
+            const auto length = static_cast<unsigned char>(query[at]);
+            name += (name.empty() ? "" : ".") + query.substr(at + 1, length);
+            at += 1 + length;
+        }
+        const std::string question = query.substr(12, at + 5 - 12);
+        const unsigned type = static_cast<unsigned char>(query[at + 2]);
+        const auto found = names_.find(to_lower(name));
+        if (found != names_.end() && found->second.silent) {
+            return {};
+        }
+        const Zone* zone = found == names_.end() ? nullptr : &found->second;
+        std::string records;
+        unsigned count = 0;
+        for (const auto& [kind, data] : zone != nullptr ? zone->records : decltype(Zone::records){}) {
+            if (static_cast<unsigned>(kind) == type || kind == DnsType::cname) {
+                records += number16(0xc00c) + number16(static_cast<unsigned>(kind)) + number16(1) + number16(0) + number16(60) +
+                           number16(static_cast<unsigned>(data.size())) + data;
+                ++count;
+            }
+        }
+        const int rcode = zone == nullptr ? 3 : zone->rcode;
+        return query.substr(0, 2) + number16(0x8580u | static_cast<unsigned>(rcode)) + number16(1) + number16(count) + number16(0) +
+               number16(0) + question + records;
+    }
+
+    std::map<std::string, Zone> names_;
+    UniqueFd socket_;
+    std::string endpoint_;
+    std::atomic<bool> ended_ = false;
+    std::thread thread_;
+};
+
+std::map<std::string, Zone> names() {
+    std::map<std::string, Zone> out;
+    out["two.example"].records = {{DnsType::a, address(AF_INET, "192.0.2.1")},
+                                  {DnsType::a, address(AF_INET, "192.0.2.2")},
+                                  {DnsType::aaaa, address(AF_INET6, "2001:db8::1")},
+                                  {DnsType::mx, number16(20) + wire_name("b.example")},
+                                  {DnsType::mx, number16(10) + wire_name("a.example")},
+                                  {DnsType::ns, wire_name("ns.example")},
+                                  {DnsType::txt, text_record("first ") + text_record("second")}};
+    out["alias.example"].records = {{DnsType::cname, wire_name("two.example")}};
+    out["nullmx.example"].records = {{DnsType::mx, number16(0) + wire_name("")}};
+    out["fails.example"].rcode = 2;
+    out["refused.example"].rcode = 5;
+    out["silent.example"].silent = true;
+    out["good.example"].records = {{DnsType::a, address(AF_INET, "192.0.2.10")}, {DnsType::a, address(AF_INET, "192.0.2.11")}};
+    out["11.2.0.192.in-addr.arpa"].records = {{DnsType::ptr, wire_name("good.example")}};
+    out["12.2.0.192.in-addr.arpa"].records = {{DnsType::ptr, wire_name("good.example")}};
+    out["13.2.0.192.in-addr.arpa"].records = {{DnsType::ptr, wire_name("no.such.example")}};
+    out["14.2.0.192.in-addr.arpa"].records = {{DnsType::ptr, wire_name("fails.example")}};
+    out["15.2.0.192.in-addr.arpa"].records = {{DnsType::ptr, wire_name("evil\r\nname].example")}};
+    out["16.2.0.192.in-addr.arpa"].rcode = 2;
+    out[reverse_name("2001:db8::7")].records = {{DnsType::ptr, wire_name("six.example")}};
+    out["six.example"].records = {{DnsType::aaaa, address(AF_INET6, "2001:db8::7")}};
+    return out;
+}
+
+struct Resolver {
+    NameServer server{names()};
+    std::unique_ptr<Dns> dns;
+    Resolver() {
+        Result<std::unique_ptr<Dns>> made = Dns::create(server.endpoint());
+        INFO((made ? "" : made.error().what));
+        REQUIRE(made);
+        dns = std::move(*made);
+    }
+    Result<DnsAnswer> ask(const std::string& name, DnsType type, Millis patience = std::chrono::seconds(10)) {
+        return Loop::current().run_until(dns->query(name, type, patience));
+    }
+    std::string texts(const std::string& name, DnsType type) {
+        const Result<DnsAnswer> answer = ask(name, type);
+        if (!answer) {
+            return "error";
+        }
+        std::vector<std::string> sorted;
+        for (const DnsAnswer::Record& record : answer->records) {
+            sorted.push_back(type == DnsType::mx ? std::to_string(record.preference) + " " + record.text : record.text);
+        }
+        std::sort(sorted.begin(), sorted.end());
+        std::string out;
+        for (const std::string& text : sorted) {
+            out += (out.empty() ? "" : ", ") + text;
+        }
+        return out;
+    }
+    HostName host(const std::string& ip) { return Loop::current().run_until(host_name_of(*dns, ip)); }
+};
+
+}  // namespace
+
+TEST_CASE("each kind of record comes back as text", "[dns]") {
+    Resolver resolver;
+    CHECK(resolver.texts("two.example", DnsType::a) == "192.0.2.1, 192.0.2.2");
+    CHECK(resolver.texts("two.example", DnsType::aaaa) == "2001:db8::1");
+    CHECK(resolver.texts("two.example", DnsType::mx) == "10 a.example, 20 b.example");
+    CHECK(resolver.texts("two.example", DnsType::ns) == "ns.example");
+    CHECK(resolver.texts("two.example", DnsType::txt) == "first second");
+    CHECK(resolver.texts("nullmx.example", DnsType::mx) == "0 ");
+    CHECK(resolver.texts("alias.example", DnsType::a) == "192.0.2.1, 192.0.2.2");
+    CHECK(resolver.texts("alias.example", DnsType::mx) == "10 a.example, 20 b.example");
+}
+
+TEST_CASE("a name that does not exist and a name without such records are answers, not errors", "[dns]") {
+    Resolver resolver;
+    const Result<DnsAnswer> absent = resolver.ask("no.such.example", DnsType::a);
+    REQUIRE(absent);
+    CHECK(absent->nxdomain);
+    CHECK(absent->records.empty());
+    const Result<DnsAnswer> other = resolver.ask("good.example", DnsType::mx);
+    REQUIRE(other);
+    CHECK_FALSE(other->nxdomain);
+    CHECK(other->records.empty());
+}
+
+TEST_CASE("a server that fails, refuses or is silent is an error that may pass", "[dns]") {
+    Resolver resolver;
+    for (const char* name : {"fails.example", "refused.example"}) {
+        CAPTURE(name);
+        const Result<DnsAnswer> answer = resolver.ask(name, DnsType::a);
+        REQUIRE_FALSE(answer);
+        CHECK((answer.error().code == Errc::temporary || answer.error().code == Errc::timeout));
+    }
+    const auto start = std::chrono::steady_clock::now();
+    const Result<DnsAnswer> silent = resolver.ask("silent.example", DnsType::a, Millis(300));
+    REQUIRE_FALSE(silent);
+    CHECK(silent.error().code == Errc::timeout);
+    CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(3));
+    CHECK(resolver.texts("two.example", DnsType::a) == "192.0.2.1, 192.0.2.2");   // others are not held up
+}
+
+TEST_CASE("a client's name is its PTR name when that resolves back", "[dns]") {
+    Resolver resolver;
+    const HostName good = resolver.host("192.0.2.11");
+    CHECK(good.verified == "good.example");
+    CHECK(good.reverse == "good.example");
+    CHECK_FALSE(good.forged);
+    const HostName six = resolver.host("2001:db8::7");
+    CHECK(six.verified == "six.example");
+}
+
+TEST_CASE("a PTR name that does not resolve back is known, but not believed", "[dns]") {
+    Resolver resolver;
+    const HostName other = resolver.host("192.0.2.12");
+    CHECK(other.verified == "unknown");
+    CHECK(other.reverse == "good.example");
+    CHECK(other.forged);
+    CHECK(other.problem.empty());
+    CHECK_FALSE(other.temporary);
+    const HostName absent = resolver.host("192.0.2.13");
+    CHECK(absent.reverse == "no.such.example");
+    CHECK(absent.forged);
+    CHECK(absent.problem == "Name or service not known");
+}
+
+TEST_CASE("a client without a name and a client whose name cannot be looked up now differ", "[dns]") {
+    Resolver resolver;
+    const HostName none = resolver.host("192.0.2.200");
+    CHECK(none.reverse == "unknown");
+    CHECK_FALSE(none.temporary);
+    const HostName reverse_fails = resolver.host("192.0.2.16");
+    CHECK(reverse_fails.reverse == "unknown");
+    CHECK(reverse_fails.temporary);
+    const HostName forward_fails = resolver.host("192.0.2.14");
+    CHECK(forward_fails.verified == "unknown");
+    CHECK(forward_fails.reverse == "fails.example");
+    CHECK(forward_fails.temporary);
+    CHECK(resolver.host("not an address").reverse == "unknown");
+}
+
+TEST_CASE("a PTR name that is no host name gets nowhere", "[dns]") {
+    Resolver resolver;
+    const HostName evil = resolver.host("192.0.2.15");
+    CHECK(evil.reverse == "unknown");
+    CHECK(evil.verified == "unknown");
+}
+
+TEST_CASE("addresses become names under in-addr.arpa and ip6.arpa", "[dns]") {
+    CHECK(reverse_name("192.0.2.1") == "1.2.0.192.in-addr.arpa");
+    CHECK(reverse_name("2001:db8::1") == "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa");
+    CHECK(reversed_labels("192.0.2.1") == "1.2.0.192");
+    CHECK(reverse_name("example.org").empty());
+    CHECK(reverse_name("").empty());
+}
+
+TEST_CASE("a server that is no address is refused", "[dns]") {
+    CHECK_FALSE(Dns::create("dns.example"));
+}
