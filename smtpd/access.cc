@@ -9,8 +9,6 @@
 
 namespace postern::smtpd {
 
-namespace {
-
 /// A domain, then its parents: as "parent" or ".parent" (parent_domain_matches_subdomains).
 Lookup find_domain(TableList& table, std::string_view domain, bool parents_plain) {
     Lookup found = table.lookup(domain);
@@ -45,6 +43,8 @@ Lookup find_address(TableList& table, std::string_view address) {
     }
     return found;
 }
+
+namespace {
 
 Lookup find_client(TableList& table, const std::string& name, const std::string& address, bool parents) {
     Lookup found = std::optional<std::string>();
@@ -87,10 +87,19 @@ Lookup find_subject(const Rule& rule, const Evaluation& evaluation) {
     case RuleKind::check_reverse_client_hostname_access:
         return find_client(table, subject.reverse_name, subject.client_address, parents);
     case RuleKind::check_helo_access:
-    case RuleKind::check_etrn_access:
         return subject.helo.empty() ? Lookup(nothing) : find_domain(table, subject.helo, parents);
+    case RuleKind::check_etrn_access:
+        return subject.etrn_domain.empty() ? Lookup(nothing) : find_domain(table, subject.etrn_domain, parents);
     case RuleKind::check_sasl_access:
         return subject.sasl_username.empty() ? Lookup(nothing) : table.lookup(subject.sasl_username);
+    case RuleKind::check_ccert_access:
+        for (const std::string& print : certificate_fingerprints(evaluation)) {
+            Lookup found = table.lookup(print);
+            if (!found || *found) {
+                return found;
+            }
+        }
+        return Lookup(nothing);
     case RuleKind::check_sender_access:
         return subject.sender ? find_mail_address(table, evaluation, *subject.sender, parents) : Lookup(nothing);
     default:
@@ -110,10 +119,29 @@ std::pair<std::string, std::string> split_dsn(const std::string& text, std::stri
     return {word, std::string(trim(std::string_view(text).substr(end)))};
 }
 
+/// A code about an address (RFC 3463 section 3.2) fits what is refused: a sender's is not a recipient's, and others have none.
+std::string fitting_dsn(std::string dsn, std::string_view judged_class) {
+    struct Fit {
+        std::string_view detail, for_sender, for_recipient;
+    };
+    constexpr Fit kFits[] = {{".1.0", ".1.0", ".1.0"}, {".1.1", ".1.0", ".1.1"}, {".1.2", ".1.8", ".1.2"},
+                             {".1.3", ".1.7", ".1.3"}, {".1.4", ".1.0", ".1.4"}, {".1.5", ".1.0", ".1.5"},
+                             {".1.6", ".1.0", ".1.6"}, {".1.7", ".1.7", ".1.3"}, {".1.8", ".1.8", ".1.2"}};
+    for (const Fit& fit : kFits) {
+        if (std::string_view(dsn).substr(1) == fit.detail) {
+            const bool sender = judged_class == "Sender address";
+            const bool recipient = judged_class == "Recipient address";
+            dsn.replace(1, std::string::npos, sender ? fit.for_sender : recipient ? fit.for_recipient : ".0.0");
+            break;
+        }
+    }
+    return dsn;
+}
+
 Verdict refusal(const Evaluation& evaluation, const Judged& judged, int code, const std::string& text,
                 std::string_view default_text) {
     auto [dsn, rest] = split_dsn(text, "5.7.1");
-    Verdict out = reject_with(evaluation, code, dsn,
+    Verdict out = reject_with(evaluation, code, fitting_dsn(std::move(dsn), judged.subject),
                               fmt::format("{}: {} rejected: {}", judged.what, judged.subject,
                                           rest.empty() ? default_text : std::string_view(rest)));
     out.disconnect = code == 421 || code == 521;
@@ -129,27 +157,33 @@ bool is_number(const std::string& word) {
     return !word.empty() && word.find_first_not_of("0123456789") == std::string::npos;
 }
 
+/// "<a@b>: Sender address triggers HOLD action", for the log.
+void note(SideEffects& effects, const Action& action, const Judged& judged, std::string_view what) {
+    effects.log.emplace_back(to_lower(action.name), fmt::format("{}: {} {}", judged.what, judged.subject, what));
+}
+
 /// The actions that let the client go on; false when `action` is none of them.
-bool note_side_effect(const Action& action, Evaluation& evaluation) {
+bool note_side_effect(const Action& action, const Judged& judged, Evaluation& evaluation) {
     SideEffects& effects = evaluation.effects;
+    const std::string& text = action.text;
     if (action.name == "WARN" || action.name == "INFO") {
-        effects.log.emplace_back(to_lower(action.name), action.text);
-    } else if (action.name == "HOLD") {
-        effects.hold = true;
-        effects.log.emplace_back("hold", action.text.empty() ? "triggers HOLD action" : action.text);
-    } else if (action.name == "DISCARD") {
-        effects.discard = true;
-        effects.log.emplace_back("discard", action.text.empty() ? "triggers DISCARD action" : action.text);
-    } else if (action.name == "FILTER") {
-        effects.filter = action.text;
-    } else if (action.name == "REDIRECT") {
-        effects.redirect = action.text;
-    } else if (action.name == "BCC") {
-        effects.bcc.push_back(action.text);
+        effects.log.emplace_back(to_lower(action.name), text);
+    } else if (action.name == "HOLD" || action.name == "DISCARD") {
+        (action.name == "HOLD" ? effects.hold : effects.discard) = true;
+        note(effects, action, judged, text.empty() ? fmt::format("triggers {} action", action.name) : text);
     } else if (action.name == "PREPEND") {
-        effects.prepend.push_back(action.text);
-    } else if (action.name == "DEFER_IF_REJECT") {
-        evaluation.defer_if_reject = true;
+        effects.prepend.push_back(text);
+    } else if (action.name == "FILTER" || action.name == "REDIRECT" || action.name == "BCC") {
+        if (text.empty()) {
+            log_warning("access table: {} needs a value", action.name);
+            return true;
+        }
+        if (action.name == "BCC") {
+            effects.bcc.push_back(text);
+        } else {
+            (action.name == "FILTER" ? effects.filter : effects.redirect) = text;
+        }
+        note(effects, action, judged, fmt::format("triggers {} {}", action.name, text));
     } else {
         return false;
     }
@@ -180,12 +214,12 @@ Task<Verdict> carry_out(const Action& action, const Judged& judged, Evaluation& 
                           "Access denied");
     }
     if (action.name == "DEFER_IF_PERMIT") {
-        if (!evaluation.defer_if_permit) {
-            evaluation.defer_if_permit = refusal(evaluation, judged, 450, action.text, "Access denied");
-        }
-        co_return Verdict{};
+        co_return defer_if_permit(evaluation, refusal(evaluation, judged, 450, action.text, "Service unavailable"));
     }
-    if (note_side_effect(action, evaluation)) {
+    if (action.name == "DEFER_IF_REJECT") {
+        co_return defer_if_reject(evaluation, refusal(evaluation, judged, 450, action.text, "Service unavailable"));
+    }
+    if (note_side_effect(action, judged, evaluation)) {
         if (action.name == "DISCARD") {
             co_return permit_verdict();
         }
@@ -201,7 +235,7 @@ Task<Verdict> carry_out(const Action& action, const Judged& judged, Evaluation& 
         RestrictionList::compile("access table", rules, evaluation.stage, evaluation.context, evaluation.depth);
     if (!list) {
         log_warning("{}", list.error().what);
-        co_return reject_with(evaluation, 451, "4.3.5", judged.what + ": Server configuration error");
+        co_return reject_with(evaluation, 451, "4.3.5", "Server configuration error");
     }
     Verdict verdict = co_await evaluate_rules(list->rules(), evaluation);
     --evaluation.depth;

@@ -2,13 +2,12 @@
 
 #include <arpa/inet.h>
 
+#include <algorithm>
 #include <array>
 
 namespace postern::smtpd {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 /// Clears the bits after the first `prefix`.
 void mask(unsigned char* bytes, std::size_t size, long prefix) {
@@ -24,74 +23,69 @@ void mask(unsigned char* bytes, std::size_t size, long prefix) {
 
 }  // namespace
 
+ClientLimits::ClientLimits(const Config& config, std::string service, std::unique_ptr<ClientCounts> counts)
+    : service_(std::move(service)),
+      counts_(std::move(counts)),
+      limits_{config.smtpd_client_connection_rate_limit(), config.smtpd_client_message_rate_limit(),
+              config.smtpd_client_recipient_rate_limit(), config.smtpd_client_new_tls_session_rate_limit(),
+              config.smtpd_client_auth_rate_limit()},
+      connection_limit_(config.smtpd_client_connection_count_limit()),
+      ipv4_prefix_(config.smtpd_client_ipv4_prefix_length()),
+      ipv6_prefix_(config.smtpd_client_ipv6_prefix_length()) {
+    in_use_ = connection_limit_ > 0 || std::any_of(limits_.begin(), limits_.end(), [](long limit) { return limit > 0; });
+}
+
 std::string ClientLimits::key_for(const std::string& address) const {
     std::array<unsigned char, 16> bytes{};
     std::array<char, INET6_ADDRSTRLEN> text{};
+    const char* shown = address.c_str();
     if (::inet_pton(AF_INET, address.c_str(), bytes.data()) == 1) {
-        mask(bytes.data(), 4, config_.smtpd_client_ipv4_prefix_length());
-        return ::inet_ntop(AF_INET, bytes.data(), text.data(), text.size());
+        mask(bytes.data(), 4, ipv4_prefix_);
+        shown = ::inet_ntop(AF_INET, bytes.data(), text.data(), text.size());
+    } else if (::inet_pton(AF_INET6, address.c_str(), bytes.data()) == 1) {
+        mask(bytes.data(), 16, ipv6_prefix_);
+        shown = ::inet_ntop(AF_INET6, bytes.data(), text.data(), text.size());
     }
-    if (::inet_pton(AF_INET6, address.c_str(), bytes.data()) == 1) {
-        mask(bytes.data(), 16, config_.smtpd_client_ipv6_prefix_length());
-        return ::inet_ntop(AF_INET6, bytes.data(), text.data(), text.size());
-    }
-    return address;
+    return service_ + ":" + shown;
 }
 
-long ClientLimits::connected(const std::string& key) {
-    forget_old();
-    return ++clients_[key].open;
-}
-
-void ClientLimits::disconnected(const std::string& key) {
-    const auto found = clients_.find(key);
-    if (found != clients_.end() && found->second.open > 0) {
-        --found->second.open;
+CountedClient::~CountedClient() {
+    if (!key_.empty()) {
+        // Near the limit the client's next connection depends on this one being forgotten.
+        const bool soon = 2 * static_cast<long>(numbers_.open) > limits_.connection_limit();
+        limits_.counts().closed(key_, uncounted_, soon);
     }
 }
 
-long ClientLimits::count(const std::string& key, ClientEvent event) {
-    Counts& counts = clients_[key];
-    const auto index = static_cast<std::size_t>(event);
-    const auto now = Clock::now();
-    if (now - counts.since[index] >= config_.anvil_rate_time_unit()) {
-        counts.since[index] = now;
-        counts.events[index] = 0;
-    }
-    return ++counts.events[index];
+Task<> CountedClient::open(std::string address) {
+    key_ = limits_.key_for(address);
+    std::string key = key_;
+    const std::optional<ClientNumbers> numbers = co_await limits_.counts().opened(std::move(key));
+    numbers_ = numbers.value_or(ClientNumbers{});
 }
 
-long ClientLimits::limit(ClientEvent event) const {
-    switch (event) {
-    case ClientEvent::connection:
-        return config_.smtpd_client_connection_rate_limit();
-    case ClientEvent::message:
-        return config_.smtpd_client_message_rate_limit();
-    case ClientEvent::recipient:
-        return config_.smtpd_client_recipient_rate_limit();
-    case ClientEvent::tls:
-        return config_.smtpd_client_new_tls_session_rate_limit();
-    case ClientEvent::auth:
-        return config_.smtpd_client_auth_rate_limit();
+Task<long> CountedClient::count(ClientEvent event) {
+    const long limit = limits_.limit(event);
+    if (key_.empty()) {
+        co_return 0;
     }
-    return 0;
+    if (limit == 0) {
+        ++uncounted_[static_cast<std::size_t>(event)];
+        co_return 0;
+    }
+    std::string key = key_;
+    const std::optional<ClientNumbers> now = co_await limits_.counts().event(std::move(key), event, 1);
+    co_return now && now->rate > limit ? static_cast<long>(now->rate) : 0;
 }
 
-/// Once per time unit, drops clients that have nothing open and nothing recent.
-void ClientLimits::forget_old() {
-    const auto now = Clock::now();
-    const auto unit = config_.anvil_rate_time_unit();
-    if (now - last_cleaning_ < unit) {
-        return;
+Task<long> CountedClient::look(ClientEvent event) {
+    const long limit = limits_.limit(event);
+    if (key_.empty() || limit == 0) {
+        co_return 0;
     }
-    last_cleaning_ = now;
-    for (auto it = clients_.begin(); it != clients_.end();) {
-        bool recent = it->second.open > 0;
-        for (const auto& since : it->second.since) {
-            recent = recent || now - since < unit;
-        }
-        it = recent ? std::next(it) : clients_.erase(it);
-    }
+    std::string key = key_;
+    const std::optional<ClientNumbers> now = co_await limits_.counts().event(std::move(key), event, 0);
+    co_return now && now->rate > limit ? static_cast<long>(now->rate) : 0;
 }
 
 }  // namespace postern::smtpd

@@ -19,9 +19,10 @@ Task<> Session::starttls(const Command& command) {
     if (server_.tls() == nullptr || keyword_hidden("STARTTLS")) {
         co_return co_await refuse("502 5.5.1 Error: command not implemented");
     }
-    const bool too_many = co_await over_limit(ClientEvent::tls, "TLS sessions", "New TLS session rate");
-    if (too_many) {
-        co_return;
+    const long too_fast = co_await counted_.look(ClientEvent::tls);
+    if (too_fast > 0) {
+        log_warning("Refusing STARTTLS request from {} for service {}", info_.text(), server_.service_name());
+        co_return co_await refuse(fmt::format("454 4.7.0 Error: too many new TLS sessions from {}", info_.address));
     }
     co_await reply("220 2.0.0 Ready to start TLS");
     Result<void> flushed = co_await client_.flush(config_.smtpd_starttls_timeout());
@@ -47,11 +48,27 @@ Task<> Session::starttls(const Command& command) {
                  tls.server_name.empty() ? "" : " to " + printable(tls.server_name, 255), tls.protocol, tls.cipher,
                  tls.used_bits, tls.algorithm_bits);
     }
+    co_await count_tls_session();
     // RFC 3207 section 4.2: what was said in the clear is forgotten.
     reset_transaction();
     helo_.clear();
     esmtp_ = false;
     sasl_ = SaslState{};
+}
+
+/// A full handshake has been made: it is what costs, so a resumed session does not count.
+Task<> Session::count_tls_session() {
+    const TlsInfo* tls = client_.tls();
+    if (tls == nullptr || tls->resumed) {
+        co_return;
+    }
+    const long rate = co_await counted_.count(ClientEvent::tls);
+    if (rate > 0) {
+        log_warning("New TLS session rate limit exceeded: {} from {} for service {}", rate, info_.text(),
+                    server_.service_name());
+        co_await reply(fmt::format("421 4.7.0 {} Error: too many new TLS sessions from {}", config_.myhostname(), info_.address));
+        finished_ = true;
+    }
 }
 
 Task<> Session::auth(const Command& command) {
@@ -75,7 +92,7 @@ Task<> Session::auth(const Command& command) {
     if (words.empty() || words.size() > 2) {
         co_return co_await refuse("501 5.5.4 Syntax: AUTH mechanism");
     }
-    const bool too_many = co_await over_limit(ClientEvent::auth, "AUTH commands", "AUTH command rate");
+    const bool too_many = co_await over_limit(ClientEvent::auth);
     if (too_many) {
         co_return;
     }

@@ -22,7 +22,7 @@ Task<bool> Session::message_may_begin(std::string_view where) {
         co_await refuse(why);
         co_return false;
     }
-    const Verdict verdict = co_await judge(server_.lists().data);
+    const Verdict verdict = co_await judge_alone(server_.lists().data, std::string(where));
     if (verdict.outcome == Verdict::Outcome::reject) {
         co_await reject(where, verdict);
         co_return false;
@@ -157,7 +157,7 @@ Task<> Session::finish_message(std::string_view where) {
         reset_transaction();
         co_return co_await refuse(text);
     }
-    const Verdict verdict = co_await judge(server_.lists().end_of_data);
+    const Verdict verdict = co_await judge_alone(server_.lists().end_of_data, "END-OF-MESSAGE");
     if (verdict.outcome == Verdict::Outcome::reject) {
         co_await reject(where, verdict);
         reset_transaction();
@@ -210,7 +210,7 @@ Task<> Session::bdat(const Command& command) {
     if (!mail_ || (mail_->envelope.recipients.empty() && !mail_->in_bdat)) {
         early = mail_ ? "554 5.5.1 Error: no valid recipients" : "503 5.5.1 Error: need RCPT command";
     } else if (!mail_->in_bdat) {
-        const Verdict verdict = co_await judge(server_.lists().data);
+        const Verdict verdict = co_await judge_alone(server_.lists().data, "BDAT");
         mail_->in_bdat = true;
         begin_submission();
         if (verdict.outcome == Verdict::Outcome::reject) {

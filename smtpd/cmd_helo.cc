@@ -20,7 +20,7 @@ Task<bool> Session::hello_accepted(const Command& command, std::string_view verb
     if (config_.smtpd_delay_reject()) {
         co_return true;
     }
-    const Verdict verdict = co_await judge(server_.lists().helo);
+    const Verdict verdict = co_await judge(server_.lists().helo, std::string(verb), deferred_at_helo_);
     if (verdict.outcome == Verdict::Outcome::reject) {
         co_await reject(verb, verdict);
         helo_.clear();

@@ -44,7 +44,7 @@ Task<> Session::mail(const Command& command) {
     if (!starts_with_ignoring_case(command.argument, "FROM:")) {
         co_return co_await refuse("501 5.5.4 Syntax: MAIL FROM:<address>");
     }
-    const bool too_many = co_await over_limit(ClientEvent::message, "mail", "Message delivery request rate");
+    const bool too_many = co_await over_limit(ClientEvent::message);
     if (too_many) {
         co_return;
     }
@@ -74,7 +74,7 @@ Task<> Session::mail(const Command& command) {
     if (config_.smtpd_delay_reject()) {
         co_return co_await reply("250 2.1.0 Ok");
     }
-    const Verdict verdict = co_await judge(server_.lists().sender);
+    const Verdict verdict = co_await judge(server_.lists().sender, "MAIL", deferred_at_mail_);
     if (verdict.outcome == Verdict::Outcome::reject) {
         co_await reject("MAIL", verdict);
         reset_transaction();

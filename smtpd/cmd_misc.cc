@@ -61,7 +61,7 @@ Task<> Session::vrfy(const Command& command) {
         mail_.emplace();
     }
     recipient_ = server_.router().rewrite_address(address->internal(), RewriteContext::local);
-    const Verdict verdict = co_await judge_recipient(false);
+    const Verdict verdict = co_await judge_recipient(false, "VRFY");
     const std::string shown = external_form(*recipient_);
     if (verdict.outcome == Verdict::Outcome::reject) {
         co_await reject("VRFY", verdict);
@@ -102,7 +102,9 @@ Task<> Session::etrn(const Command& command) {
         co_return co_await refuse("501 5.5.4 Error: invalid parameter syntax");
     }
     counters_.errors += too_much_junk(counters_, config_) ? 1 : 0;
-    const Verdict verdict = co_await judge(server_.lists().etrn);
+    etrn_domain_ = domain;
+    const Verdict verdict = co_await judge_alone(server_.lists().etrn, "ETRN");
+    etrn_domain_.clear();
     if (verdict.outcome == Verdict::Outcome::reject) {
         co_return co_await reject("ETRN", verdict);
     }

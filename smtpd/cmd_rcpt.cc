@@ -1,6 +1,8 @@
 /// RCPT TO (RFC 5321 section 4.1.1.3) with NOTIFY and ORCPT (RFC 3461): adds one recipient to the open transaction.
 #include <fmt/format.h>
 
+#include <array>
+
 #include "lib/base/strings.h"
 #include "lib/mail/address.h"
 #include "lib/mail/xtext.h"
@@ -30,7 +32,7 @@ Task<> Session::rcpt(const Command& command) {
     if (path->utf8 && !mail_->envelope.smtputf8) {
         co_return co_await reject("RCPT", 553, "5.6.7", "Must declare SMTPUTF8 to send unicode address");
     }
-    const bool too_many = co_await over_limit(ClientEvent::recipient, "recipients", "Recipient address rate");
+    const bool too_many = co_await over_limit(ClientEvent::recipient);
     if (too_many) {
         co_return;
     }
@@ -50,7 +52,7 @@ Task<> Session::rcpt(const Command& command) {
     recipient.address = server_.router().rewrite_address(original, RewriteContext::local);
     recipient.original = recipient.address == original ? std::string() : original;
     recipient_ = recipient.address;
-    const Verdict verdict = co_await judge_recipient(equals_ignoring_case(original, "postmaster"));
+    const Verdict verdict = co_await judge_recipient(equals_ignoring_case(original, "postmaster"), "RCPT");
     if (verdict.outcome == Verdict::Outcome::reject) {
         co_await reject("RCPT", verdict);
     } else {
@@ -61,21 +63,32 @@ Task<> Session::rcpt(const Command& command) {
 }
 
 /// All lists that apply here, in Postfix's order; with smtpd_delay_reject those of earlier stages too.
-Task<Verdict> Session::judge_recipient(bool bare_postmaster) {
+Task<Verdict> Session::judge_recipient(bool bare_postmaster, std::string command) {
     Lists& lists = server_.lists();
-    std::vector<const RestrictionList*> order;
+    std::array<const RestrictionList*, 5> order{};
+    std::size_t count = 0;
+    Deferral deferral;
     if (config_.smtpd_delay_reject()) {
-        order = {&lists.client, &lists.helo, &lists.sender};
-    }
-    if (bare_postmaster) {
-        // RFC 5321 section 4.5.1: <postmaster> without a domain is always taken.
-    } else if (config_.smtpd_relay_before_recipient_restrictions()) {
-        order.insert(order.end(), {&lists.relay, &lists.recipient});
+        for (const RestrictionList* list : {&lists.client, &lists.helo, &lists.sender}) {
+            order[count++] = list;
+        }
     } else {
-        order.insert(order.end(), {&lists.recipient, &lists.relay});
+        for (const Deferral* earlier : {&deferred_at_connect_, &deferred_at_helo_, &deferred_at_mail_}) {
+            deferral.if_permit = deferral.if_permit ? deferral.if_permit : earlier->if_permit;
+            deferral.if_reject = deferral.if_reject ? deferral.if_reject : earlier->if_reject;
+        }
     }
-    for (const RestrictionList* list : order) {
-        const Verdict verdict = co_await judge(*list);
+    if (!bare_postmaster) {   // RFC 5321 section 4.5.1: <postmaster> without a domain is always taken
+        const bool relay_first = config_.smtpd_relay_before_recipient_restrictions();
+        order[count++] = relay_first ? &lists.relay : &lists.recipient;
+        order[count++] = relay_first ? &lists.recipient : &lists.relay;
+    }
+    const Subject who = subject(std::move(command));
+    for (std::size_t i = 0; i < count; ++i) {
+        if (order[i]->empty()) {
+            continue;
+        }
+        const Verdict verdict = co_await judge_list(*order[i], who, deferral);
         if (verdict.outcome == Verdict::Outcome::reject) {
             co_return verdict;
         }
@@ -83,25 +96,31 @@ Task<Verdict> Session::judge_recipient(bool bare_postmaster) {
             co_return Verdict{};
         }
     }
-    if (config_.smtpd_reject_unlisted_recipient() && !bare_postmaster) {
-        Result<Listing> listing = server_.router().recipient_known(*recipient_);
-        Verdict verdict;
-        if (!listing) {
-            verdict.outcome = Verdict::Outcome::reject;
-            verdict.code = 451;
-            verdict.dsn = "4.3.0";
-            verdict.text = fmt::format("<{}>: Temporary lookup failure", *recipient_);
-        } else if (!listing->known) {
-            verdict.outcome = Verdict::Outcome::reject;
-            verdict.code = listing->reply_code;
-            verdict.dsn = fmt::format("{}.1.1", listing->reply_code / 100);
-            verdict.text = fmt::format("<{}>: Recipient address rejected: User unknown{}{}", *recipient_,
-                                       config_.show_user_unknown_table_name() ? " in " : "",
-                                       config_.show_user_unknown_table_name() ? listing->table_text : "");
-        }
-        co_return verdict;
+    const Verdict listed = judge_listed(bare_postmaster);
+    co_return RestrictionList::settle(listed, deferral);
+}
+
+/// smtpd_reject_unlisted_recipient.
+Verdict Session::judge_listed(bool bare_postmaster) {
+    Verdict verdict;
+    if (!config_.smtpd_reject_unlisted_recipient() || bare_postmaster) {
+        return verdict;
     }
-    co_return Verdict{};
+    Result<Listing> listing = server_.router().recipient_known(*recipient_);
+    if (!listing) {
+        verdict.outcome = Verdict::Outcome::reject;
+        verdict.code = 451;
+        verdict.dsn = "4.3.0";
+        verdict.text = fmt::format("<{}>: Temporary lookup failure", *recipient_);
+    } else if (!listing->known) {
+        verdict.outcome = Verdict::Outcome::reject;
+        verdict.code = listing->reply_code;
+        verdict.dsn = fmt::format("{}.1.1", listing->reply_code / 100);
+        verdict.text = fmt::format("<{}>: Recipient address rejected: User unknown{}{}", *recipient_,
+                                   config_.show_user_unknown_table_name() ? " in " : "",
+                                   config_.show_user_unknown_table_name() ? listing->table_text : "");
+    }
+    return verdict;
 }
 
 /// Answers when a parameter is not acceptable.

@@ -137,15 +137,12 @@ Task<> Session::xclient(const Command& command) {
             co_return co_await refuse("501 5.5.4 Bad XCLIENT attribute: " + printable(word, 100));
         }
     }
-    server_.limits().disconnected(limit_key_);
     info_ = std::move(info);
     sasl_ = std::move(sasl);
     helo_ = std::move(helo);
     esmtp_ = esmtp;
     forwarded_ = ForwardedInfo{};
-    limit_key_ = server_.limits().key_for(info_.address);
-    const long open = server_.limits().connected(limit_key_);
-    co_await greet(open);   // the conversation begins again, as for the client that was named
+    co_await greet();   // the conversation begins again, as for the client that was named
 }
 
 Task<> Session::xforward(const Command& command) {

@@ -8,6 +8,8 @@
 
 #include "lib/base/strings.h"
 #include "lib/config/config.h"
+#include "lib/dns/dns.h"
+#include "smtpd/policy_servers.h"
 #include "smtpd/restriction_rules.h"
 
 namespace postern::smtpd {
@@ -20,6 +22,7 @@ struct Known {
     const char* name;
     RuleKind kind;
     Argument argument;
+    DnsType record = DnsType::a;
 };
 
 constexpr std::array kKnown{
@@ -33,6 +36,10 @@ constexpr std::array kKnown{
     Known{"permit_inet_interfaces", RuleKind::permit_inet_interfaces, Argument::none},
     Known{"permit_sasl_authenticated", RuleKind::permit_sasl_authenticated, Argument::none},
     Known{"permit_tls_all_clientcerts", RuleKind::permit_tls_all_clientcerts, Argument::none},
+    Known{"permit_tls_clientcerts", RuleKind::permit_tls_clientcerts, Argument::none},
+    Known{"permit_mx_backup", RuleKind::permit_mx_backup, Argument::none},
+    Known{"permit_dnswl_client", RuleKind::permit_dnswl_client, Argument::word},
+    Known{"permit_rhswl_client", RuleKind::permit_rhswl_client, Argument::word},
     Known{"permit_auth_destination", RuleKind::permit_auth_destination, Argument::none},
     Known{"reject_unauth_destination", RuleKind::reject_unauth_destination, Argument::none},
     Known{"defer_unauth_destination", RuleKind::defer_unauth_destination, Argument::none},
@@ -65,6 +72,7 @@ constexpr std::array kKnown{
     Known{"reject_rbl_client", RuleKind::reject_rbl_client, Argument::word},
     Known{"reject_rbl", RuleKind::reject_rbl_client, Argument::word},
     Known{"reject_rhsbl_client", RuleKind::reject_rhsbl_client, Argument::word},
+    Known{"reject_rhsbl_reverse_client", RuleKind::reject_rhsbl_reverse_client, Argument::word},
     Known{"reject_rhsbl_helo", RuleKind::reject_rhsbl_helo, Argument::word},
     Known{"reject_rhsbl_sender", RuleKind::reject_rhsbl_sender, Argument::word},
     Known{"reject_rhsbl_recipient", RuleKind::reject_rhsbl_recipient, Argument::word},
@@ -74,9 +82,33 @@ constexpr std::array kKnown{
     Known{"check_sender_access", RuleKind::check_sender_access, Argument::table},
     Known{"check_recipient_access", RuleKind::check_recipient_access, Argument::table},
     Known{"check_sasl_access", RuleKind::check_sasl_access, Argument::table},
+    Known{"check_ccert_access", RuleKind::check_ccert_access, Argument::table},
+    Known{"check_client_a_access", RuleKind::check_client_server_access, Argument::table, DnsType::a},
+    Known{"check_client_mx_access", RuleKind::check_client_server_access, Argument::table, DnsType::mx},
+    Known{"check_client_ns_access", RuleKind::check_client_server_access, Argument::table, DnsType::ns},
+    Known{"check_reverse_client_hostname_a_access", RuleKind::check_reverse_client_server_access, Argument::table, DnsType::a},
+    Known{"check_reverse_client_hostname_mx_access", RuleKind::check_reverse_client_server_access, Argument::table, DnsType::mx},
+    Known{"check_reverse_client_hostname_ns_access", RuleKind::check_reverse_client_server_access, Argument::table, DnsType::ns},
+    Known{"check_helo_a_access", RuleKind::check_helo_server_access, Argument::table, DnsType::a},
+    Known{"check_helo_mx_access", RuleKind::check_helo_server_access, Argument::table, DnsType::mx},
+    Known{"check_helo_ns_access", RuleKind::check_helo_server_access, Argument::table, DnsType::ns},
+    Known{"check_sender_a_access", RuleKind::check_sender_server_access, Argument::table, DnsType::a},
+    Known{"check_sender_mx_access", RuleKind::check_sender_server_access, Argument::table, DnsType::mx},
+    Known{"check_sender_ns_access", RuleKind::check_sender_server_access, Argument::table, DnsType::ns},
+    Known{"check_recipient_a_access", RuleKind::check_recipient_server_access, Argument::table, DnsType::a},
+    Known{"check_recipient_mx_access", RuleKind::check_recipient_server_access, Argument::table, DnsType::mx},
+    Known{"check_recipient_ns_access", RuleKind::check_recipient_server_access, Argument::table, DnsType::ns},
     Known{"check_etrn_access", RuleKind::check_etrn_access, Argument::table},
     Known{"check_policy_service", RuleKind::check_policy_service, Argument::word},
     Known{"sleep", RuleKind::sleep, Argument::word},
+};
+
+/// Restrictions of old that Postfix gave up, and what it says to use instead.
+constexpr std::pair<const char*, const char*> kRemoved[] = {
+    {"check_relay_domains", "permit_mynetworks, reject_unauth_destination"},
+    {"permit_naked_ip_address", "permit_mynetworks or permit_sasl_authenticated"},
+    {"reject_maps_rbl", "reject_rbl_client domain-name"},
+    {"check_address_map", "check_sender_access or check_recipient_access"},
 };
 
 const Known* known_rule(std::string_view name) {
@@ -134,6 +166,7 @@ private:
     Result<void> make(Rule& rule, const std::vector<std::string>& words, std::size_t& i) {
         if (const Known* known = known_rule(rule.name)) {
             rule.kind = known->kind;
+            rule.record = static_cast<std::uint16_t>(known->record);
             if (known->argument == Argument::none) {
                 return {};
             }
@@ -151,12 +184,24 @@ private:
         return compile_class(rule);
     }
 
-    Result<void> check_word(const Rule& rule) const {
-        if (rule.kind == RuleKind::sleep && !parse_number(rule.argument)) {
-            return Error(Errc::config, fmt::format("parameter {}: sleep needs a number of seconds, not \"{}\"",
-                                                   parameter_, rule.argument));
+    Result<void> check_word(Rule& rule) const {
+        if (rule.kind == RuleKind::check_policy_service) {
+            Result<std::shared_ptr<const PolicyServer>> server = parse_policy_server(rule.argument, *context_.config);
+            if (!server) {
+                return Error(Errc::config, fmt::format("parameter {}: {}", parameter_, server.error().what));
+            }
+            rule.policy = std::move(*server);
+            return {};
         }
-        return {};
+        if (rule.kind == RuleKind::sleep) {
+            return parse_number(rule.argument) ? Result<void>() : bad_word(rule, "a number of seconds");
+        }
+        return valid_dns_list(rule.argument) ? Result<void>() : bad_word(rule, "a domain, or domain=d.d.d.d");
+    }
+
+    Error bad_word(const Rule& rule, std::string_view wanted) const {
+        return Error(Errc::config,
+                     fmt::format("parameter {}: {} needs {}, not \"{}\"", parameter_, rule.name, wanted, rule.argument));
     }
 
     Result<void> open(Rule& rule) const {
@@ -184,6 +229,12 @@ private:
             rule.kind = RuleKind::restriction_class;
             rule.list = std::make_unique<RestrictionList>(std::move(*list));
             return {};
+        }
+        for (const auto& [removed, instead] : kRemoved) {
+            if (equals_ignoring_case(rule.name, removed)) {
+                return Error(Errc::config, fmt::format("parameter {}: restriction {} was removed from Postfix; use {} instead",
+                                                       parameter_, removed, instead));
+            }
         }
         return Error(Errc::config, fmt::format("parameter {}: unknown restriction \"{}\": want a restriction of "
                                                "smtpd(8), type:table, or a name listed in smtpd_restriction_classes",
@@ -224,6 +275,7 @@ Task<Verdict> evaluate_rules(const std::vector<Rule>& rules, Evaluation& evaluat
             continue;
         }
         const bool warn_only = std::exchange(evaluation.warn_next, false);
+        evaluation.only_warn = warn_only;
         evaluation.stage = rule.stage;
         Verdict verdict = co_await evaluate_rule(rule, evaluation);
         if (warn_only && verdict.outcome == Verdict::Outcome::reject) {
@@ -238,17 +290,17 @@ Task<Verdict> evaluate_rules(const std::vector<Rule>& rules, Evaluation& evaluat
     co_return Verdict{};
 }
 
-Task<Verdict> RestrictionList::evaluate(const Subject& subject, SideEffects& effects) const {
-    Evaluation evaluation(*context_, subject, effects);
+Task<Verdict> RestrictionList::evaluate(const Subject& subject, SideEffects& effects, Deferral& deferral) const {
+    Evaluation evaluation(*context_, subject, effects, deferral);
     Verdict verdict = co_await evaluate_rules(rules_, evaluation);
-    if (verdict.outcome == Verdict::Outcome::reject && evaluation.defer_if_reject && verdict.code >= 500) {
-        verdict.code = 450;
-        verdict.dsn[0] = '4';
-    }
-    if (verdict.outcome != Verdict::Outcome::reject && evaluation.defer_if_permit) {
-        verdict = *evaluation.defer_if_permit;
+    if (verdict.outcome == Verdict::Outcome::reject && deferral.if_reject && verdict.code >= 500) {
+        verdict = *deferral.if_reject;   // an earlier failure may have kept us from letting the client in
     }
     co_return verdict;
+}
+
+Verdict RestrictionList::settle(Verdict verdict, const Deferral& deferral) {
+    return verdict.outcome != Verdict::Outcome::reject && deferral.if_permit ? *deferral.if_permit : verdict;
 }
 
 }  // namespace postern::smtpd

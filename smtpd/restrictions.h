@@ -19,6 +19,7 @@
 namespace postern {
 class Config;
 class Dns;
+struct TlsInfo;
 }
 
 namespace postern::smtpd {
@@ -31,20 +32,24 @@ struct Subject {
     std::string client_name = "unknown";       ///< verified, or "unknown"
     std::string reverse_name = "unknown";      ///< PTR, not verified
     bool name_lookup_failed_softly = false;    ///< DNS gave no answer (450), rather than none such
-    std::string client_address;
+    std::string client_address, client_port;
+    std::string server_address, server_port;
     std::string helo;
     std::optional<std::string> sender;         ///< nothing before MAIL; empty for <>
     std::optional<std::string> recipient;
     std::size_t recipient_count = 0;
     std::string sasl_username;
     std::string sasl_method;
-    bool tls = false;
+    std::string sasl_sender;
+    const TlsInfo* tls = nullptr;              ///< null in the clear
     bool certificate_verified = false;
     bool pipelined_unexpectedly = false;
     std::uint64_t size = 0;
     std::string service;                       ///< for policy servers
     std::string instance;                      ///< one per message attempt
     std::string protocol;                      ///< SMTP or ESMTP
+    std::string command;                       ///< protocol_state: CONNECT, EHLO, RCPT, END-OF-MESSAGE, ...
+    std::string etrn_domain;
 };
 
 /// What a list decided.
@@ -69,13 +74,25 @@ struct SideEffects {
     std::vector<std::pair<std::string, std::string>> log;
 };
 
+/// Decisions that wait for another: the first of each kind counts.  They are kept over all lists of one recipient.
+struct Deferral {
+    std::optional<Verdict> if_permit;      ///< what to answer when everything else would let the client in
+    std::optional<Verdict> if_reject;      ///< what to answer instead of a permanent refusal
+};
+
+class PolicyServers;
+struct PolicyServer;
+
 /// What rules look at; lives as long as the process.
 struct RuleContext {
     const Config* config = nullptr;
     Router* router = nullptr;
     MatchList* mynetworks = nullptr;
-    MatchList* inet_interfaces = nullptr;
+    MatchList* mx_backup_networks = nullptr;
     TableList* sender_login_maps = nullptr;
+    TableList* client_certificates = nullptr;  ///< relay_clientcerts
+    TableList* rbl_replies = nullptr;
+    PolicyServers* policy_servers = nullptr;
     TableContext tables;
     Dns* dns = nullptr;                    ///< null: rules that need DNS answer "temporary"
 };
@@ -91,7 +108,11 @@ enum class RuleKind : unsigned char {
     permit_inet_interfaces,
     permit_sasl_authenticated,
     permit_tls_all_clientcerts,
+    permit_tls_clientcerts,
     permit_auth_destination,
+    permit_mx_backup,
+    permit_dnswl_client,
+    permit_rhswl_client,
     reject_unauth_destination,
     defer_unauth_destination,
     reject_unlisted_recipient,
@@ -114,6 +135,7 @@ enum class RuleKind : unsigned char {
     reject_known_sender_login_mismatch,
     reject_rbl_client,
     reject_rhsbl_client,
+    reject_rhsbl_reverse_client,
     reject_rhsbl_helo,
     reject_rhsbl_sender,
     reject_rhsbl_recipient,
@@ -123,7 +145,13 @@ enum class RuleKind : unsigned char {
     check_sender_access,
     check_recipient_access,
     check_sasl_access,
+    check_ccert_access,
     check_etrn_access,
+    check_client_server_access,            ///< check_client_{a,mx,ns}_access, and so on: see Rule::record
+    check_reverse_client_server_access,
+    check_helo_server_access,
+    check_sender_server_access,
+    check_recipient_server_access,
     check_policy_service,
     sleep,
     restriction_class,
@@ -138,8 +166,11 @@ public:
     static Result<RestrictionList> compile(const std::string& parameter, std::string_view rules, Stage stage,
                                            const RuleContext& context, int depth = 0);
 
-    /// First rule that decides.  `effects` collects actions.
-    Task<Verdict> evaluate(const Subject& subject, SideEffects& effects) const;
+    /// First rule that decides.  `effects` collects actions, `deferral` what settle() looks at when the last list has been
+    /// evaluated; a permanent refusal is turned into deferral.if_reject here.
+    Task<Verdict> evaluate(const Subject& subject, SideEffects& effects, Deferral& deferral) const;
+    /// What a client is told that the lists would let in.
+    static Verdict settle(Verdict verdict, const Deferral& deferral);
 
     const std::vector<Rule>& rules() const { return rules_; }
     bool empty() const { return rules_.empty(); }
@@ -154,8 +185,10 @@ struct Rule {
     Stage stage = Stage::client;
     std::string name;                        ///< as written
     std::string argument;                    ///< table, domain, server, seconds
+    std::uint16_t record = 0;                ///< check_*_server_access: which DNS records (a DnsType)
     std::unique_ptr<TableList> table;        ///< check_*_access
     std::unique_ptr<RestrictionList> list;   ///< restriction_class
+    std::shared_ptr<const PolicyServer> policy;   ///< check_policy_service; kept too by what waits for its answer
 };
 
 /// The parts of an access(5) action: used for tables and policy servers.

@@ -6,6 +6,8 @@
 #include "lib/config/config.h"
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
+#include "lib/stream/stream.h"
+#include "lib/stream/tls.h"
 #include "lib/table/address_lookup.h"
 #include "smtpd/restriction_rules.h"
 
@@ -29,6 +31,35 @@ Verdict reject_with(const Evaluation&, int code, std::string dsn, std::string te
     return out;
 }
 
+Verdict rejected(RuleKind kind, const Evaluation& evaluation, int code, std::string dsn, std::string_view why) {
+    const Judged judged = judged_for(kind, evaluation);
+    return reject_with(evaluation, code, std::move(dsn), fmt::format("{}: {} rejected: {}", judged.what, judged.subject, why));
+}
+
+Verdict defer_if_permit(Evaluation& evaluation, Verdict verdict) {
+    if (evaluation.only_warn) {
+        return verdict;
+    }
+    if (!evaluation.deferral.if_permit) {
+        evaluation.deferral.if_permit = std::move(verdict);
+    }
+    return Verdict{};
+}
+
+Verdict defer_if_reject(Evaluation& evaluation, Verdict verdict) {
+    if (evaluation.only_warn) {
+        return verdict;
+    }
+    if (!evaluation.deferral.if_reject) {
+        evaluation.deferral.if_reject = std::move(verdict);
+    }
+    return Verdict{};
+}
+
+Verdict soft_failure(Evaluation& evaluation, std::string_view action, Verdict verdict) {
+    return equals_ignoring_case(action, "defer") ? verdict : defer_if_permit(evaluation, std::move(verdict));
+}
+
 Verdict lookup_failure(Evaluation& evaluation, const Judged& judged, const Error& error) {
     log_warning("{}", error.what);
     return reject_with(evaluation, 451, "4.3.0",
@@ -41,16 +72,24 @@ Judged judged_for(RuleKind kind, const Evaluation& evaluation) {
     switch (kind) {
     case RuleKind::check_client_access:
     case RuleKind::check_sasl_access:
-    case RuleKind::reject_rbl_client:
+    case RuleKind::check_client_server_access:
+    case RuleKind::permit_dnswl_client:
+    case RuleKind::permit_rhswl_client:
         return {"<" + client + ">", "Client host"};
+    case RuleKind::check_ccert_access:
+        return {"<" + client + ">", "Client certificate"};
+    case RuleKind::check_reverse_client_server_access:
+        return {"<" + subject.reverse_name + ">", "Unverified Client host"};
     case RuleKind::check_reverse_client_hostname_access:
         return {"<" + subject.reverse_name + "[" + subject.client_address + "]>", "Unverified Client host"};
     case RuleKind::check_helo_access:
+    case RuleKind::check_helo_server_access:
     case RuleKind::reject_invalid_helo_hostname:
     case RuleKind::reject_non_fqdn_helo_hostname:
     case RuleKind::reject_unknown_helo_hostname:
         return {"<" + subject.helo + ">", "Helo command"};
     case RuleKind::check_sender_access:
+    case RuleKind::check_sender_server_access:
     case RuleKind::reject_unlisted_sender:
     case RuleKind::reject_non_fqdn_sender:
     case RuleKind::reject_unknown_sender_domain:
@@ -60,6 +99,8 @@ Judged judged_for(RuleKind kind, const Evaluation& evaluation) {
     case RuleKind::reject_known_sender_login_mismatch:
         return {"<" + subject.sender.value_or("") + ">", "Sender address"};
     case RuleKind::check_recipient_access:
+    case RuleKind::check_recipient_server_access:
+    case RuleKind::permit_mx_backup:
     case RuleKind::reject_unlisted_recipient:
     case RuleKind::reject_non_fqdn_recipient:
     case RuleKind::reject_unknown_recipient_domain:
@@ -90,11 +131,6 @@ Judged judged_for(RuleKind kind, const Evaluation& evaluation) {
 
 namespace {
 
-Verdict rejected(RuleKind kind, const Evaluation& evaluation, int code, std::string dsn, std::string_view why) {
-    const Judged judged = judged_for(kind, evaluation);
-    return reject_with(evaluation, code, std::move(dsn), fmt::format("{}: {} rejected: {}", judged.what, judged.subject, why));
-}
-
 Result<bool> in_list(MatchList* list, const Subject& subject) {
     if (list == nullptr || subject.client_address.empty()) {
         return false;
@@ -106,8 +142,9 @@ std::string_view domain_of(std::string_view address) {
     return split_address(address).domain;
 }
 
-/// Mail for this address ends here or is relayed for it (permit_auth_destination): its domain is ours, and nobody
-/// hides another destination in the local part.
+}  // namespace
+
+/// The domain is ours, and nobody hides another destination in the local part.
 Result<bool> authorized_destination(const Evaluation& evaluation, const std::string& recipient) {
     if (recipient.empty() || domain_of(recipient).empty()) {
         return true;   // local: postmaster and friends
@@ -121,6 +158,25 @@ Result<bool> authorized_destination(const Evaluation& evaluation, const std::str
     }
     return route->address_class != AddressClass::other;
 }
+
+std::vector<std::string> certificate_fingerprints(const Evaluation& evaluation) {
+    const TlsInfo* tls = evaluation.subject.tls;
+    std::vector<std::string> out;
+    if (tls == nullptr || tls->peer_certificate.empty()) {
+        return out;
+    }
+    for (const std::string& bytes : {tls->peer_certificate, tls->peer_public_key}) {
+        Result<std::string> print = fingerprint(bytes, evaluation.context.config->smtpd_tls_fingerprint_digest());
+        if (!print) {
+            log_warning("smtpd_tls_fingerprint_digest: {}", print.error().what);
+            return {};
+        }
+        out.push_back(std::move(*print));
+    }
+    return out;
+}
+
+namespace {
 
 Verdict unauth_destination(const Rule& rule, Evaluation& evaluation) {
     const std::string& recipient = evaluation.subject.recipient.value_or("");
@@ -206,7 +262,7 @@ Verdict unknown_client(const Rule& rule, const Evaluation& evaluation) {
     const int code = subject.name_lookup_failed_softly
                          ? 450
                          : static_cast<int>(evaluation.context.config->unknown_client_reject_code());
-    return reject_with(evaluation, code, "4.7.25",
+    return reject_with(evaluation, code, reverse_only ? "4.7.1" : "4.7.25",
                        fmt::format("Client host rejected: cannot find your {}hostname, [{}]",
                                    reverse_only ? "reverse " : "", subject.client_address));
 }
@@ -264,6 +320,21 @@ Verdict permit_network(MatchList* list, const Rule& rule, Evaluation& evaluation
     return permit_if(*inside);
 }
 
+/// relay_clientcerts lists the certificate or its key; who signed it does not matter.
+Verdict permit_certificate(const Rule& rule, Evaluation& evaluation) {
+    for (const std::string& print : certificate_fingerprints(evaluation)) {
+        Lookup found = evaluation.context.client_certificates->lookup(print);
+        if (!found) {
+            return lookup_failure(evaluation, judged_for(rule.kind, evaluation), found.error());
+        }
+        if (*found) {
+            log_info("Relaying allowed for certified client: {}", printable(evaluation.subject.tls->peer_subject, 200));
+            return permit_verdict();
+        }
+    }
+    return Verdict{};
+}
+
 Verdict permit_destination(const Rule& rule, Evaluation& evaluation) {
     if (!evaluation.subject.recipient) {
         return Verdict{};
@@ -293,21 +364,19 @@ Verdict evaluate_now(const Rule& rule, Evaluation& evaluation) {
     case RuleKind::defer:
         return flat_reject(evaluation, config.defer_code(), "4.7.1", "Try again later");
     case RuleKind::defer_if_permit:
-        if (!evaluation.defer_if_permit) {
-            evaluation.defer_if_permit = flat_reject(evaluation, 450, "4.7.1", "Try again later");
-        }
-        return Verdict{};
+        return defer_if_permit(evaluation, flat_reject(evaluation, 450, "4.7.0", "defer_if_permit requested"));
     case RuleKind::defer_if_reject:
-        evaluation.defer_if_reject = true;
-        return Verdict{};
+        return defer_if_reject(evaluation, flat_reject(evaluation, 450, "4.7.0", "defer_if_reject requested"));
     case RuleKind::permit_mynetworks:
         return permit_network(evaluation.context.mynetworks, rule, evaluation);
     case RuleKind::permit_inet_interfaces:
-        return permit_network(evaluation.context.inet_interfaces, rule, evaluation);
+        return permit_if(evaluation.context.router->is_own_address(subject.client_address));
     case RuleKind::permit_sasl_authenticated:
         return permit_if(!subject.sasl_username.empty());
     case RuleKind::permit_tls_all_clientcerts:
         return permit_if(subject.certificate_verified);
+    case RuleKind::permit_tls_clientcerts:
+        return permit_certificate(rule, evaluation);
     case RuleKind::permit_auth_destination:
         return permit_destination(rule, evaluation);
     case RuleKind::reject_unauth_destination:
@@ -352,19 +421,32 @@ Task<Verdict> evaluate_rule(const Rule& rule, Evaluation& evaluation) {
     case RuleKind::check_sender_access:
     case RuleKind::check_recipient_access:
     case RuleKind::check_sasl_access:
+    case RuleKind::check_ccert_access:
     case RuleKind::check_etrn_access:
         co_return co_await evaluate_access(rule, evaluation);
+    case RuleKind::check_client_server_access:
+    case RuleKind::check_reverse_client_server_access:
+    case RuleKind::check_helo_server_access:
+    case RuleKind::check_sender_server_access:
+    case RuleKind::check_recipient_server_access:
+        co_return co_await evaluate_server_access(rule, evaluation);
+    case RuleKind::permit_mx_backup:
+        co_return co_await evaluate_mx_backup(rule, evaluation);
     case RuleKind::check_policy_service:
         co_return co_await evaluate_policy(rule, evaluation);
     case RuleKind::reject_unknown_helo_hostname:
     case RuleKind::reject_unknown_sender_domain:
     case RuleKind::reject_unknown_recipient_domain:
+        co_return co_await evaluate_unknown(rule, evaluation);
     case RuleKind::reject_rbl_client:
     case RuleKind::reject_rhsbl_client:
+    case RuleKind::reject_rhsbl_reverse_client:
     case RuleKind::reject_rhsbl_helo:
     case RuleKind::reject_rhsbl_sender:
     case RuleKind::reject_rhsbl_recipient:
-        co_return co_await evaluate_dns_rule(rule, evaluation);
+    case RuleKind::permit_dnswl_client:
+    case RuleKind::permit_rhswl_client:
+        co_return co_await evaluate_dns_list(rule, evaluation);
     case RuleKind::sleep:
         co_await sleep_for(Seconds(static_cast<long>(parse_number(rule.argument).value_or(0))));
         co_return Verdict{};

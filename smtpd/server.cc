@@ -49,7 +49,8 @@ Result<std::unique_ptr<Server>> Server::create(const Config& config, std::string
     if (Result<void> done = server->prepare_tls(); !done) {
         return done.error();
     }
-    server->limits_ = std::make_unique<ClientLimits>(config);
+    server->limits_ =
+        std::make_unique<ClientLimits>(config, server->service_name_, std::make_unique<AnvilClient>("private/anvil"));
     server->auth_ = std::make_unique<AuthClient>("private/auth");
     server->outlet_ = std::make_unique<CleanupOutlet>("public/" + config.cleanup_service_name());
     return server;
@@ -73,6 +74,7 @@ Result<void> Server::open_tables() {
     };
     const Wanted wanted[] = {
         {clients_.mynetworks, "mynetworks", config_.mynetworks()},
+        {clients_.mx_backup_networks, "permit_mx_backup_networks", config_.permit_mx_backup_networks()},
         {clients_.xclient, "smtpd_authorized_xclient_hosts", config_.smtpd_authorized_xclient_hosts()},
         {clients_.xforward, "smtpd_authorized_xforward_hosts", config_.smtpd_authorized_xforward_hosts()},
         {clients_.bare_newline_exclusions, "smtpd_forbid_bare_newline_exclusions",
@@ -80,7 +82,6 @@ Result<void> Server::open_tables() {
         {clients_.sasl_exceptions, "smtpd_sasl_exceptions_networks", config_.smtpd_sasl_exceptions_networks()},
         {clients_.event_limit_exceptions, "smtpd_client_event_limit_exceptions",
          config_.smtpd_client_event_limit_exceptions()},
-        {clients_.inet_interfaces, "inet_interfaces", "127.0.0.0/8 [::1]/128"},
     };
     for (const Wanted& want : wanted) {
         if (Result<void> opened = open_list(want.list, want.title, want.patterns, config_, tables_); !opened) {
@@ -96,6 +97,8 @@ Result<void> Server::open_tables() {
         {sender_login_maps_, "smtpd_sender_login_maps", config_.smtpd_sender_login_maps()},
         {discard_keyword_maps_, "smtpd_discard_ehlo_keyword_address_maps",
          config_.smtpd_discard_ehlo_keyword_address_maps()},
+        {client_certificates_, "relay_clientcerts", config_.relay_clientcerts()},
+        {rbl_replies_, "rbl_reply_maps", config_.rbl_reply_maps()},
     };
     for (const WantedTable& want : wanted_tables) {
         Result<TableList> table = TableList::open(want.title, want.specs, tables_);
@@ -104,15 +107,41 @@ Result<void> Server::open_tables() {
         }
         want.table = std::move(*table);
     }
+    Result<MatchList> filter = MatchList::open("smtpd_sasl_mechanism_filter", config_.smtpd_sasl_mechanism_filter(),
+                                               MatchKind::string, false, tables_);
+    if (!filter) {
+        return filter.error();
+    }
+    mechanism_filter_ = std::move(*filter);
+    return {};
+}
+
+/// What follows when a name cannot be looked up now.
+Result<void> Server::check_actions() const {
+    const std::pair<const char*, const std::string&> actions[] = {
+        {"unknown_address_tempfail_action", config_.unknown_address_tempfail_action()},
+        {"unknown_helo_hostname_tempfail_action", config_.unknown_helo_hostname_tempfail_action()},
+    };
+    for (const auto& [name, value] : actions) {
+        if (!equals_ignoring_case(value, "defer") && !equals_ignoring_case(value, "defer_if_permit")) {
+            return Error(Errc::config, fmt::format("parameter {}: \"{}\" is neither defer nor defer_if_permit", name, value));
+        }
+    }
     return {};
 }
 
 Result<void> Server::compile_lists() {
+    if (Result<void> checked = check_actions(); !checked) {
+        return checked;
+    }
     rules_.config = &config_;
     rules_.router = router_.get();
     rules_.mynetworks = &clients_.mynetworks;
-    rules_.inet_interfaces = &clients_.inet_interfaces;
+    rules_.mx_backup_networks = &clients_.mx_backup_networks;
     rules_.sender_login_maps = &sender_login_maps_;
+    rules_.client_certificates = &client_certificates_;
+    rules_.rbl_replies = &rbl_replies_;
+    rules_.policy_servers = &policy_servers_;
     rules_.tables = tables_;
     rules_.dns = dns_.get();
     struct Wanted {
@@ -217,7 +246,14 @@ Task<std::vector<std::string>> Server::sasl_mechanisms(bool tls_active) {
     const bool no_anonymous = has("noanonymous");
     for (const std::string& name : *all) {
         const bool plaintext = name == "PLAIN" || name == "LOGIN";
-        if ((plaintext && no_plaintext) || (name == "ANONYMOUS" && no_anonymous) || name == "EXTERNAL") {
+        if ((plaintext && no_plaintext) || (name == "ANONYMOUS" && no_anonymous)) {
+            continue;
+        }
+        Result<bool> offered = mechanism_filter_.matches(name);
+        if (!offered) {
+            log_warning("{}", offered.error().what);
+        }
+        if (!offered || !*offered) {
             continue;
         }
         out.push_back(name);

@@ -13,6 +13,7 @@
 #include "lib/stream/tls.h"
 #include "lib/table/match_list.h"
 #include "smtpd/client_limits.h"
+#include "smtpd/policy_servers.h"
 #include "smtpd/restrictions.h"
 #include "smtpd/submission.h"
 
@@ -29,7 +30,7 @@ struct Lists {
 /// Lists of clients that some feature is for.
 struct ClientLists {
     MatchList mynetworks;
-    MatchList inet_interfaces;
+    MatchList mx_backup_networks;
     MatchList xclient;
     MatchList xforward;
     MatchList bare_newline_exclusions;
@@ -70,6 +71,7 @@ private:
     Result<void> open_tables();
     Result<void> compile_lists();
     Result<void> prepare_tls();
+    Result<void> check_actions() const;
 
     const Config& config_;
     std::string service_name_;
@@ -79,6 +81,10 @@ private:
     ClientLists clients_;
     TableList sender_login_maps_;
     TableList discard_keyword_maps_;
+    TableList client_certificates_;
+    TableList rbl_replies_;
+    MatchList mechanism_filter_;
+    PolicyServers policy_servers_;
     RuleContext rules_;
     Lists lists_;
     std::unique_ptr<ClientLimits> limits_;

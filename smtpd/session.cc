@@ -20,19 +20,18 @@ constexpr std::size_t kRows = 17;
 }  // namespace
 
 Session::Session(Stream& client, Server& server, ClientInfo info)
-    : client_(client), server_(server), config_(server.config()), info_(std::move(info)) {}
+    : client_(client), server_(server), config_(server.config()), info_(std::move(info)), counted_(server.limits()) {}
 
 Session::~Session() = default;
 
 /// Serves one client: the greeting (RFC 5321 section 3.1), then one command after another (section 4.1) until QUIT,
 /// too many errors, or a lost connection.
 Task<> Session::run() {
-    limit_key_ = server_.limits().key_for(info_.address);
-    const long open = server_.limits().connected(limit_key_);
+    log_info("connect from {}", info_.text());
+    co_await count_connection();
     const bool secured = co_await wrapper_tls();
     if (secured) {
-        log_info("connect from {}", info_.text());
-        co_await greet(open);
+        co_await greet();
         const std::size_t line_limit = static_cast<std::size_t>(config_.line_length_limit());
         while (!finished_) {
             Result<std::string> line = co_await client_.read_line(line_limit, config_.smtpd_timeout());
@@ -48,44 +47,60 @@ Task<> Session::run() {
         }
         Result<void> last = co_await client_.flush(config_.smtpd_timeout());
         (void)last.ok();   // the client may be gone already
-        log_disconnect();
     }
-    server_.limits().disconnected(limit_key_);
+    log_disconnect();
     client_.close();
 }
 
+/// TLS before the first byte (smtpd_tls_wrappermode).  False when there is nobody to talk to.
 Task<bool> Session::wrapper_tls() {
     if (!config_.smtpd_tls_wrappermode()) {
         co_return true;
     }
+    const long too_fast = co_await counted_.look(ClientEvent::tls);
+    if (too_fast > 0) {
+        log_warning("Refusing TLS service request from {} for service {}", info_.text(), server_.service_name());
+        co_return false;
+    }
     Result<void> done = co_await client_.start_tls(*server_.tls(), config_.smtpd_starttls_timeout());
     if (done) {
+        co_await count_tls_session();
         co_return true;
     }
-    log_info("connect from {}", info_.text());
     log_info("SSL_accept error from {}: {}", info_.text(), done.error().what);
     log_info("lost connection after CONNECT from {}", info_.text());
-    log_disconnect();
     co_return false;
 }
 
-Task<> Session::greet(long open) {
+/// In anvil(8)'s books, unless the client is exempt from limits.
+Task<> Session::count_connection() {
+    if (info_.local || !server_.limits().in_use()) {
+        co_return;
+    }
+    Result<bool> exempt = server_.clients().event_limit_exceptions.matches(info_.name, info_.address);
+    Result<bool> may_xclient = server_.clients().xclient.matches(info_.name, info_.address);
+    if (exempt && !*exempt && !(may_xclient && *may_xclient)) {
+        co_await counted_.open(info_.address);
+    }
+}
+
+Task<> Session::greet() {
+    if (finished_) {
+        co_return;   // a TLS session too many: answered already
+    }
     hidden_keywords_ = server_.discarded_keywords(info_.address);
-    const long limit = server_.limits().connection_limit();
-    if (limit > 0 && open > limit && limits_apply()) {
-        log_warning("Connection concurrency limit exceeded: {} from {} for service {}", open, info_.text(),
-                    server_.service_name());
+    const ClientLimits& limits = server_.limits();
+    const bool too_many = limits.connection_limit() > 0 && counted_.connections() > limits.connection_limit();
+    const long rate_limit = limits.limit(ClientEvent::connection);
+    if (too_many || (rate_limit > 0 && counted_.connection_rate() > rate_limit)) {
+        log_warning("Connection {} limit exceeded: {} from {} for service {}", too_many ? "concurrency" : "rate",
+                    too_many ? counted_.connections() : counted_.connection_rate(), info_.text(), server_.service_name());
         co_await reply(fmt::format("421 4.7.0 {} Error: too many connections from {}", config_.myhostname(), info_.address));
         finished_ = true;
         co_return;
     }
-    const bool too_fast = co_await over_limit(ClientEvent::connection, "CONNECT", "Connection rate");
-    if (too_fast) {
-        finished_ = true;
-        co_return;
-    }
     if (!config_.smtpd_delay_reject()) {
-        const Verdict verdict = co_await judge(server_.lists().client);
+        const Verdict verdict = co_await judge(server_.lists().client, "CONNECT", deferred_at_connect_);
         if (verdict.outcome == Verdict::Outcome::reject) {
             co_await reject("CONNECT", verdict);
             finished_ = true;
@@ -95,26 +110,35 @@ Task<> Session::greet(long open) {
     co_await reply(fmt::format("220 {}", config_.smtpd_banner()));
 }
 
-bool Session::limits_apply() {
-    Result<bool> exempt = server_.clients().event_limit_exceptions.matches(info_.name, info_.address);
-    return !info_.local && exempt && !*exempt;
-}
+namespace {
 
-/// Counts an event; when it is one too many, logs, answers 4xx and yields true.
-Task<bool> Session::over_limit(ClientEvent event, std::string_view where, std::string_view what) {
-    const long limit = server_.limits().limit(event);
-    if (limit <= 0 || !limits_apply()) {
+/// Names of what a client may do too often, as in Postfix.
+struct EventWords {
+    ClientEvent event;
+    const char* logged;
+    const char* answered;
+};
+constexpr EventWords kEventWords[] = {
+    {ClientEvent::message, "Message delivery request", "too much mail"},
+    {ClientEvent::recipient, "Recipient address", "too many recipients"},
+    {ClientEvent::auth, "AUTH command", "too many AUTH commands"},
+};
+
+}  // namespace
+
+/// Counts an event; when it is one too many, logs, answers 450 and yields true.
+Task<bool> Session::over_limit(ClientEvent event) {
+    const long rate = co_await counted_.count(event);
+    if (rate == 0) {
         co_return false;
     }
-    const long count = server_.limits().count(limit_key_, event);
-    if (count <= limit) {
-        co_return false;
+    for (const EventWords& words : kEventWords) {
+        if (words.event == event) {
+            log_warning("{} rate limit exceeded: {} from {} for service {}", words.logged, rate, info_.text(),
+                        server_.service_name());
+            co_await refuse(fmt::format("450 4.7.1 Error: {} from {}", words.answered, info_.address));
+        }
     }
-    log_warning("{} limit exceeded: {} from {} for service {}", what, count, info_.text(), server_.service_name());
-    const bool at_connect = event == ClientEvent::connection;
-    const int code = at_connect ? 421 : 450;
-    const std::string_view much = at_connect ? "connections" : where;
-    co_await refuse(fmt::format("{} 4.7.0 {} Error: too much {} from {}", code, config_.myhostname(), much, info_.address));
     co_return true;
 }
 
@@ -300,36 +324,64 @@ BareNewline Session::bare_newline_policy() {
     return setting == "note" ? BareNewline::note : BareNewline::normalize;
 }
 
-Subject Session::subject() const {
+/// `command` as a policy server is told it: "RCPT".
+Subject Session::subject(std::string command) const {
     Subject out;
     out.client_name = info_.name;
     out.reverse_name = info_.reverse_name;
     out.name_lookup_failed_softly = info_.name_temporary;
     out.client_address = info_.address;
+    out.client_port = info_.port;
+    out.server_address = info_.server_address;
+    out.server_port = info_.server_port;
     out.helo = helo_;
+    out.recipient = recipient_;
     if (mail_) {
+        const std::vector<queue::Recipient>& recipients = mail_->envelope.recipients;
         out.sender = mail_->envelope.sender;
-        out.recipient_count = mail_->envelope.recipients.size();
+        out.recipient_count = recipients.size();
         out.size = mail_->content_bytes > 0 ? mail_->content_bytes : mail_->declared_size;
         out.instance = mail_->instance;
+        if (!recipient_ && recipients.size() == 1) {
+            out.recipient = recipients[0].address;
+        }
     }
-    out.recipient = recipient_;
     out.sasl_username = sasl_.username;
     out.sasl_method = sasl_.method;
-    out.tls = client_.tls() != nullptr;
+    out.sasl_sender = sasl_.sender;
+    out.tls = client_.tls();
     out.certificate_verified = certificate_verified();
     out.service = server_.service_name();
     out.protocol = esmtp_ ? "ESMTP" : "SMTP";
+    out.command = std::move(command);
+    out.etrn_domain = etrn_domain_;
     return out;
 }
 
-Task<Verdict> Session::judge(const RestrictionList& list) {
+/// One list of several; the caller settles what was deferred.
+Task<Verdict> Session::judge_list(const RestrictionList& list, const Subject& who, Deferral& deferral) {
     SideEffects scratch;
     SideEffects& effects = mail_ ? mail_->effects : scratch;
-    const Subject who = subject();
-    Verdict verdict = co_await list.evaluate(who, effects);
+    Verdict verdict = co_await list.evaluate(who, effects, deferral);
     log_effects(stage_, effects);
     co_return verdict;
+}
+
+/// A list that is evaluated before there is a recipient (smtpd_delay_reject = no): what it defers waits in `deferral`.
+Task<Verdict> Session::judge(const RestrictionList& list, std::string command, Deferral& deferral) {
+    deferral = Deferral{};
+    if (list.empty()) {
+        co_return Verdict{};
+    }
+    const Subject who = subject(std::move(command));
+    co_return co_await judge_list(list, who, deferral);
+}
+
+/// A list that decides on its own.
+Task<Verdict> Session::judge_alone(const RestrictionList& list, std::string command) {
+    Deferral deferral;
+    const Verdict verdict = co_await judge(list, std::move(command), deferral);
+    co_return RestrictionList::settle(verdict, deferral);
 }
 
 /// RFC 3848 and RFC 6531 section 4.3.

@@ -103,14 +103,15 @@ private:
     void log_effects(std::string_view where, SideEffects& effects);
 
     // The parts of run().
-    Task<> greet(long open);   ///< `open`: connections this client has
+    Task<> greet();
+    Task<> count_connection();
     Task<bool> wrapper_tls();
     Task<> one_command(std::string line);
     Task<bool> forbidden(const Command& command);
     Task<> end_of_conversation(const Error& error);
     void log_disconnect();
-    Task<bool> over_limit(ClientEvent event, std::string_view where, std::string_view what);
-    bool limits_apply();
+    Task<bool> over_limit(ClientEvent event);
+    Task<> count_tls_session();
 
     // Commands (cmd_*.cc).
     Task<> helo(const Command& command);
@@ -135,10 +136,13 @@ private:
     Task<std::string> ehlo_reply();
     Task<bool> hello_accepted(const Command& command, std::string_view verb);
     Task<bool> secure(std::string_view where);
-    Task<Verdict> judge(const RestrictionList& list);
+    Task<Verdict> judge(const RestrictionList& list, std::string command, Deferral& deferral);
+    Task<Verdict> judge_alone(const RestrictionList& list, std::string command);
+    Task<Verdict> judge_list(const RestrictionList& list, const Subject& who, Deferral& deferral);
     Task<bool> mail_parameters(std::string_view text);
     Task<bool> rcpt_parameters(std::string_view text, queue::Recipient& recipient);
-    Task<Verdict> judge_recipient(bool bare_postmaster);
+    Task<Verdict> judge_recipient(bool bare_postmaster, std::string command);
+    Verdict judge_listed(bool bare_postmaster);
     Task<bool> message_may_begin(std::string_view where);
     void begin_submission();
     Task<Result<void>> read_data(DataDecoder& decoder);
@@ -147,7 +151,7 @@ private:
     Task<std::optional<std::string>> sasl_exchange(const Command& command, std::string_view mechanism,
                                                    std::optional<std::string> initial);
     bool certificate_verified() const;
-    Subject subject() const;
+    Subject subject(std::string command) const;
     std::string protocol_name() const;
     std::string where_from(std::string_view where) const;
     std::string envelope_text() const;
@@ -168,7 +172,9 @@ private:
     Counters counters_;
     std::string stage_ = "CONNECT";          ///< for "lost connection after ..."
     std::vector<std::string> hidden_keywords_;
-    std::string limit_key_;
+    CountedClient counted_;
+    std::string etrn_domain_;                ///< while ETRN is being judged
+    Deferral deferred_at_connect_, deferred_at_helo_, deferred_at_mail_;   ///< until a recipient is judged
     bool finished_ = false;
 };
 

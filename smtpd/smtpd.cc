@@ -3,7 +3,7 @@
 /// Standards: RFC 5321 (SMTP), 1870 (SIZE), 2920 (PIPELINING), 3030 (CHUNKING), 3207 (STARTTLS), 3461 (DSN), 4954
 /// (AUTH), 6152 (8BITMIME), 6409 (submission), 6531 (SMTPUTF8).
 /// Speaks to: any client on the network; cleanup(8), which queues; auth(8), which alone knows passwords;
-/// proxymap(8) for tables that need rights; qmgr(8) for ETRN.
+/// proxymap(8) for tables that need rights; anvil(8), which counts clients; qmgr(8) for ETRN.
 /// If taken over: can submit mail, ask auth(8) as any stranger can, and log.  Sees no queue file and no mailbox.
 #include "lib/log/log.h"
 #include "lib/service/service.h"
@@ -42,6 +42,10 @@ Task<> serve_client(Connection connection, smtpd::Server& server) {
         info.name = name.verified;
         info.reverse_name = name.reverse;
         info.name_temporary = name.temporary;
+        if (name.forged || !name.problem.empty()) {
+            log_warning("hostname {} does not resolve to address {}{}{}", name.reverse, info.address,
+                        name.problem.empty() ? "" : ": ", name.problem);
+        }
     }
     smtpd::Session session(*stream, server, std::move(info));
     co_await session.run();

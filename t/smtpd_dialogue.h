@@ -1,6 +1,7 @@
 /// A conversation with smtpd held in memory: the test plays the client, and cleanup.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -44,6 +45,25 @@ private:
     };
 };
 
+/// Counts clients without anvil(8); no time unit is ever over.
+class MemoryCounts : public ClientCounts {
+public:
+    Task<std::optional<ClientNumbers>> opened(std::string client) override {
+        ++open_[client];
+        co_return co_await event(client, ClientEvent::connection, 1);
+    }
+    Task<std::optional<ClientNumbers>> event(std::string client, ClientEvent what, std::uint32_t amount) override {
+        std::uint32_t& rate = rates_[{client, what}];
+        rate += amount;
+        co_return ClientNumbers{open_[client], rate};
+    }
+    void closed(const std::string& client, const EventTally&, bool) override { --open_[client]; }
+
+private:
+    std::map<std::string, std::uint32_t> open_;
+    std::map<std::pair<std::string, ClientEvent>, std::uint32_t> rates_;
+};
+
 class SmtpDialogue {
 public:
     /// `settings` are main.cf lines; every test client is c.example[192.0.2.1] unless `address` says otherwise.
@@ -67,6 +87,7 @@ public:
         outlet->answer.queue_id = "4A1B";
         outlet_ = outlet.get();
         server_->set_outlet(std::move(outlet));
+        server_->limits().set_counts(std::make_unique<MemoryCounts>());
         ClientInfo info;
         info.name = info.reverse_name = "c.example";
         info.address = address;

@@ -91,6 +91,7 @@ virtual unix - n n - 4 virtual
 error unix - - n - 2 error
 retry unix - - n - 2 error
 discard unix - - n - 2 discard
+anvil unix - - n - 1 anvil
 auth unix - - n - 1 auth
 imap-session unix - n n - 1 imapd-session
 pop3-session unix - n n - 1 pop3d-session
