@@ -64,21 +64,18 @@ void Session::begin_submission() {
         bcc.address = address;
         envelope.recipients.push_back(std::move(bcc));
     }
-    const bool local_client = info_.local || sasl_.authenticated() || info_.address.compare(0, 4, "127.") == 0 ||
-                              info_.address == "::1";
-    const std::vector<std::string> rewrite = split_list(config_.local_header_rewrite_clients());
-    const auto allows = [&rewrite](std::string_view name) {
-        return std::find(rewrite.begin(), rewrite.end(), name) != rewrite.end();
-    };
-    Result<bool> inside = server_.clients().mynetworks.matches(info_.name, info_.address);
-    envelope.rewrite_local = (allows("permit_inet_interfaces") && local_client && !sasl_.authenticated()) ||
-                             (allows("permit_sasl_authenticated") && sasl_.authenticated()) ||
-                             (allows("permit_mynetworks") && inside && *inside) || info_.local;
+    const Words& words = server_.words();
+    envelope.rewrite_local = info_.local || (words.rewrite_authenticated && sasl_.authenticated());
+    if (!envelope.rewrite_local && words.rewrite_own_hosts && !sasl_.authenticated()) {
+        envelope.rewrite_local = server_.router().is_own_address(info_.address);
+    }
+    if (!envelope.rewrite_local && words.rewrite_mynetworks) {
+        Result<bool> inside = server_.clients().mynetworks.matches(info_.name, info_.address);
+        envelope.rewrite_local = inside && *inside;
+    }
     begin.complete_headers = envelope.rewrite_local;
-    const std::vector<std::string> off = split_list(config_.receive_override_options());
-    const auto is_off = [&off](std::string_view name) { return std::find(off.begin(), off.end(), name) != off.end(); };
-    begin.map_addresses = !is_off("no_address_mappings");
-    begin.check_headers_and_body = !is_off("no_header_body_checks");
+    begin.map_addresses = words.map_addresses;
+    begin.check_headers_and_body = words.check_content;
     begin.envelope = envelope;
     mail_->submission = server_.outlet().begin(std::move(begin));
     for (const std::string& field : mail_->effects.prepend) {
@@ -137,6 +134,7 @@ Task<Result<void>> Session::read_data(DataDecoder& decoder) {
         const std::size_t before = mail_->content.size();
         const std::size_t used = decoder.feed(client_.buffered(), mail_->content);
         client_.consume(used);
+        mail_->wire_bytes += used;
         mail_->content_bytes += mail_->content.size() - before;
         if (limit > 0 && mail_->content_bytes > limit) {
             mail_->submission.reset();
@@ -146,6 +144,7 @@ Task<Result<void>> Session::read_data(DataDecoder& decoder) {
         }
         co_await mail_->submission->write(mail_->content);
     }
+    mail_->wire_bytes -= std::min<std::uint64_t>(mail_->wire_bytes, 3);   // ".", CR, LF
     co_return Result<void>();
 }
 
@@ -257,6 +256,7 @@ Task<Result<bool>> Session::read_chunk(std::uint64_t size) {
         const std::size_t taken = piece.size();
         if (mail_ && mail_->in_bdat && !mail_->refusal) {
             mail_->content_bytes += taken;
+            mail_->wire_bytes += taken;
             unix_lines(piece, mail_->pending_cr, mail_->content);
         }
         client_.consume(taken);

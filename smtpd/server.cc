@@ -22,6 +22,11 @@ Result<void> open_list(MatchList& out, const char* title, const std::string& pat
     return {};
 }
 
+bool has_word(std::string_view list, std::string_view word) {
+    const std::vector<std::string> words = split_list(list);
+    return std::find(words.begin(), words.end(), word) != words.end();
+}
+
 TlsLevel level_of(const Config& config) {
     const std::string& level = config.smtpd_tls_security_level();
     if (level == "encrypt" || (level.empty() && config.smtpd_enforce_tls())) {
@@ -35,8 +40,21 @@ TlsLevel level_of(const Config& config) {
 
 }  // namespace
 
+Words::Words(const Config& config)
+    : rewrite_own_hosts(has_word(config.local_header_rewrite_clients(), "permit_inet_interfaces")),
+      rewrite_authenticated(has_word(config.local_header_rewrite_clients(), "permit_sasl_authenticated")),
+      rewrite_mynetworks(has_word(config.local_header_rewrite_clients(), "permit_mynetworks")),
+      map_addresses(!has_word(config.receive_override_options(), "no_address_mappings")),
+      check_content(!has_word(config.receive_override_options(), "no_header_body_checks")),
+      sasl_options(split_list(config.smtpd_sasl_security_options())),
+      sasl_tls_options(split_list(config.smtpd_sasl_tls_security_options())) {
+    for (const std::string& word : split_list(config.smtpd_discard_ehlo_keywords())) {
+        hidden_keywords.push_back(to_lower(word));
+    }
+}
+
 Server::Server(const Config& config, std::string service_name)
-    : config_(config), service_name_(std::move(service_name)), tables_(table_context(config)) {}
+    : config_(config), service_name_(std::move(service_name)), words_(config), tables_(table_context(config)) {}
 
 Result<std::unique_ptr<Server>> Server::create(const Config& config, std::string service_name) {
     std::unique_ptr<Server> server(new Server(config, std::move(service_name)));
@@ -107,12 +125,22 @@ Result<void> Server::open_tables() {
         }
         want.table = std::move(*table);
     }
-    Result<MatchList> filter = MatchList::open("smtpd_sasl_mechanism_filter", config_.smtpd_sasl_mechanism_filter(),
-                                               MatchKind::string, false, tables_);
-    if (!filter) {
-        return filter.error();
+    struct WantedWords {
+        MatchList& list;
+        const char* title;
+        const std::string& patterns;
+    };
+    const WantedWords wanted_words[] = {
+        {mechanism_filter_, "smtpd_sasl_mechanism_filter", config_.smtpd_sasl_mechanism_filter()},
+        {forbidden_commands_, "smtpd_forbidden_commands", config_.smtpd_forbidden_commands()},
+    };
+    for (const WantedWords& want : wanted_words) {
+        Result<MatchList> list = MatchList::open(want.title, want.patterns, MatchKind::string, false, tables_);
+        if (!list) {
+            return list.error();
+        }
+        want.list = std::move(*list);
     }
-    mechanism_filter_ = std::move(*filter);
     return {};
 }
 
@@ -216,15 +244,15 @@ Result<void> Server::prepare_tls() {
 }
 
 std::vector<std::string> Server::discarded_keywords(const std::string& client_address) {
-    std::string words = config_.smtpd_discard_ehlo_keywords();
-    if (!discard_keyword_maps_.empty()) {
-        Lookup found = discard_keyword_maps_.lookup(client_address);
-        if (found && *found) {
-            words = **found;
-        }
+    if (discard_keyword_maps_.empty()) {
+        return words_.hidden_keywords;
+    }
+    Lookup found = discard_keyword_maps_.lookup(client_address);
+    if (!found || !*found) {
+        return words_.hidden_keywords;
     }
     std::vector<std::string> out;
-    for (const std::string& word : split_list(words)) {
+    for (const std::string& word : split_list(**found)) {
         out.push_back(to_lower(word));
     }
     return out;
@@ -237,8 +265,7 @@ Task<std::vector<std::string>> Server::sasl_mechanisms(bool tls_active) {
         log_warning("SASL: {}", all.error().what);
         co_return out;
     }
-    const std::vector<std::string> options =
-        split_list(tls_active ? config_.smtpd_sasl_tls_security_options() : config_.smtpd_sasl_security_options());
+    const std::vector<std::string>& options = tls_active ? words_.sasl_tls_options : words_.sasl_options;
     const auto has = [&options](std::string_view name) {
         return std::find(options.begin(), options.end(), name) != options.end();
     };

@@ -27,6 +27,15 @@ struct Lists {
     RestrictionList client, helo, sender, relay, recipient, data, end_of_data, etrn;
 };
 
+/// Settings that are lists of words, taken apart once.
+struct Words {
+    explicit Words(const Config& config);
+    bool rewrite_own_hosts, rewrite_authenticated, rewrite_mynetworks;   ///< local_header_rewrite_clients
+    bool map_addresses, check_content;                                   ///< receive_override_options
+    std::vector<std::string> hidden_keywords;                            ///< smtpd_discard_ehlo_keywords, lower case
+    std::vector<std::string> sasl_options, sasl_tls_options;             ///< smtpd_sasl_[tls_]security_options
+};
+
 /// Lists of clients that some feature is for.
 struct ClientLists {
     MatchList mynetworks;
@@ -52,6 +61,9 @@ public:
     Dns* dns() { return dns_.get(); }
     Lists& lists() { return lists_; }
     ClientLists& clients() { return clients_; }
+    const Words& words() const { return words_; }
+    /// smtpd_forbidden_commands: for commands that are unknown.
+    Result<bool> forbidden(std::string_view verb) { return forbidden_commands_.matches(verb); }
     ClientLimits& limits() { return *limits_; }
     AuthClient& auth() { return *auth_; }
     Outlet& outlet() { return *outlet_; }
@@ -75,6 +87,7 @@ private:
 
     const Config& config_;
     std::string service_name_;
+    Words words_;
     TableContext tables_;
     std::unique_ptr<Router> router_;
     std::unique_ptr<Dns> dns_;
@@ -84,6 +97,7 @@ private:
     TableList client_certificates_;
     TableList rbl_replies_;
     MatchList mechanism_filter_;
+    MatchList forbidden_commands_;
     PolicyServers policy_servers_;
     RuleContext rules_;
     Lists lists_;

@@ -151,10 +151,6 @@ Task<> Session::one_command(std::string line) {
         finished_ = true;
         co_return;
     }
-    const bool blocked = co_await forbidden(command);
-    if (blocked) {
-        co_return;
-    }
     if (command.verb.empty()) {
         co_return co_await refuse("500 5.5.2 Error: bad syntax");
     }
@@ -162,6 +158,10 @@ Task<> Session::one_command(std::string line) {
     ++counters_.commands_total;
     if (known == nullptr) {
         stage_ = "UNKNOWN";
+        const bool blocked = co_await forbidden(command);
+        if (blocked) {
+            co_return;
+        }
         if (config_.smtpd_error_sleep_time().count() > 0 && counters_.errors >= config_.smtpd_soft_error_limit()) {
             co_await sleep_for(config_.smtpd_error_sleep_time());
         }
@@ -195,16 +195,11 @@ Task<> Session::one_command(std::string line) {
     }
 }
 
-/// smtpd_forbidden_commands: a web browser, or a header line where a command should be.
+/// An unknown command: one of smtpd_forbidden_commands, such as a web browser's, or a header line where a command should be?
 Task<bool> Session::forbidden(const Command& command) {
-    bool found = false;
-    for (const std::string& word : split_list(config_.smtpd_forbidden_commands())) {
-        found = found || equals_ignoring_case(word, command.verb);
-    }
     const bool header_like = !command.verb.empty() && command.verb.find(':') == command.verb.size() - 1;
-    const bool not_a_letter = !command.line.empty() && !command.verb.empty() &&
-                              (command.verb[0] < 'A' || command.verb[0] > 'Z') && config_.smtpd_forbidden_commands().find("regexp:") != std::string::npos;
-    if (!found && !header_like && !not_a_letter) {
+    Result<bool> listed = server_.forbidden(command.verb);
+    if (!header_like && !(listed && *listed)) {
         co_return false;
     }
     log_warning("non-SMTP command from {}: {}", info_.text(), printable(command.line, 100));
@@ -340,7 +335,7 @@ Subject Session::subject(std::string command) const {
         const std::vector<queue::Recipient>& recipients = mail_->envelope.recipients;
         out.sender = mail_->envelope.sender;
         out.recipient_count = recipients.size();
-        out.size = mail_->content_bytes > 0 ? mail_->content_bytes : mail_->declared_size;
+        out.size = mail_->wire_bytes > 0 ? mail_->wire_bytes : mail_->declared_size;
         out.instance = mail_->instance;
         if (!recipient_ && recipients.size() == 1) {
             out.recipient = recipients[0].address;

@@ -54,7 +54,8 @@ struct Transaction {
     std::string instance;                   ///< for policy servers
     SideEffects effects;
     std::unique_ptr<Submission> submission; ///< once content comes
-    std::uint64_t content_bytes = 0;
+    std::uint64_t content_bytes = 0;        ///< with LF line ends
+    std::uint64_t wire_bytes = 0;           ///< as they came, with CRLF: what policy servers are told
     std::string content;                    ///< what cleanup has not got yet
     std::optional<std::string> refusal;     ///< BDAT: the answer is known, the content is only read off the wire
     bool in_bdat = false;

@@ -276,10 +276,14 @@ Result<bool> MatchList::matches(std::string_view text) {
 }
 
 Result<bool> MatchList::matches(std::string_view name, std::string_view address) {
+    if (elements_.empty()) {
+        return false;
+    }
     const std::string lower_name = kind_ == MatchKind::name_and_address ? to_lower(name) : std::string();
     Network host;
     const bool parsed = parse_host(address, host);
-    const std::string shown = parsed ? address_text(host.family, host.address) : std::string(address);
+    const bool only_networks = std::all_of(elements_.begin(), elements_.end(), [](const Element& e) { return e.is_network; });
+    const std::string shown = parsed && !only_networks ? address_text(host.family, host.address) : std::string(address);
     for (Element& element : elements_) {
         Result<bool> hit = name_matches(element, lower_name);
         if (hit && !*hit) {

@@ -150,6 +150,7 @@ showq unix n - n - 2 showq
 virtual unix - n n - 4 virtual
 error unix - - n - 2 error
 retry unix - - n - 2 error
+anvil unix - - n - 1 anvil
 auth unix - n n - 1 auth
 imap-session unix - n n - 1 imapd-session
 pop3-session unix - n n - 1 pop3d-session
