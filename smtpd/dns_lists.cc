@@ -268,7 +268,7 @@ Task<Verdict> evaluate_dns_list(const Rule& rule, Evaluation& evaluation) {
             co_return Verdict{};
         }
         Verdict later = reject_with(evaluation, 450, "4.7.1",
-                                    fmt::format("<{}>: {} rejected: {} lookup error", listed.what, listed.class_name, list.domain));
+                                    fmt::format("<{}>: {} rejected: Service unavailable", listed.what, listed.class_name));
         co_return defer_if_reject(evaluation, std::move(later));
     }
     bool is_listed = false;

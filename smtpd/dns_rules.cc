@@ -21,6 +21,9 @@ Task<Existence> domain_exists(Dns& dns, std::string domain) {
     bool failed = !mx;
     if (!mx) {
         log_warning("{}: MX or address lookup error: {}", domain, mx.error().what);
+        if (mx.error().code == Errc::timeout) {
+            co_return Existence::unknown;   // its servers do not answer: the client has waited long enough
+        }
     } else if (!mx->records.empty()) {
         co_return mx->records.size() == 1 && mx->records[0].text.empty() ? Existence::null_mx : Existence::yes;
     }
@@ -43,6 +46,9 @@ Task<Existence> host_exists(Dns& dns, std::string name) {
             co_return Existence::yes;
         }
         failed = failed || !answer;
+        if (!answer && answer.error().code == Errc::timeout) {
+            break;   // as above
+        }
     }
     co_return failed ? Existence::unknown : Existence::no;
 }

@@ -11,6 +11,7 @@
 #include "lib/base/strings.h"
 #include "lib/ipc/channel.h"
 #include "lib/log/log.h"
+#include "lib/table/types.h"
 
 namespace postern::smtpd {
 
@@ -156,7 +157,8 @@ Result<std::shared_ptr<const PolicyServer>> parse_policy_server(const std::strin
     server->request_limit = config.smtpd_policy_service_request_limit();
     server->default_action = config.smtpd_policy_service_default_action();
     server->policy_context = config.smtpd_policy_service_policy_context();
-    for (const std::string& word : split_list(inside)) {
+    for (const std::string& item : split_list(inside)) {
+        const std::string word(trim(table_type::without_braces(item)));   // "{ name = value with spaces }"
         const std::size_t equals = word.find('=');
         if (server->name.empty()) {
             server->name = word;

@@ -9,11 +9,14 @@ using namespace postern::smtpd;
 
 namespace {
 
-constexpr const char* kToRcpt = "EHLO c.example\r\nMAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\n";
+void to_rcpt(SmtpDialogue& dialogue) {
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\n");
+}
 
 std::string reply_to_rcpt(const std::string& settings) {
     SmtpDialogue dialogue(settings);
-    dialogue.client(kToRcpt);
+    to_rcpt(dialogue);
     return dialogue.last_reply();
 }
 
@@ -54,7 +57,7 @@ TEST_CASE("restrictions that Postfix gave up are named with what replaces them",
 
 TEST_CASE("policy servers are checked when the list is compiled", "[restrictions]") {
     for (const char* good : {"inet:127.0.0.1:10031", "inet:localhost:10031", "inet:[::1]:10031", "unix:private/policy", "inet:10031",
-                             "{ inet:127.0.0.1:10031, timeout=10s, default_action = DUNNO, policy_context=submission }"}) {
+                             "{ inet:127.0.0.1:10031, timeout=10s, { default_action = 450 4.7.1 later }, policy_context=submission }"}) {
         CAPTURE(good);
         CHECK(problem_with(std::string("smtpd_recipient_restrictions = check_policy_service ") + good + "\n").empty());
     }
@@ -69,12 +72,13 @@ TEST_CASE("policy servers are checked when the list is compiled", "[restrictions
 TEST_CASE("a policy server's own settings go before the general ones", "[restrictions]") {
     const Result<Config> config = Config::from_text("smtpd_policy_service_timeout = 7s\nsmtpd_policy_service_try_limit = 5\n");
     REQUIRE(config);
-    const auto server = parse_policy_server("{ unix:p, timeout=2m, request_limit=3, default_action={REJECT go away} }", *config);
+    const auto server = parse_policy_server("{ unix:p, timeout=2m, request_limit=3, { default_action = REJECT go away } }", *config);
     REQUIRE(server);
     CHECK((*server)->name == "unix:p");
     CHECK((*server)->timeout == std::chrono::minutes(2));
     CHECK((*server)->try_limit == 5);
     CHECK((*server)->request_limit == 3);
+    CHECK((*server)->default_action == "REJECT go away");
     CHECK((*server)->max_idle == std::chrono::seconds(300));
 }
 
@@ -93,7 +97,7 @@ TEST_CASE("decisions that wait look at all lists of a recipient together", "[res
 
 TEST_CASE("a decision that waits is forgotten with its recipient", "[restrictions]") {
     SmtpDialogue dialogue("smtpd_recipient_restrictions = check_recipient_access inline:{ a@example.org=DEFER_IF_PERMIT }\n");
-    dialogue.client(kToRcpt);
+    to_rcpt(dialogue);
     CHECK(dialogue.last_reply() == "450 4.7.1 <a@example.org>: Recipient address rejected: Service unavailable");
     dialogue.client("RCPT TO:<b@example.org>\r\n");
     CHECK(dialogue.last_reply() == "250 2.1.5 Ok");
@@ -110,7 +114,7 @@ TEST_CASE("codes about addresses fit what is refused", "[restrictions]") {
 
 TEST_CASE("actions for the log say what was triggered for whom", "[restrictions]") {
     SmtpDialogue dialogue("smtpd_sender_restrictions = check_sender_access inline:{ c.example=HOLD }\n");
-    dialogue.client(kToRcpt);
+    to_rcpt(dialogue);
     CHECK(dialogue.log().count("NOQUEUE: hold: RCPT from c.example[192.0.2.1]: <s@c.example>: Sender address triggers HOLD action; "
                                "from=<s@c.example> to=<a@example.org> proto=ESMTP helo=<c.example>") == 1);
     CHECK(dialogue.last_reply() == "250 2.1.5 Ok");
@@ -131,12 +135,12 @@ TEST_CASE("limits of clients have Postfix's replies", "[restrictions]") {
     SmtpDialogue connection("smtpd_client_connection_rate_limit = 1\nsmtpd_client_connection_count_limit = 1\n");
     CHECK(connection.codes() == "220");
     SmtpDialogue recipients("smtpd_client_recipient_rate_limit = 1\n");
-    recipients.client(kToRcpt);
+    to_rcpt(recipients);
     recipients.client("RCPT TO:<b@example.org>\r\n");
     CHECK(recipients.last_reply() == "450 4.7.1 Error: too many recipients from 192.0.2.1");
     CHECK(recipients.log().count("Recipient address rate limit exceeded: 2 from c.example[192.0.2.1] for service smtp") == 1);
     SmtpDialogue exempt("smtpd_client_recipient_rate_limit = 1\n", "10.1.2.3");
-    exempt.client(kToRcpt);
+    to_rcpt(exempt);
     exempt.client("RCPT TO:<b@example.org>\r\n");
     CHECK(exempt.last_reply() == "250 2.1.5 Ok");
 }

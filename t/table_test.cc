@@ -366,3 +366,22 @@ TEST_CASE("a table list gives the first hit and refuses empty results", "[table]
     CHECK(empty->lookup("a").error().code == Errc::temporary);
     CHECK(TableList::open("test_maps", "what:x", {}).error().what.substr(0, 11) == "test_maps: ");
 }
+
+TEST_CASE("rules of pattern and network tables can stand in the table's name", "[table]") {
+    for (const std::string type : {"regexp:", "pcre:"}) {
+        CAPTURE(type);
+        Result<TablePtr> table = open_table(type + "{ {/^[^A-Z]/ Bogus}, {/^x(.)/ got $1} }", {});
+        INFO((table ? "" : table.error().what));
+        REQUIRE(table);
+        CHECK(**(*table)->lookup("1") == "Bogus");
+        CHECK_FALSE((*table)->lookup("GET")->has_value());
+        CHECK(**(*table)->lookup("Xy") == "got y");
+        CHECK_FALSE(open_table(type + "{ {/(/ Bogus} }", {}));
+    }
+    Result<TablePtr> networks = open_table("cidr:{{192.0.2.0/24 ours}, {::/0 six}}", {});
+    REQUIRE(networks);
+    CHECK(**(*networks)->lookup("192.0.2.9") == "ours");
+    CHECK(**(*networks)->lookup("2001:db8::1") == "six");
+    CHECK_FALSE((*networks)->lookup("198.51.100.1")->has_value());
+    CHECK_FALSE(open_table("cidr:{{192.0.2.1/24 bad}}", {}));
+}

@@ -42,7 +42,11 @@ public:
         if (!text) {
             return text.error();
         }
-        auto rules = read_rules<Network>(name(), *text, parse_rule);
+        return load(*text);
+    }
+
+    Result<void> load(const std::string& text) {
+        auto rules = read_rules<Network>(name(), text, parse_rule);
         if (!rules) {
             return rules.error();
         }
@@ -52,7 +56,7 @@ public:
 
 protected:
     Lookup find(std::string_view key) override {
-        if (file_.changed()) {
+        if (!file_.path().empty() && file_.changed()) {
             reload();
         }
         unsigned char bytes[16];
@@ -83,13 +87,20 @@ private:
         }
     }
 
-    WatchedFile file_;
+    WatchedFile file_;   ///< none when the rules are in the table's name
     std::vector<CidrRule> rules_;
 };
 
 }  // namespace
 
 Result<TablePtr> open_cidr(std::string_view name, const TableContext&) {
+    if (const std::optional<std::string> rules = inline_rules(name)) {
+        auto table = std::make_unique<CidrTable>(full_name("cidr", name), WatchedFile());
+        if (const Result<void> loaded = table->load(*rules); !loaded) {
+            return loaded.error();
+        }
+        return TablePtr(std::move(table));
+    }
     Result<WatchedFile> file = WatchedFile::open(std::string(name));
     if (!file) {
         return Error(file.error().code, full_name("cidr", name) + ": " + file.error().what);

@@ -1,6 +1,7 @@
 #include "lib/table/pattern_rules.h"
 
 #include "lib/base/strings.h"
+#include "lib/table/types.h"
 
 namespace postern::table_type {
 
@@ -25,6 +26,18 @@ bool take_negation(std::string_view& line) {
         line = trim(line.substr(1));
     }
     return negated;
+}
+
+std::optional<std::string> inline_rules(std::string_view name) {
+    const std::string_view inside = trim(name);
+    if (inside.size() < 2 || inside.front() != '{' || inside.back() != '}') {
+        return std::nullopt;
+    }
+    std::string lines;
+    for (const std::string& rule : split_list(inside.substr(1, inside.size() - 2))) {
+        lines += std::string(trim(without_braces(rule))) + "\n";
+    }
+    return lines;
 }
 
 }  // namespace postern::table_type

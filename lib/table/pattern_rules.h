@@ -1,6 +1,7 @@
 /// The common frame of the regexp:, pcre: and cidr: files: rules with if/endif blocks and negation.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -83,5 +84,8 @@ const Rule<Matcher>* first_match(const std::vector<Rule<Matcher>>& rules, Matche
     }
     return nullptr;
 }
+
+/// The rules of a table without a file, "type:{ { rule }, { rule } }", one a line.  Nothing when `name` is a file's.
+std::optional<std::string> inline_rules(std::string_view name);
 
 }  // namespace postern::table_type

@@ -309,7 +309,11 @@ public:
         if (!text) {
             return text.error();
         }
-        auto rules = read_rules<Compiled<Pattern>>(name(), *text, parse_rule<Pattern>);
+        return load(*text);
+    }
+
+    Result<void> load(const std::string& text) {
+        auto rules = read_rules<Compiled<Pattern>>(name(), text, parse_rule<Pattern>);
         if (!rules) {
             return rules.error();
         }
@@ -319,7 +323,7 @@ public:
 
 protected:
     Lookup find(std::string_view key) override {
-        if (file_.changed()) {
+        if (!file_.path().empty() && file_.changed()) {
             reload();
         }
         Spans spans;
@@ -346,12 +350,19 @@ private:
         }
     }
 
-    WatchedFile file_;
+    WatchedFile file_;   ///< none when the rules are in the table's name
     std::vector<Rule<Compiled<Pattern>>> rules_;
 };
 
 template <class Pattern>
 Result<TablePtr> open_patterns(std::string_view type, std::string_view name) {
+    if (const std::optional<std::string> rules = inline_rules(name)) {
+        auto table = std::make_unique<PatternTable<Pattern>>(full_name(type, name), WatchedFile());
+        if (const Result<void> loaded = table->load(*rules); !loaded) {
+            return loaded.error();
+        }
+        return TablePtr(std::move(table));
+    }
     Result<WatchedFile> file = WatchedFile::open(std::string(name));
     if (!file) {
         return Error(file.error().code, full_name(type, name) + ": " + file.error().what);

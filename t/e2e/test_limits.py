@@ -23,6 +23,7 @@ SERVICES = {
     "logins": "smtpd_client_auth_rate_limit=2",
     "handshakes": "smtpd_client_new_tls_session_rate_limit=2",
     "wrapped": "smtpd_client_new_tls_session_rate_limit=2 -o smtpd_tls_wrappermode=yes",
+    "filtered": "smtpd_sasl_mechanism_filter=!plain,inline:{login=x}",
     "exempt": "smtpd_client_connection_count_limit=1 -o smtpd_client_event_limit_exceptions=127.0.0.0/8",
 }
 PORT = {name: BASE + 20 + i for i, name in enumerate(SERVICES)}
@@ -59,11 +60,8 @@ class Limits(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.mail = Suite(SETTINGS, MASTER)
+        cls.addClassCleanup(cls.mail.stop)
         cls.mail.start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.mail.stop()
 
     def setUp(self):
         self.clients = []
@@ -227,6 +225,16 @@ class Limits(unittest.TestCase):
 
     def test_exceptions_are_not_limited(self):
         self.assertTrue(all(client.greeting.startswith("220 ") for client in self.fill("exempt", 4)))
+
+    def test_mechanisms_are_filtered(self):
+        client = self.connect("filtered")
+        client.socket.sendall(b"EHLO c.example\r\n")
+        lines = []
+        while not lines or lines[-1][3:4] == "-":
+            lines.append(client.line())
+        self.assertIn("250-AUTH LOGIN", lines)
+        self.assertTrue(client.say("AUTH PLAIN AGZyZWQAd3Jvbmc=").startswith("535 5.7.8 "), "PLAIN is not offered, so not taken")
+        self.assertIn("SASL PLAIN authentication failed: Invalid authentication mechanism", self.mail.log())
 
     def test_statistics(self):
         self.connect("other")

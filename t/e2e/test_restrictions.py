@@ -72,6 +72,11 @@ CASES = {
         (GOOD, "c.example", "s@x.servfail.zz", RCPT, "450 4.1.8 <s@x.servfail.zz>: Sender address rejected: Domain not found"),
         (GOOD, "c.example", "s@nullmx.example", RCPT,
          "550 5.7.27 <s@nullmx.example>: Sender address rejected: Domain nullmx.example does not accept mail (nullMX)")],
+    "reject_unknown_sender_domain,permit -o unknown_address_reject_code=550": [
+        (GOOD, "c.example", "s@x.servfail.zz", RCPT, "450 4.1.8 <s@x.servfail.zz>: Sender address rejected: Domain not found"),
+        (GOOD, "c.example", "s@x.silent.zz", RCPT, "450 4.1.8 <s@x.silent.zz>: Sender address rejected: Domain not found")],
+    "permit_dnswl_client,x.servfail.zz,reject": [
+        (GOOD, "c.example", "s@good.example", RCPT, "450 4.7.1 <192.0.2.10>: Client host rejected: Service unavailable")],
     "reject_unknown_sender_domain,reject": [
         (GOOD, "c.example", "s@x.servfail.zz", RCPT, "554 5.7.1 <fred@example.org>: Recipient address rejected: Access denied")],
     "reject_unknown_recipient_domain,reject -o smtpd_relay_restrictions=permit -o unknown_address_reject_code=550": [
@@ -272,27 +277,24 @@ class Restrictions(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.where = tempfile.mkdtemp(prefix="postern-restrictions-")
+        cls.addClassCleanup(shutil.rmtree, cls.where, True)
         os.chmod(cls.where, 0o755)
         cls.spf = cls.where + "/spf"
         cls.has_spf = debian_tools.fetch(cls.spf, "python3-authres", "python3-dns", "python3-spf", "python3-spf-engine",
                                          "postfix-policyd-spf-python")   # before there is no way out
         cls.world = World(cls.where, ADDRESSES, ZONES, RECORDS)
+        cls.addClassCleanup(cls.world.close)
         for name, text in TABLES.items():
             with open(cls.where + "/" + name, "w") as file:
                 file.write(text)
         master, cls.ports = services(BASE + 30, cls.where)
         cls.policy = ScriptedPolicy()
         master += cls.policy.services(BASE + 80)
+        cls.addClassCleanup(cls.policy.close)
         cls.mail = Suite(MAIN, master)
+        cls.addClassCleanup(cls.mail.stop)
         cls.mail.start()
         time.sleep(1)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.mail.stop()
-        cls.policy.close()
-        cls.world.close()
-        shutil.rmtree(cls.where, ignore_errors=True)
 
     def check(self, ports):
         wrong = []
