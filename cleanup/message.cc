@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <ctime>
 
-#include "cleanup/header_rewrite.h"
+#include "lib/mail/header_rewrite.h"
 #include "cleanup/received.h"
 #include "cleanup/recipients.h"
 #include "lib/base/strings.h"

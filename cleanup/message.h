@@ -9,7 +9,7 @@
 
 #include "cleanup/characters.h"
 #include "cleanup/checks.h"
-#include "cleanup/header_kinds.h"
+#include "lib/mail/header_kinds.h"
 #include "cleanup/maps.h"
 #include "cleanup/splitter.h"
 #include "lib/async/task.h"

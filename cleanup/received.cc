@@ -4,7 +4,7 @@
 
 #include <ctime>
 
-#include "cleanup/header_rewrite.h"
+#include "lib/mail/header_rewrite.h"
 #include "lib/base/strings.h"
 #include "lib/mail/address.h"
 #include "lib/mail/date.h"

@@ -80,6 +80,11 @@ Result<void> Client::open() {
         return sasl.error();
     }
     sasl_ = std::move(*sasl);
+    Result<std::unique_ptr<GenericMaps>> generic = GenericMaps::create(settings_, tables);
+    if (!generic) {
+        return generic.error();
+    }
+    generic_ = std::move(*generic);
     cache_ = std::make_unique<SessionCache>(settings_, std::move(*kept));
     hosts_ = std::make_unique<HostFinder>(settings_, *dns_, static_cast<const SelfTest&>(*this));
     return {};

@@ -12,6 +12,7 @@
 #include "lib/table/status_filter.h"
 #include "lib/table/table.h"
 #include "smtp/connect.h"
+#include "smtp/generic.h"
 #include "smtp/hosts.h"
 #include "smtp/ledger.h"
 #include "smtp/next_hop.h"
@@ -42,6 +43,7 @@ public:
     SessionCache& cache() { return *cache_; }
     TlsPolicies& tls() { return *tls_; }
     SaslClient& sasl() { return *sasl_; }
+    GenericMaps& generic() { return *generic_; }
     Ledger& ledger() { return ledger_; }
     /// The process is to end: messages whose final dot has not been sent are not concluded any more.
     bool stopping = false;
@@ -62,6 +64,7 @@ private:
     std::unique_ptr<SessionCache> cache_;
     std::unique_ptr<TlsPolicies> tls_;
     std::unique_ptr<SaslClient> sasl_;
+    std::unique_ptr<GenericMaps> generic_;
     Ledger ledger_;
     TableList reply_filter_, ignored_maps_;
     StatusFilter status_filter_;

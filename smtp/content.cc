@@ -134,6 +134,13 @@ void Content::replace(std::string text) {
     rewind();
 }
 
+void Content::replace_headers(std::string headers) {
+    size_ = size_ - headers_.size() + headers.size();
+    own_headers_ = std::move(headers);
+    headers_ = own_headers_;
+    rewind();
+}
+
 void Content::rewind() {
     headers_given_ = headers_.empty();
     body_at_ = 0;

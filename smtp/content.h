@@ -46,12 +46,15 @@ public:
     /// From the start again.
     void rewind();
     std::uint64_t size_bytes() const { return size_; }
+    /// Other headers in front of the same body.
+    void replace_headers(std::string headers);
     /// Instead of what the queue file has (converted content).
     void replace(std::string text);
 
 private:
     const queue::Deliver* request_ = nullptr;
     std::string text_;            ///< headers, or body and headers of a small message, or what replace() was given
+    std::string own_headers_;     ///< what replace_headers() was given
     std::string piece_;
     std::string_view headers_, body_;
     std::uint64_t size_ = 0;

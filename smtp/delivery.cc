@@ -162,12 +162,39 @@ std::vector<std::string> Delivery::destinations() {
     return list;
 }
 
+/// Errors: temporary.
+Result<void> Delivery::apply_generic_maps() {
+    wire_sender_ = request_.sender;
+    GenericMaps& generic = client_.generic();
+    if (generic.empty()) {
+        return {};
+    }
+    Result<std::string> sender = generic.map(request_.sender);
+    Result<std::string> headers = generic.map_headers(content_.headers());
+    if (!sender || !headers) {
+        return sender ? headers.error() : sender.error();
+    }
+    for (const queue::DeliverTo& to : request_.recipients) {
+        Result<std::string> recipient_now = generic.map(to.recipient.address);
+        if (!recipient_now) {
+            return recipient_now.error();
+        }
+        wire_recipients_.push_back(std::move(*recipient_now));
+    }
+    wire_sender_ = std::move(*sender);
+    content_.replace_headers(std::move(*headers));
+    return {};
+}
+
 Task<> Delivery::run() {
-    const Result<void> opened = content_.open(request_);
+    Result<void> opened = content_.open(request_);
+    if (opened) {
+        opened = apply_generic_maps();
+    }
     if (!opened) {
         log_warning("{}: {}", request_.queue_id, opened.error().what);
         final_server_ = true;
-        failed_all(nullptr, {"4.3.0", "queue file cannot be read"});
+        failed_all(nullptr, {"4.3.0", opened.error().code == Errc::temporary ? "table lookup failure" : "queue file cannot be read"});
         co_return co_await tell();
     }
     const std::vector<std::string> list = destinations();

@@ -40,6 +40,9 @@ public:
     // --- for a transfer (transfer.h)
     const queue::Deliver& request() const { return request_; }
     const queue::Recipient& recipient(std::size_t i) const { return request_.recipients[i].recipient; }
+    /// The addresses as the server shall see them (smtp_generic_maps).
+    const std::string& wire_sender() const { return wire_sender_; }
+    const std::string& wire_recipient(std::size_t i) const { return wire_recipients_.empty() ? recipient(i).address : wire_recipients_[i]; }
     /// Recipients, by place in the request, that wait for this transfer.
     std::vector<std::size_t> open_recipients() const;
     /// The server took the message for one recipient (or would take it, for a probe).
@@ -73,6 +76,7 @@ private:
     Task<std::string> try_kept_session(const std::string& key);
     Task<bool> transfer(std::unique_ptr<Session> session, const std::string& key);
     std::vector<std::string> destinations();
+    Result<void> apply_generic_maps();
     void give_up();
     void reopen();
     std::size_t left() const;
@@ -83,6 +87,8 @@ private:
     Listener& listener_;
     queue::Deliver request_;
     Content content_;
+    std::string wire_sender_;
+    std::vector<std::string> wire_recipients_;   ///< empty: as they are
     std::vector<State> states_;
     std::vector<Fate> kept_;         ///< why a recipient is kept for another server
     TlsPolicy policy_;               ///< of the destination that is being tried

@@ -63,6 +63,7 @@ public:
     const std::string& discard_ehlo_keyword_address_maps() const {
         return pick(&Config::smtp_discard_ehlo_keyword_address_maps, &Config::lmtp_discard_lhlo_keyword_address_maps);
     }
+    const std::string& generic_maps() const { return pick(&Config::smtp_generic_maps, &Config::lmtp_generic_maps); }
     const std::string& reply_filter() const { return pick(&Config::smtp_reply_filter, &Config::lmtp_reply_filter); }
     const std::string& delivery_status_filter() const {
         return pick(&Config::smtp_delivery_status_filter, &Config::lmtp_delivery_status_filter);

@@ -114,7 +114,7 @@ bool Transfer::acceptable() {
 std::string Transfer::mail_command() const {
     const Features& features = session_.features();
     const queue::Deliver& request = delivery_.request();
-    const std::string sender = settings_.quote_rfc821_envelope() ? external_form(request.sender) : request.sender;
+    const std::string sender = settings_.quote_rfc821_envelope() ? external_form(delivery_.wire_sender()) : delivery_.wire_sender();
     std::string out = fmt::format("MAIL FROM:<{}>", sender);
     if (features.size) {
         out += fmt::format(" SIZE={}", delivery_.content().size_bytes());
@@ -139,7 +139,8 @@ std::string Transfer::mail_command() const {
 
 std::string Transfer::rcpt_command(std::size_t i) const {
     const queue::Recipient& to = delivery_.recipient(i);
-    std::string out = fmt::format("RCPT TO:<{}>", settings_.quote_rfc821_envelope() ? external_form(to.address) : to.address);
+    const std::string& address = delivery_.wire_recipient(i);
+    std::string out = fmt::format("RCPT TO:<{}>", settings_.quote_rfc821_envelope() ? external_form(address) : address);
     if (!session_.features().dsn) {
         return out;
     }

@@ -317,3 +317,16 @@ TEST_CASE("A status filter may change code and text, but not turn failure into s
     CHECK(mail.fate(0) == "bounced 5.4.1");
     CHECK(mail.reason(0) == "closed");
 }
+
+TEST_CASE("Addresses of this system leave as smtp_generic_maps has them", "[smtp]") {
+    DeliveryDialogue mail("mydestination = us.example\nmyorigin = us.example\nrecipient_delimiter = +\npropagate_unmatched_extensions = generic\n"
+                          "smtp_generic_maps = inline:{ s@us.example=sender@world.example, local=other@world.example, @inside.example=@world.example }\n");
+    mail.net->servers["192.0.2.1"].scripts = {good_script(2)};
+    mail.deliver("[192.0.2.1]", {"local+ext@us.example", "x@inside.example"},
+                 "From: \"S. Ender\" <s@us.example>\nTo: a@b.example, x@inside.example (comment)\nSubject: s@us.example\n\ns@us.example\n");
+    CHECK(mail.fate(0) == "sent 2.0.0");
+    CHECK(mail.heard("192.0.2.1") ==
+          "EHLO us.example\r\nMAIL FROM:<sender@world.example>\r\nRCPT TO:<other+ext@world.example>\r\nRCPT TO:<x@world.example>\r\nDATA\r\n"
+          "From: \"S. Ender\" <sender@world.example>\r\nTo: a@b.example, x@world.example (comment)\r\nSubject: s@us.example\r\n\r\n"
+          "s@us.example\r\n.\r\nQUIT\r\n");
+}

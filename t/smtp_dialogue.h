@@ -171,6 +171,7 @@ public:
     std::string heard(const std::string& address, std::size_t nth = 0) const { return *net->servers.at(address).heard.at(nth); }
     Client& client() { return *client_; }
     const LogCapture& log() const { return log_; }
+    void forget_log() { log_.clear(); }
 
     FateList fates;
     ScriptConnector* net = nullptr;

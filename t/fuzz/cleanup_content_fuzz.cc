@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <cstdlib>
 
-#include "cleanup/header_rewrite.h"
+#include "lib/mail/header_rewrite.h"
 #include "cleanup/splitter.h"
 #include "tools/sendmail_input.h"
 
@@ -61,10 +61,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         std::abort();
     }
     const Result<std::string> same =
-        cleanup::rewrite_addresses(content, [](const std::string& address) { return Result<std::string>(address); });
+        rewrite_addresses(content, [](const std::string& address) { return Result<std::string>(address); });
     if (!same || *same != content) {
         std::abort();
     }
-    (void)cleanup::rewrite_addresses(content, [](const std::string& address) { return Result<std::string>(address + "x"); });
+    (void)rewrite_addresses(content, [](const std::string& address) { return Result<std::string>(address + "x"); });
     return 0;
 }

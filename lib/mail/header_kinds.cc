@@ -1,8 +1,8 @@
-#include "cleanup/header_kinds.h"
+#include "lib/mail/header_kinds.h"
 
 #include "lib/base/strings.h"
 
-namespace postern::cleanup {
+namespace postern {
 namespace {
 
 constexpr HeaderKind kSender(std::string_view name, Header header, bool resent = false) {
@@ -56,4 +56,4 @@ const HeaderKind& header_kind(std::string_view name) {
     return kOther;
 }
 
-}  // namespace postern::cleanup
+}  // namespace postern

@@ -1,10 +1,10 @@
-#include "cleanup/header_rewrite.h"
+#include "lib/mail/header_rewrite.h"
 
 #include <utility>
 
 #include "lib/mail/address.h"
 
-namespace postern::cleanup {
+namespace postern {
 namespace {
 
 constexpr int kMaxCommentDepth = 100;
@@ -149,4 +149,4 @@ std::vector<AddressSpan> find_addresses(std::string_view value) { return Finder(
 
 std::string header_address(std::string_view internal) { return external_form(internal); }
 
-}  // namespace postern::cleanup
+}  // namespace postern

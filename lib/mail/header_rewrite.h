@@ -7,7 +7,7 @@
 
 #include "lib/base/result.h"
 
-namespace postern::cleanup {
+namespace postern {
 
 /// Where one address stands in a field value: the addr-spec, without display name, brackets, route or comments.
 struct AddressSpan {
@@ -52,4 +52,4 @@ Result<std::string> rewrite_addresses(std::string_view field, Rewrite rewrite) {
     return out;
 }
 
-}  // namespace postern::cleanup
+}  // namespace postern

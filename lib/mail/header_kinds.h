@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace postern::cleanup {
+namespace postern {
 
 enum class Header : std::uint8_t {
     other, apparently_to, bcc, cc, content_length, date, delivered_to, disposition_notification_to, errors_to, from,
@@ -34,4 +34,4 @@ private:
     std::uint32_t bits_ = 0;
 };
 
-}  // namespace postern::cleanup
+}  // namespace postern
