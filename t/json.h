@@ -17,16 +17,16 @@ struct Json {
     bool boolean = false;
     double number = 0;
     std::string string;
-    std::vector<Json> items;                              ///< of an array
-    std::vector<std::pair<std::string, Json>> members;    ///< of an object, in order
+    std::vector<Json> items;           ///< of an array; the values of an object
+    std::vector<std::string> names;    ///< of an object, in order
 
     bool is_null() const { return type == Type::null; }
     bool is_string() const { return type == Type::string; }
     const Json& operator[](std::string_view name) const {
         static const Json none;
-        for (const auto& [key, value] : members) {
-            if (key == name) {
-                return value;
+        for (std::size_t i = 0; i < names.size() && i < items.size(); ++i) {
+            if (names[i] == name) {
+                return items[i];
             }
         }
         return none;
@@ -52,10 +52,10 @@ public:
             out.type = Json::Type::object;
             while (!end('}')) {
                 space();
-                std::string key = string();
+                out.names.push_back(string());
                 space();
                 take(':');
-                out.members.emplace_back(std::move(key), value());
+                out.items.push_back(value());
                 space();
                 take(',');
             }

@@ -99,13 +99,10 @@ struct FakeCleanup {
                 self->got.back().content += more->bytes;
             }
             if (last) {
-                queue::FromCleanup answer = self->reply;
-                if (auto* queued = std::get_if<queue::Queued>(&answer)) {
-                    queue::Queued copy = *queued;
-                    co_await channel.send(std::move(copy));
-                } else {
-                    queue::Refused copy = std::get<queue::Refused>(answer);
-                    co_await channel.send(std::move(copy));
+                std::visit([&channel](auto answer) { channel.post(std::move(answer)); }, self->reply);
+                const Result<void> told = co_await channel.flush();
+                if (!told) {
+                    co_return;
                 }
             }
         }
