@@ -111,7 +111,7 @@ TEST_CASE("a damaged file of special uses harms nothing else", "[store]") {
     const auto account = scratch.open();
     REQUIRE(account->create("a"));
     for (const std::string& text : {std::string("\\Sent"), std::string("\tx\n\\Sent\t\n\n"), std::string(100'000, '\t'),
-                                    std::string("nothing\ta\n\xff\xfe\0\ta\n", 18), std::string("\\Sent\t../a\n\\Sent\tnone\n")}) {
+                                    std::string("nothing\ta\n\xff\xfe\0\ta\n", 16), std::string("\\Sent\t../a\n\\Sent\tnone\n")}) {
         std::ofstream(scratch.maildir() + "/postern-special-use") << text;
         CHECK(names(*account) == "INBOX a ");
     }

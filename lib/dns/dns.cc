@@ -96,7 +96,8 @@ class Unbound : public Dns {
 public:
     Unbound() : context_(ub_ctx_create()) {}
     ~Unbound() override {
-        events_.close();
+        reader_->context = nullptr;
+        reader_->events.close();
         ub_ctx_delete(context_);
     }
 
@@ -145,6 +146,12 @@ public:
     }
 
 private:
+    /// What process() needs.  It wakes up for the last time when the resolver is gone.
+    struct Reader {
+        ub_ctx* context = nullptr;
+        FdEvents events;
+    };
+
     struct Waiting {
         DnsType type = DnsType::a;
         bool done = false;
@@ -183,14 +190,15 @@ private:
         }
         started_ = true;
         ub_ctx_async(context_, 1);
-        events_.open(ub_fd(context_));
-        spawn(process(*this));
+        reader_->context = context_;
+        reader_->events.open(ub_fd(context_));
+        spawn(process(reader_));
     }
 
-    static Task<> process(Unbound& self) {
-        for (;;) {
-            ub_process(self.context_);
-            const Wake wake = co_await self.events_.readable(kForever);
+    static Task<> process(std::shared_ptr<Reader> reader) {
+        while (reader->context != nullptr) {
+            ub_process(reader->context);
+            const Wake wake = co_await reader->events.readable(kForever);
             if (wake == Wake::closed) {
                 co_return;
             }
@@ -230,7 +238,7 @@ private:
 
     ub_ctx* context_;
     HostsFile hosts_;
-    FdEvents events_;
+    std::shared_ptr<Reader> reader_ = std::make_shared<Reader>();
     bool started_ = false;
 };
 
