@@ -124,7 +124,7 @@ FUZZ_SECONDS ?= 30
 .PHONY: fuzz-build fuzz-objects
 fuzz-objects: $(ARCHIVES) $(patsubst %.cc,$(BUILD)/obj/%.o,$(wildcard t/fuzz/*_fuzz.cc))
 fuzz-build:
-	@$(SUBMAKE) BUILD=$(BUILD)/fuzz-build CXX="$(FUZZ_CXX)" CXXFLAGS="$(FUZZ_FLAGS)" HARDENING= fuzz-objects
+	+@$(SUBMAKE) BUILD=$(BUILD)/fuzz-build CXX="$(FUZZ_CXX)" CXXFLAGS="$(FUZZ_FLAGS)" HARDENING= fuzz-objects
 
 $(BUILD)/fuzz/%: fuzz-build
 	@mkdir -p $(@D)
@@ -138,15 +138,15 @@ LINTED := $(wildcard *.cc */*.cc */*.h lib/*/*.cc lib/*/*.h t/fuzz/*.cc)
 
 .PHONY: check check-unit check-e2e check-asan lint-co lint-man fuzz bench
 check: lint-co lint-man lint-status
-	@$(SUBMAKE) programs tests
+	+@$(SUBMAKE) programs tests
 	@t/run -j 2 $(TESTS) $(E2E)
 
 check-unit:
-	@$(SUBMAKE) tests
+	+@$(SUBMAKE) tests
 	@t/run -j 2 $(TESTS)
 
 check-e2e:
-	@$(SUBMAKE) programs
+	+@$(SUBMAKE) programs
 	@t/run $(E2E)
 
 # Coroutine forms that g++ 12 miscompiles (CONTRIBUTING.md), and proof that the lint knows them.
@@ -170,7 +170,7 @@ $(BUILD)/man/postconf.5: man/postconf.5.awk lib/config/parameters.tsv
 # Everything again under AddressSanitizer and UBSan, in a build directory of its own.
 ASAN_FLAGS := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 check-asan:
-	@$(SUBMAKE) BUILD=$(BUILD)/asan CXXFLAGS="$(ASAN_FLAGS)" HARDENING= LINK_HARDENING=-Wl,--as-needed programs tests
+	+@$(SUBMAKE) BUILD=$(BUILD)/asan CXXFLAGS="$(ASAN_FLAGS)" HARDENING= LINK_HARDENING=-Wl,--as-needed programs tests
 	@POSTERN_BIN=$(CURDIR)/$(BUILD)/asan/bin POSTERN_SANITIZED=1 \
 	    t/run -j 2 $(patsubst $(BUILD)/%,$(BUILD)/asan/%,$(TESTS)) $(E2E)
 
@@ -188,7 +188,7 @@ deps:
 
 try:
 	@conf/install-deps --missing
-	@$(SUBMAKE) programs
+	+@$(SUBMAKE) programs
 	@python3 conf/try.py start $(BUILD)
 
 try-stop:
