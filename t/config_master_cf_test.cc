@@ -52,6 +52,12 @@ TEST_CASE("columns are read", "[config]") {
     CHECK(entry_of("smtpd pass - - n - - smtpd").type == ServiceType::pass);
 }
 
+TEST_CASE("an option may stand in braces whole", "[config]") {
+    const Result<MasterEntry> entry = parse_master_entry("a unix n - y - - c {-o} {x = y z} {-oq = r s}");
+    REQUIRE(entry);
+    CHECK(entry->arguments == Words{"-o", "x=y z", "-o", "q=r s"});
+}
+
 TEST_CASE("options may stand in braces", "[config]") {
     const MasterEntry entry = entry_of(
         "smtp inet n - y - - smtpd\n  -o a=b -oc=d\n# x\n  -o { e = f g } -v -S\n -o {h={ i }} -vv { k l } -o m=n\n");
@@ -102,6 +108,7 @@ TEST_CASE("mistakes are refused with file and line", "[config]") {
     CHECK(refusal_of("a/b unix n - y - - c").find("invalid name field") != std::string::npos);
     CHECK(refusal_of("a unix n - y - - ../c").find("invalid command field") != std::string::npos);
     CHECK(refusal_of("a unix n - y - - c { x").find("missing '}'") != std::string::npos);
+    CHECK(refusal_of("a unix n - y - - c {-o }").find("-o needs name=value") != std::string::npos);
     CHECK(refusal_of("a unix n - y - - c {x}y").find("text after '}'") != std::string::npos);
     CHECK(refusal_of("a unix n - y - - c -o").find("-o needs name=value") != std::string::npos);
     CHECK(refusal_of("a unix n - y - - c -o x").find("missing '='") != std::string::npos);

@@ -139,30 +139,32 @@ Result<void> parse_arguments(MasterEntry& entry, std::string_view rest) {
         if (!more || !*more) {
             return more ? Result<void>() : Result<void>(more.error());
         }
-        options = options && !word.empty() && word.front() == '-' && word != "--";
-        const bool is_override = options && word.compare(0, 2, "-o") == 0;
-        if (is_override && word.size() == 2) {
+        Result<std::string> plain = without_braces(word);   // first, as in Postfix: {-o x=y} is an option too
+        if (!plain) {
+            return plain.error();
+        }
+        options = options && !plain->empty() && plain->front() == '-' && *plain != "--";
+        if (!options || plain->compare(0, 2, "-o") != 0) {
+            entry.arguments.push_back(*std::move(plain));
+            continue;
+        }
+        word = plain->substr(2);
+        if (word.empty()) {
             const Result<bool> value = next_word(rest, word);
             if (!value || !*value) {
                 return value ? Error(Errc::syntax, "-o needs name=value") : value.error();
             }
-        } else if (is_override) {
-            word.erase(0, 2);
         }
-        Result<std::string> plain = without_braces(word);
-        if (!plain) {
-            return plain.error();
+        const Result<std::string> assignment = without_braces(word);
+        if (!assignment) {
+            return assignment.error();
         }
-        if (is_override) {
-            const Result<Setting> setting = parse_assignment(*plain);
-            if (!setting) {
-                return Error(Errc::syntax, "-o: " + setting.error().what);
-            }
-            entry.arguments.emplace_back("-o");
-            entry.arguments.push_back(setting->name + "=" + setting->value);
-        } else {
-            entry.arguments.push_back(*std::move(plain));
+        const Result<Setting> setting = parse_assignment(*assignment);
+        if (!setting) {
+            return Error(Errc::syntax, "-o: " + setting.error().what);
         }
+        entry.arguments.emplace_back("-o");
+        entry.arguments.push_back(setting->name + "=" + setting->value);
     }
 }
 
