@@ -1,12 +1,10 @@
 #include "local/message.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 
 #include "lib/base/strings.h"
 #include "lib/mail/address.h"
+#include "lib/queue/queue_file.h"
 
 namespace postern::local {
 namespace {
@@ -14,25 +12,6 @@ namespace {
 constexpr std::uint64_t kSmallMessage = 128 * 1024;
 constexpr std::uint64_t kMaxHeaders = 64 * 1024 * 1024;
 constexpr std::string_view kFrom = "From ";
-
-Result<void> read_at(int fd, std::uint64_t offset, char* buffer, std::size_t size) {
-    while (size > 0) {
-        const ssize_t got = pread(fd, buffer, size, static_cast<off_t>(offset));
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got < 0) {
-            return errno_error("read queue file");
-        }
-        if (got == 0) {
-            return Error(Errc::corrupt, "read queue file: it ends early");
-        }
-        buffer += got;
-        offset += static_cast<std::uint64_t>(got);
-        size -= static_cast<std::size_t>(got);
-    }
-    return {};
-}
 
 }  // namespace
 
@@ -49,7 +28,7 @@ Result<MessagePtr> Message::load(queue::Deliver request, bool may_be_repeated) {
     const std::uint64_t from = message->has_body_ ? body.offset : headers.offset;
     const std::uint64_t length = message->has_body_ ? body.length + headers.length : headers.length;
     message->text_.resize(length);
-    const Result<void> got = read_at(request.message.get(), from, message->text_.data(), length);
+    const Result<void> got = queue::read_exactly(request.message.get(), message->text_.data(), length, from);
     if (!got) {
         return Error(got.error().code, request.queue_id + ": " + got.error().what);
     }
@@ -65,7 +44,7 @@ Result<std::size_t> Message::read_body(std::uint64_t offset, char* buffer, std::
         return std::size_t{0};
     }
     const std::size_t want = std::min<std::uint64_t>(size, request_.body.length - offset);
-    const Result<void> got = read_at(request_.message.get(), request_.body.offset + offset, buffer, want);
+    const Result<void> got = queue::read_exactly(request_.message.get(), buffer, want, request_.body.offset + offset);
     return got ? Result<std::size_t>(want) : got.error();
 }
 

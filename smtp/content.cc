@@ -1,10 +1,9 @@
 #include "smtp/content.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
+
+#include "lib/queue/queue_file.h"
 
 namespace postern::smtp {
 namespace {
@@ -12,25 +11,6 @@ namespace {
 constexpr std::uint64_t kSmallMessage = 128 * 1024;
 constexpr std::uint64_t kMaxHeaders = 64 * 1024 * 1024;
 constexpr std::size_t kPiece = 64 * 1024;
-
-Result<void> read_at(int fd, std::uint64_t offset, char* buffer, std::size_t size) {
-    while (size > 0) {
-        const ssize_t got = ::pread(fd, buffer, size, static_cast<off_t>(offset));
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got < 0) {
-            return errno_error("read queue file");
-        }
-        if (got == 0) {
-            return Error(Errc::corrupt, "read queue file: it ends early");
-        }
-        buffer += got;
-        offset += static_cast<std::uint64_t>(got);
-        size -= static_cast<std::size_t>(got);
-    }
-    return {};
-}
 
 }  // namespace
 
@@ -114,7 +94,7 @@ Result<void> Content::open(const queue::Deliver& request) {
     whole_ = headers.offset == body.offset + body.length && size_ <= kSmallMessage;
     text_.resize(whole_ ? size_ : headers.length);
     const std::uint64_t from = whole_ ? body.offset : headers.offset;
-    const Result<void> got = read_at(request.message.get(), from, text_.data(), text_.size());
+    const Result<void> got = queue::read_exactly(request.message.get(), text_.data(), text_.size(), from);
     if (!got) {
         return got;
     }
@@ -161,7 +141,7 @@ Result<std::string_view> Content::next() {
     if (piece_.empty()) {
         return std::string_view();
     }
-    const Result<void> got = read_at(request_->message.get(), request_->body.offset + body_at_, piece_.data(), piece_.size());
+    const Result<void> got = queue::read_exactly(request_->message.get(), piece_.data(), piece_.size(), request_->body.offset + body_at_);
     if (!got) {
         return got.error();
     }

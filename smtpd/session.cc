@@ -162,9 +162,6 @@ Task<> Session::one_command(std::string line) {
         if (blocked) {
             co_return;
         }
-        if (config_.smtpd_error_sleep_time().count() > 0 && counters_.errors >= config_.smtpd_soft_error_limit()) {
-            co_await sleep_for(config_.smtpd_error_sleep_time());
-        }
         co_await refuse("502 5.5.2 Error: command not recognized");
     } else {
         stage_ = command.verb;

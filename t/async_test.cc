@@ -109,6 +109,16 @@ TEST_CASE("closing and interrupting end a wait", "[async]") {
     CHECK(Loop::current().run_until(wait_for(events, Millis(2000))) == Wake::closed);
 }
 
+TEST_CASE("what was waited for may be gone before the waiter runs", "[async]") {
+    Pair pair;
+    auto events = std::make_unique<FdEvents>();
+    events->open(pair.a.get());
+    Timer timer;
+    timer.start(Millis(1), [](void* self) { static_cast<std::unique_ptr<FdEvents>*>(self)->reset(); }, &events);
+    CHECK(Loop::current().run_until(wait_for(*events, Millis(2000))) == Wake::closed);
+    CHECK(events == nullptr);
+}
+
 namespace {
 
 Task<> offload_one(int value, int& sum, int& done, std::thread::id main_thread, bool& right_threads) {

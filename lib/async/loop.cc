@@ -247,9 +247,9 @@ void FdEvents::fired(evutil_socket_t, short what, void* self) {
 }
 
 bool FdEvents::Awaiter::await_ready() {
-    bool& edge = for_read_ ? events_.can_read_ : events_.can_write_;
-    if (for_read_ && events_.interrupted_) {
-        events_.interrupted_ = false;
+    bool& edge = for_read_ ? events_->can_read_ : events_->can_write_;
+    if (for_read_ && events_->interrupted_) {
+        events_->interrupted_ = false;
         wake_ = Wake::interrupted;
         return true;
     }
@@ -258,21 +258,21 @@ bool FdEvents::Awaiter::await_ready() {
         wake_ = Wake::ready;
         return true;
     }
-    if (!events_.open_) {
+    if (!events_->open_) {
         wake_ = Wake::closed;
         return true;
     }
-    if (!for_read_ && !events_.wants_write_) {
-        event_del(&events_.event_);
-        events_.wants_write_ = true;
-        events_.register_for(EV_READ | EV_WRITE);
+    if (!for_read_ && !events_->wants_write_) {
+        event_del(&events_->event_);
+        events_->wants_write_ = true;
+        events_->register_for(EV_READ | EV_WRITE);
     }
     return false;
 }
 
 void FdEvents::Awaiter::await_suspend(std::coroutine_handle<> caller) {
     caller_ = caller;
-    (for_read_ ? events_.reader_ : events_.writer_) = this;
+    (for_read_ ? events_->reader_ : events_->writer_) = this;
     timer_.start(timeout_, &Awaiter::timed_out, this);
 }
 
@@ -281,17 +281,21 @@ void FdEvents::Awaiter::timed_out(void* self) {
 }
 
 void FdEvents::Awaiter::wake(Wake why) {
-    (for_read_ ? events_.reader_ : events_.writer_) = nullptr;
+    (for_read_ ? events_->reader_ : events_->writer_) = nullptr;
     if (why == Wake::ready) {
-        (for_read_ ? events_.can_read_ : events_.can_write_) = false;
+        (for_read_ ? events_->can_read_ : events_->can_write_) = false;
     }
+    events_ = nullptr;
     timer_.cancel();
     wake_ = why;
     detail::make_ready(std::exchange(caller_, nullptr));
 }
 
 FdEvents::Awaiter::~Awaiter() {
-    Awaiter*& slot = for_read_ ? events_.reader_ : events_.writer_;
+    if (events_ == nullptr) {
+        return;
+    }
+    Awaiter*& slot = for_read_ ? events_->reader_ : events_->writer_;
     if (slot == this) {
         slot = nullptr;
     }

@@ -135,7 +135,7 @@ public:
 
     class Awaiter {
     public:
-        Awaiter(FdEvents& events, bool for_read, Millis timeout) : events_(events), for_read_(for_read), timeout_(timeout) {}
+        Awaiter(FdEvents& events, bool for_read, Millis timeout) : events_(&events), for_read_(for_read), timeout_(timeout) {}
         ~Awaiter();
         Awaiter(const Awaiter&) = delete;
         Awaiter& operator=(const Awaiter&) = delete;
@@ -147,7 +147,7 @@ public:
         friend class FdEvents;
         static void timed_out(void* self);
         void wake(Wake why);
-        FdEvents& events_;
+        FdEvents* events_;      ///< null from the wake-up on: what was waited for may be gone when the coroutine runs
         bool for_read_;
         Millis timeout_;
         Wake wake_ = Wake::ready;

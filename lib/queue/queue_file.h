@@ -152,4 +152,7 @@ private:
 /// Whole extent as a string, when it is at most `limit` bytes.  Errors: too_big, corrupt (file ends early), io.
 Result<std::string> read_extent(int fd, Extent extent, std::size_t limit);
 
+/// Fills `out` with the `size` bytes at `offset`.  Errors: corrupt (file ends early), io.
+Result<void> read_exactly(int fd, char* out, std::size_t size, std::uint64_t offset);
+
 }  // namespace postern::queue

@@ -43,12 +43,9 @@ Result<std::uint32_t> checksum_of(int fd, Extent extent) {
     std::uint32_t crc = 0;
     while (extent.length > 0) {
         const std::size_t want = static_cast<std::size_t>(std::min<std::uint64_t>(extent.length, piece.size()));
-        const Result<std::size_t> got = read_at(fd, piece.data(), want, extent.offset);
+        const Result<void> got = read_exactly(fd, piece.data(), want, extent.offset);
         if (!got) {
             return got.error();
-        }
-        if (*got < want) {
-            return Error(Errc::corrupt, "queue file: ends early");
         }
         crc = crc32c(crc, std::string_view(piece).substr(0, want));
         extent.offset += want;
@@ -59,17 +56,25 @@ Result<std::uint32_t> checksum_of(int fd, Extent extent) {
 
 }  // namespace
 
+Result<void> read_exactly(int fd, char* out, std::size_t size, std::uint64_t offset) {
+    const Result<std::size_t> got = read_at(fd, out, size, offset);
+    if (!got) {
+        return got.error();
+    }
+    if (*got < size) {
+        return Error(Errc::corrupt, "queue file: ends early");
+    }
+    return {};
+}
+
 Result<std::string> read_extent(int fd, Extent extent, std::size_t limit) {
     if (extent.length > limit) {
         return Error(Errc::too_big, "queue file: extent over the limit");
     }
     std::string bytes(static_cast<std::size_t>(extent.length), '\0');
-    const Result<std::size_t> got = read_at(fd, bytes.data(), bytes.size(), extent.offset);
+    const Result<void> got = read_exactly(fd, bytes.data(), bytes.size(), extent.offset);
     if (!got) {
         return got.error();
-    }
-    if (*got < bytes.size()) {
-        return Error(Errc::corrupt, "queue file: ends early");
     }
     return bytes;
 }
