@@ -115,7 +115,7 @@ Result<void> TlsPolicies::open(const TableContext& tables) {
     tls.default_ca = settings_.config().tls_append_default_CA();
     tls.verify_depth = static_cast<int>(settings_.tls_scert_verifydepth());
     tls.protocols.clear();
-    tls.eecdh_curves = settings_.config().tls_eecdh_auto_curves();
+    tls.groups = settings_.config().tls_eecdh_auto_curves();
     Result<std::unique_ptr<TlsContext>> context =
         TlsContext::client(tls, static_cast<long>(settings_.tls_session_cache_timeout().count()));
     if (!context) {

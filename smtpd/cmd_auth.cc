@@ -42,11 +42,11 @@ Task<> Session::starttls(const Command& command) {
     }
     if (parse_number(config_.smtpd_tls_loglevel()).value_or(0) >= 1) {
         const TlsInfo& tls = *client_.tls();
-        log_info("{} TLS connection {} from {}{}: {} with cipher {} ({}/{} bits)",
+        log_info("{} TLS connection {} from {}{}: {}{}{}",
                  tls.peer_subject.empty() ? "Anonymous" : (tls.peer_verified ? "Trusted" : "Untrusted"),
                  tls.resumed ? "reused" : "established", info_.text(),
-                 tls.server_name.empty() ? "" : " to " + printable(tls.server_name, 255), tls.protocol, tls.cipher,
-                 tls.used_bits, tls.algorithm_bits);
+                 tls.server_name.empty() ? "" : " to " + printable(tls.server_name, 255), tls.cipher_text,
+                 tls.exchange_text.empty() ? "" : " ", tls.exchange_text);
     }
     co_await count_tls_session();
     // RFC 3207 section 4.2: what was said in the clear is forgotten.

@@ -13,6 +13,33 @@ namespace {
 
 constexpr const char* kTooBig = "552 5.3.4 Error: message file too big";
 
+/// A name out of a certificate, for use within a comment of a header field (RFC 5322 section 3.2.2).
+std::string comment_text(std::string_view name) {
+    std::string out = printable(name, 200);
+    for (char& c : out) {
+        if (c == '(' || c == ')' || c == '\\' || c == '"') {
+            c = '?';
+        }
+    }
+    return out;
+}
+
+/// The lines that smtpd_tls_received_header puts into Received:.
+void add_tls_comments(const TlsInfo& tls, bool certificate_asked_for, std::vector<std::string>& out) {
+    if (tls.exchange_text.empty()) {
+        out.push_back(fmt::format("(using {})", tls.cipher_text));
+    } else {
+        out.push_back(fmt::format("(using {}", tls.cipher_text));
+        out.push_back(fmt::format(" {})", tls.exchange_text));
+    }
+    if (!tls.peer_certificate.empty()) {
+        out.push_back(fmt::format("(Client CN \"{}\", Issuer \"{}\" ({}))", comment_text(tls.peer_subject),
+                                  comment_text(tls.peer_issuer), tls.peer_verified ? "verified OK" : "not verified"));
+    } else {
+        out.emplace_back(certificate_asked_for ? "(Client did not present a certificate)" : "(No client certificate requested)");
+    }
+}
+
 }  // namespace
 
 /// There is a transaction with recipients, and smtpd_data_restrictions agree; answers when not.
@@ -48,12 +75,7 @@ void Session::begin_submission() {
     client.service = server_.service_name();
     const TlsInfo* tls = client_.tls();
     if (tls != nullptr && config_.smtpd_tls_received_header()) {
-        client.tls_comments.push_back(fmt::format("(using {} with cipher {} ({}/{} bits))", tls->protocol, tls->cipher,
-                                                  tls->used_bits, tls->algorithm_bits));
-        if (!tls->peer_subject.empty()) {
-            client.tls_comments.push_back(fmt::format("(Client CN \"{}\" ({}))", printable(tls->peer_subject, 200),
-                                                      tls->peer_verified ? "verified OK" : "not verified"));
-        }
+        add_tls_comments(*tls, config_.smtpd_tls_ask_ccert() || config_.smtpd_tls_req_ccert(), client.tls_comments);
     }
     envelope.origin = queue::kOriginSmtp;
     envelope.content_filter = mail_->effects.filter.empty() ? config_.content_filter() : mail_->effects.filter;

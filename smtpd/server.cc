@@ -6,6 +6,9 @@
 
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
+#include "lib/stream/tls_options.h"
+#include "lib/tls/ciphers.h"
+#include "lib/tls/server_keys.h"
 
 namespace postern::smtpd {
 
@@ -211,6 +214,33 @@ Result<void> Server::compile_lists() {
                  "mail relay");
 }
 
+Result<void> Server::choose_ciphers(TlsSettings& settings) const {
+    const bool mandatory = tls_level_ == TlsLevel::encrypt;
+    settings.protocols = mandatory ? config_.smtpd_tls_mandatory_protocols() : config_.smtpd_tls_protocols();
+    std::string excluded = config_.smtpd_tls_exclude_ciphers();
+    if (mandatory) {
+        excluded += " " + config_.smtpd_tls_mandatory_exclude_ciphers();
+    }
+    Result<std::string> ciphers =
+        tls_cipher_list(config_, mandatory ? config_.smtpd_tls_mandatory_ciphers() : config_.smtpd_tls_ciphers(), excluded);
+    Result<std::string> groups = tls_group_list(config_, config_.smtpd_tls_eecdh_grade());
+    const Result<std::uint64_t> on = parse_tls_options(config_.tls_ssl_options());
+    const Result<std::uint64_t> off = parse_tls_options(config_.tls_disable_workarounds());
+    if (!ciphers || !groups) {
+        const Error& why = !ciphers ? ciphers.error() : groups.error();
+        return Error(Errc::config, (!ciphers ? "smtpd_tls_ciphers: " : "smtpd_tls_eecdh_grade: ") + why.what);
+    }
+    if (!on || !off) {
+        return Error(Errc::config, !on ? "tls_ssl_options: " + on.error().what : "tls_disable_workarounds: " + off.error().what);
+    }
+    settings.ciphers = std::move(*ciphers);
+    settings.groups = std::move(*groups);
+    settings.options_on = *on;
+    settings.options_off = *off;
+    settings.prefer_server_ciphers = config_.tls_preempt_cipherlist();
+    return {};
+}
+
 Result<void> Server::prepare_tls() {
     tls_level_ = level_of(config_);
     if (tls_level_ == TlsLevel::none) {
@@ -220,6 +250,13 @@ Result<void> Server::prepare_tls() {
     settings.cert_file = config_.smtpd_tls_cert_file();
     settings.key_file = config_.smtpd_tls_key_file();
     settings.chain_files = split_list(config_.smtpd_tls_chain_files());
+    if (settings.cert_file.empty()) {   // an ECDSA pair alone will do
+        settings.cert_file = config_.smtpd_tls_eccert_file();
+        settings.key_file = config_.smtpd_tls_eckey_file();
+    } else {
+        settings.ec_cert_file = config_.smtpd_tls_eccert_file();
+        settings.ec_key_file = config_.smtpd_tls_eckey_file();
+    }
     if (settings.cert_file.empty() && settings.chain_files.empty()) {
         if (config_.smtpd_tls_wrappermode()) {
             return Error(Errc::config, "smtpd_tls_wrappermode needs smtpd_tls_cert_file or smtpd_tls_chain_files");
@@ -229,12 +266,21 @@ Result<void> Server::prepare_tls() {
         return {};
     }
     settings.ca_file = config_.smtpd_tls_CAfile();
-    settings.protocols = tls_level_ == TlsLevel::encrypt ? config_.smtpd_tls_mandatory_protocols()
-                                                         : config_.smtpd_tls_protocols();
-    settings.eecdh_curves = config_.tls_eecdh_auto_curves();
+    settings.ca_path = config_.smtpd_tls_CApath();
+    settings.default_ca = config_.tls_append_default_CA();
+    settings.verify_depth = static_cast<int>(config_.smtpd_tls_ccert_verifydepth());
+    settings.any_client_purpose = config_.tls_trust_server_ccerts();
     settings.ask_client_certificate = config_.smtpd_tls_ask_ccert();
     settings.require_client_certificate = config_.smtpd_tls_req_ccert() && tls_level_ == TlsLevel::encrypt;
-    settings.prefer_server_ciphers = config_.tls_preempt_cipherlist();
+    settings.ticket_seconds = static_cast<long>(config_.smtpd_tls_session_cache_timeout().count());
+    if (const Result<void> chosen = choose_ciphers(settings); !chosen) {
+        return chosen;
+    }
+    Result<ServerKeys> keys = open_server_keys(config_);
+    if (!keys) {
+        return keys.error();
+    }
+    settings.keys_for = std::move(*keys);
     Result<std::unique_ptr<TlsContext>> context = TlsContext::server(settings);
     if (!context) {
         return context.error();

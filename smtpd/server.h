@@ -83,6 +83,7 @@ private:
     Result<void> open_tables();
     Result<void> compile_lists();
     Result<void> prepare_tls();
+    Result<void> choose_ciphers(TlsSettings& settings) const;
     Result<void> check_actions() const;
 
     const Config& config_;

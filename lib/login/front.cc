@@ -9,6 +9,7 @@
 #include "lib/login/launchers.h"
 #include "lib/login/log_format.h"
 #include "lib/login/networks.h"
+#include "lib/tls/server_keys.h"
 
 namespace postern {
 
@@ -56,6 +57,11 @@ Result<void> LoginFront::open_tls() {
     settings.chain_files = split_list(config_.ssl_chain_files());
     settings.protocols = ">=" + config_.ssl_min_protocol();
     settings.ciphers = config_.ssl_cipher_list();
+    Result<ServerKeys> keys = open_server_keys(config_);
+    if (!keys) {
+        return keys.error();
+    }
+    settings.keys_for = std::move(*keys);
     tls_required_ = ssl == "required";
     const bool have_key = !settings.cert_file.empty() || !settings.chain_files.empty();
     if (ssl == "no" || (!have_key && !tls_required_)) {

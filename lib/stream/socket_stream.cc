@@ -16,6 +16,7 @@
 #include "lib/stream/stream.h"
 #include "lib/stream/tls.h"
 #include "lib/stream/tls_client.h"
+#include "lib/stream/tls_summary.h"
 
 namespace postern {
 
@@ -317,6 +318,8 @@ private:
         tls_->protocol = SSL_get_version(ssl_.get());
         tls_->cipher = SSL_get_cipher_name(ssl_.get());
         tls_->used_bits = SSL_get_cipher_bits(ssl_.get(), &tls_->algorithm_bits);
+        tls_->cipher_text = tls_cipher_text(ssl_.get());
+        tls_->exchange_text = tls_exchange_text(ssl_.get());
         tls_->resumed = SSL_session_reused(ssl_.get()) == 1;
         if (const char* name = SSL_get_servername(ssl_.get(), TLSEXT_NAMETYPE_host_name)) {
             tls_->server_name = name;

@@ -26,6 +26,8 @@ struct TlsInfo {
     int used_bits = 0;
     int algorithm_bits = 0;
     bool resumed = false;
+    std::string cipher_text;     ///< tls_cipher_text() and tls_exchange_text() of tls_summary.h
+    std::string exchange_text;
     std::string peer_subject;    ///< empty without a client certificate
     std::string peer_issuer;     ///< its issuer's common name
     std::string peer_certificate;   ///< DER; see fingerprint() in tls.h

@@ -3,13 +3,16 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 
 #include <array>
 #include <chrono>
 #include <filesystem>
 
 #include "lib/base/strings.h"
+#include "lib/log/log.h"
 #include "lib/stream/tls_client.h"
+#include "lib/stream/tls_sni.h"
 #include "lib/stream/tls_versions.h"
 
 namespace postern {
@@ -82,52 +85,11 @@ Result<void> load_keys(SSL_CTX* context, const TlsSettings& settings) {
     if (!settings.chain_files.empty() || settings.cert_file.empty()) {
         return {};
     }
-    return load_pair(context, settings.cert_file, settings.key_file.empty() ? settings.cert_file : settings.key_file);
-}
-
-/// What servers and clients have in common.
-Result<void> configure_common(SSL_CTX* context, const TlsSettings& settings) {
-    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-                                  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
-    if (Result<void> set = set_protocols(context, settings.protocols); !set) {
-        return set;
+    Result<void> loaded = load_pair(context, settings.cert_file, settings.key_file.empty() ? settings.cert_file : settings.key_file);
+    if (loaded && !settings.ec_cert_file.empty()) {
+        loaded = load_pair(context, settings.ec_cert_file, settings.ec_key_file.empty() ? settings.ec_cert_file : settings.ec_key_file);
     }
-    if (!settings.ciphers.empty() && SSL_CTX_set_cipher_list(context, settings.ciphers.c_str()) != 1) {
-        return Error(Errc::config, "bad TLS cipher list \"" + settings.ciphers + "\": " + openssl_error());
-    }
-    if (!settings.eecdh_curves.empty()) {
-        std::string curves;
-        for (const std::string& curve : split(settings.eecdh_curves, " ,:\t")) {
-            curves += (curves.empty() ? "" : ":") + curve;
-        }
-        if (SSL_CTX_set1_groups_list(context, curves.c_str()) != 1) {
-            return Error(Errc::config, "bad TLS curve list \"" + settings.eecdh_curves + "\": " + openssl_error());
-        }
-    }
-    if (!settings.ca_file.empty() && SSL_CTX_load_verify_locations(context, settings.ca_file.c_str(), nullptr) != 1) {
-        return Error(Errc::config, "cannot load CA certificates from " + settings.ca_file + ": " + openssl_error());
-    }
-    return load_keys(context, settings);
-}
-
-Result<void> configure_server(SSL_CTX* context, const TlsSettings& settings) {
-    constexpr std::string_view kSessionContext = "postern";
-    SSL_CTX_set_session_id_context(context, reinterpret_cast<const unsigned char*>(kSessionContext.data()),
-                                   kSessionContext.size());
-    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);   // clients keep tickets instead
-    SSL_CTX_set_num_tickets(context, 0);   // none with the handshake: socket_stream.cc sends one with the first reply
-    SSL_CTX_set_dh_auto(context, 1);
-    if (settings.prefer_server_ciphers) {
-        SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE);
-    }
-    if (settings.ask_client_certificate || settings.require_client_certificate) {
-        const auto verify = [](int, X509_STORE_CTX*) { return 1; };   // judged by the policy, not by the handshake
-        SSL_CTX_set_verify(context,
-                           SSL_VERIFY_PEER | (settings.require_client_certificate ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
-                           verify);
-    }
-    return configure_common(context, settings);
+    return loaded;
 }
 
 /// OpenSSL would read a CApath certificate by certificate, when the process may read no files any more.
@@ -149,7 +111,10 @@ Result<void> load_directory(SSL_CTX* context, const std::string& path) {
     return {};
 }
 
-Result<void> configure_client(SSL_CTX* context, const TlsSettings& settings) {
+Result<void> load_authorities(SSL_CTX* context, const TlsSettings& settings) {
+    if (!settings.ca_file.empty() && SSL_CTX_load_verify_locations(context, settings.ca_file.c_str(), nullptr) != 1) {
+        return Error(Errc::config, "cannot load CA certificates from " + settings.ca_file + ": " + openssl_error());
+    }
     if (!settings.ca_path.empty()) {
         if (Result<void> loaded = load_directory(context, settings.ca_path); !loaded) {
             return loaded;
@@ -157,11 +122,68 @@ Result<void> configure_client(SSL_CTX* context, const TlsSettings& settings) {
     }
     if (settings.default_ca && SSL_CTX_load_verify_file(context, X509_get_default_cert_file()) != 1) {
         ERR_clear_error();
-        if (Result<void> loaded = load_directory(context, X509_get_default_cert_dir()); !loaded) {
-            return loaded;
+        return load_directory(context, X509_get_default_cert_dir());
+    }
+    return {};
+}
+
+/// What servers and clients have in common.
+Result<void> configure_common(SSL_CTX* context, const TlsSettings& settings) {
+    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
+    SSL_CTX_set_options(context, settings.options_on);
+    SSL_CTX_clear_options(context, settings.options_off);
+    SSL_CTX_set_verify_depth(context, settings.verify_depth);
+    if (Result<void> set = set_protocols(context, settings.protocols); !set) {
+        return set;
+    }
+    if (!settings.ciphers.empty() && SSL_CTX_set_cipher_list(context, settings.ciphers.c_str()) != 1) {
+        return Error(Errc::config, "bad TLS cipher list \"" + settings.ciphers + "\": " + openssl_error());
+    }
+    if (!settings.groups.empty()) {
+        std::string groups;
+        for (const std::string& group : split(settings.groups, " ,:\t")) {
+            groups += (groups.empty() ? "" : ":") + group;
+        }
+        if (SSL_CTX_set1_groups_list(context, groups.c_str()) != 1) {
+            return Error(Errc::config, "bad list of TLS groups \"" + settings.groups + "\": " + openssl_error());
         }
     }
-    SSL_CTX_set_verify_depth(context, settings.verify_depth);
+    if (Result<void> loaded = load_authorities(context, settings); !loaded) {
+        return loaded;
+    }
+    return load_keys(context, settings);
+}
+
+Result<void> configure_server(SSL_CTX* context, const TlsSettings& settings) {
+    constexpr std::string_view kSessionContext = "postern";
+    SSL_CTX_set_session_id_context(context, reinterpret_cast<const unsigned char*>(kSessionContext.data()),
+                                   kSessionContext.size());
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);   // clients keep tickets instead
+    SSL_CTX_set_num_tickets(context, 0);   // none with the handshake: socket_stream.cc sends one with the first reply
+    if (settings.ticket_seconds > 0) {
+        SSL_CTX_set_timeout(context, settings.ticket_seconds);
+    } else {
+        SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
+    }
+    SSL_CTX_set_dh_auto(context, 1);
+    if (settings.any_client_purpose) {
+        SSL_CTX_set_purpose(context, X509_PURPOSE_ANY);
+    }
+    if (settings.prefer_server_ciphers) {
+        SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE);
+    }
+    if (settings.ask_client_certificate || settings.require_client_certificate) {
+        const auto verify = [](int, X509_STORE_CTX*) { return 1; };   // judged by the policy, not by the handshake
+        SSL_CTX_set_verify(context,
+                           SSL_VERIFY_PEER | (settings.require_client_certificate ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
+                           verify);
+    }
+    return configure_common(context, settings);
+}
+
+Result<void> configure_client(SSL_CTX* context, const TlsSettings& settings) {
     const auto verify = [](int, X509_STORE_CTX*) { return 1; };   // judged by the policy, not by the handshake
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, verify);
     // Sessions are kept by destination, in TlsContext::remember().
@@ -188,7 +210,33 @@ Result<std::unique_ptr<TlsContext>> TlsContext::server(const TlsSettings& settin
     if (Result<void> done = configure_server(context, settings); !done) {
         return done.error();
     }
+    if (settings.keys_for) {
+        owner->keys_for_ = settings.keys_for;
+        SSL_CTX_set_tlsext_servername_callback(context, &TlsContext::choose_keys);
+        SSL_CTX_set_tlsext_servername_arg(context, owner.get());
+    }
     return owner;
+}
+
+/// Called in the handshake, when the client's greeting has come.
+int TlsContext::choose_keys(ssl_st* session, int*, void* self) {
+    const char* const name = SSL_get_servername(session, TLSEXT_NAMETYPE_host_name);
+    if (name == nullptr) {
+        return SSL_TLSEXT_ERR_NOACK;
+    }
+    const Result<std::optional<std::string>> keys = static_cast<TlsContext*>(self)->keys_for_(name);
+    if (!keys) {
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    }
+    if (!*keys) {
+        return SSL_TLSEXT_ERR_NOACK;
+    }
+    const Result<void> used = use_keys(session, **keys);
+    if (!used) {
+        log_warning("keys for server name \"{}\": {}", printable(name, 255), used.error().what);
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    }
+    return SSL_TLSEXT_ERR_OK;
 }
 
 Result<std::unique_ptr<TlsContext>> TlsContext::client(const TlsSettings& settings, long session_seconds) {

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,17 +24,26 @@ namespace postern {
 struct TlsSettings {
     std::string cert_file;
     std::string key_file;                 ///< empty: the key is in cert_file
-    std::vector<std::string> chain_files; ///< smtpd_tls_chain_files: key and chain, one pair each
+    std::string ec_cert_file;             ///< a second pair, of another algorithm
+    std::string ec_key_file;              ///< empty: the key is in ec_cert_file
+    std::vector<std::string> chain_files; ///< smtpd_tls_chain_files: key and chain, one pair each; in place of the others
     std::string ca_file;                  ///< authorities that the peer's certificate is checked against
-    std::string ca_path;                  ///< clients: a hashed directory of such, read whole when the context is made
-    bool default_ca = false;              ///< clients: the system's authorities too
-    int verify_depth = 9;                 ///< clients: longest chain below the root
+    std::string ca_path;                  ///< a hashed directory of such, read whole when the context is made
+    bool default_ca = false;              ///< the system's authorities too
+    int verify_depth = 9;                 ///< longest chain of the peer below the root
     std::string protocols = ">=TLSv1.2";  ///< Postfix syntax: ">=TLSv1.2", "!SSLv3, !TLSv1", "<=TLSv1.2"
     std::string ciphers;                  ///< OpenSSL cipher list for TLS 1.2 and older
-    std::string eecdh_curves;             ///< tls_eecdh_auto_curves
+    std::string groups;                   ///< for key exchange, best first: tls_eecdh_auto_curves
+    std::uint64_t options_on = 0;         ///< of OpenSSL: tls_ssl_options
+    std::uint64_t options_off = 0;        ///< tls_disable_workarounds
     bool ask_client_certificate = false;
     bool require_client_certificate = false;
+    bool any_client_purpose = false;      ///< servers: a client's certificate may be one that is made for servers
     bool prefer_server_ciphers = false;
+    long ticket_seconds = 7200;           ///< servers: life of a session ticket; 0: none are given
+    /// Servers: the key and certificates (PEM) for a name the client asks for; nothing: those above.  An error, which it
+    /// has logged, ends the handshake.
+    std::function<Result<std::optional<std::string>>(const std::string& name)> keys_for;
 };
 
 class TlsContext {
@@ -55,11 +66,13 @@ public:
 
 private:
     explicit TlsContext(ssl_ctx_st* context) : context_(context) {}
+    static int choose_keys(ssl_st* session, int* alert, void* self);
     struct Remembered {
         ssl_session_st* session = nullptr;
         std::int64_t since = 0;   ///< seconds of the monotonic clock
     };
     ssl_ctx_st* context_;
+    std::function<Result<std::optional<std::string>>(const std::string&)> keys_for_;
     long session_seconds_ = 0;
     std::map<std::string, Remembered> sessions_;
 };

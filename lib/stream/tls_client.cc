@@ -1,7 +1,6 @@
 #include "lib/stream/tls_client.h"
 
 #include <fmt/format.h>
-#include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/ssl.h>
@@ -12,6 +11,7 @@
 #include <memory>
 
 #include "lib/base/strings.h"
+#include "lib/stream/tls_summary.h"
 #include "lib/stream/tls_versions.h"
 
 namespace postern {
@@ -80,51 +80,6 @@ std::vector<std::string> certified_names(X509* certificate) {
     return out;
 }
 
-std::string curve_name(EVP_PKEY* key) {
-    std::array<char, 64> name{};
-    std::size_t length = 0;
-    EVP_PKEY_get_group_name(key, name.data(), name.size(), &length);
-    return name.data();
-}
-
-/// "X25519", "ECDHE (prime256v1)", "DHE (2048 bits)"; "RSA-PSS (2048 bits)" for signatures.
-std::string key_text(EVP_PKEY* key, bool exchange, int signature_type) {
-    switch (EVP_PKEY_get_base_id(key)) {
-    case EVP_PKEY_X25519: return "X25519";
-    case EVP_PKEY_X448: return "X448";
-    case EVP_PKEY_ED25519: return "ED25519";
-    case EVP_PKEY_ED448: return "ED448";
-    case EVP_PKEY_EC: return fmt::format("{} ({})", exchange ? "ECDHE" : "ECDSA", curve_name(key));
-    case EVP_PKEY_DH: return fmt::format("DHE ({} bits)", EVP_PKEY_get_bits(key));
-    default:
-        return fmt::format("{} ({} bits)", signature_type == EVP_PKEY_RSA_PSS ? "RSA-PSS" : "RSA", EVP_PKEY_get_bits(key));
-    }
-}
-
-std::string summary_of(SSL* ssl, X509* certificate) {
-    int algorithm_bits = 0;
-    const int used_bits = SSL_get_cipher_bits(ssl, &algorithm_bits);
-    std::string text = fmt::format("{} with cipher {} ({}/{} bits)", SSL_get_version(ssl), SSL_get_cipher_name(ssl), used_bits,
-                                   algorithm_bits);
-    if (SSL_version(ssl) < TLS1_3_VERSION) {
-        return text;
-    }
-    EVP_PKEY* exchange = nullptr;
-    if (SSL_get_peer_tmp_key(ssl, &exchange) == 1) {
-        text += " key-exchange " + key_text(exchange, true, 0);
-        EVP_PKEY_free(exchange);
-    }
-    int type = 0, digest = 0;
-    EVP_PKEY* key = certificate != nullptr ? X509_get0_pubkey(certificate) : nullptr;
-    if (key != nullptr && SSL_session_reused(ssl) == 0 && SSL_get_peer_signature_type_nid(ssl, &type) == 1) {
-        text += " server-signature " + key_text(key, false, type);
-        if (SSL_get_peer_signature_nid(ssl, &digest) == 1 && digest != NID_undef) {
-            text += fmt::format(" server-digest {}", OBJ_nid2sn(digest));
-        }
-    }
-    return text;
-}
-
 }  // namespace
 
 bool tls_name_matches(std::string_view certified, std::string_view wanted, bool wildcards_match_many) {
@@ -185,7 +140,7 @@ int tls_new_session(ssl_st* ssl, ssl_session_st* session) {
 TlsPeer examine_peer(ssl_st* ssl, const TlsDemand& demand) {
     TlsPeer peer;
     X509* certificate = SSL_get0_peer_certificate(ssl);
-    peer.summary = summary_of(ssl, certificate);
+    peer.summary = tls_summary(ssl);
     peer.resumed = SSL_session_reused(ssl) == 1;
     if (certificate == nullptr) {
         return peer;
