@@ -180,6 +180,7 @@ fuzz: $(FUZZERS)
 
 bench: programs
 	@python3 t/bench/run.py
+	@python3 t/bench/relay.py
 
 # --- first contact and installation ---------------------------------------------------------------------------
 .PHONY: deps try try-stop install uninstall clean

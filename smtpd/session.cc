@@ -45,6 +45,7 @@ Task<> Session::run() {
             }
             co_await one_command(std::move(*line));
         }
+        client_.end_follows();
         Result<void> last = co_await client_.flush(config_.smtpd_timeout());
         (void)last.ok();   // the client may be gone already
     }

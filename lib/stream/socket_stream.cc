@@ -212,7 +212,8 @@ protected:
                 }
                 continue;
             }
-            const ssize_t sent = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+            const int flags = MSG_NOSIGNAL | (does_end_follow() ? MSG_MORE : 0);   // TCP sends the rest with its FIN
+            const ssize_t sent = ::send(socket_.get(), bytes.data(), bytes.size(), flags);
             if (sent >= 0) {
                 co_return static_cast<std::size_t>(sent);
             }

@@ -84,6 +84,9 @@ public:
     virtual Task<Result<void>> start_tls(TlsContext& context, Millis timeout) = 0;
     virtual const TlsInfo* tls() const { return nullptr; }
 
+    /// Says that the next flush() sends the last words and close() follows at once, so that both may leave in one packet.
+    void end_follows() { end_follows_ = true; }
+
     /// Ends the conversation at once in both directions; a waiting reader wakes with Errc::closed.
     virtual void close() = 0;
 
@@ -102,6 +105,7 @@ protected:
     virtual Task<Wake> wait_readable(Millis timeout) = 0;
     void receive(std::string_view bytes);
     void drop_input() { in_.clear(); in_at_ = 0; }
+    bool does_end_follow() const { return end_follows_; }
 
 private:
     std::string in_;
@@ -109,6 +113,7 @@ private:
     std::string out_;
     bool line_had_crlf_ = false;
     bool skipping_line_ = false;
+    bool end_follows_ = false;
     std::uint64_t bytes_in_ = 0;
     std::uint64_t bytes_out_ = 0;
 };
