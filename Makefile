@@ -32,7 +32,7 @@ STD := -std=c++20 -pthread
 have = $(shell pkg-config --exists $(1) 2>/dev/null && echo yes)
 header = $(shell printf '\#include <$(1)>\n' | $(CXX) -E -x c++ - >/dev/null 2>&1 && echo yes)
 
-LIBS := -levent_core -lssl -lcrypto -lcap -lseccomp -lfmt -llmdb -lpcre2-8 -lcdb -lgsasl -lcrypt -lpam -lunbound
+LIBS := -levent_core -lssl -lcrypto -lcap -lseccomp -lfmt -llmdb -lpcre2-8 -lcdb -lgsasl -lcrypt -lpam -lunbound -lz
 CPPFLAGS_OPT :=
 ifeq ($(call have,libsystemd),yes)
 LIBS += -lsystemd
@@ -42,6 +42,10 @@ ifeq ($(call have,libsodium),yes)
 LIBS += -lsodium
 CPPFLAGS_OPT += -DHAVE_SODIUM
 endif
+ifeq ($(call have,libcurl),yes)
+LIBS += -lcurl
+$(BUILD)/obj/lib/http/%.o: CPPFLAGS_OPT += -DHAVE_CURL
+endif
 
 # What the README's commands build, they build on all processors, unless told a number of jobs.
 JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -49,7 +53,7 @@ SUBMAKE = $(MAKE) --no-print-directory $(JOBS)
 
 # --- the tree ---------------------------------------------------------------------------------------------
 LIB_DIRS  := $(sort $(patsubst %/,%,$(wildcard lib/*/)))
-PROG_DIRS := master smtpd cleanup qmgr smtp local auth proxymap pop3d imapd tools
+PROG_DIRS := master smtpd cleanup qmgr smtp local auth proxymap tlspolicy pop3d imapd tools
 SOURCES   := $(wildcard $(LIB_DIRS:=/*.cc) $(PROG_DIRS:=/*.cc))
 OPEN := (
 MAINS     := $(shell grep -l '^int main$(OPEN)' $(wildcard $(PROG_DIRS:=/*.cc)) /dev/null)

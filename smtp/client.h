@@ -8,6 +8,7 @@
 
 #include "lib/config/config.h"
 #include "lib/dns/dns.h"
+#include "lib/mta_sts/client.h"
 #include "lib/route/own_addresses.h"
 #include "lib/table/status_filter.h"
 #include "lib/table/table.h"
@@ -42,6 +43,7 @@ public:
     StatusFilter& status_filter() { return status_filter_; }
     SessionCache& cache() { return *cache_; }
     TlsPolicies& tls() { return *tls_; }
+    StsClient& sts() { return sts_; }
     SaslClient& sasl() { return *sasl_; }
     GenericMaps& generic() { return *generic_; }
     Ledger& ledger() { return ledger_; }
@@ -63,6 +65,7 @@ private:
     std::unique_ptr<HostFinder> hosts_;
     std::unique_ptr<SessionCache> cache_;
     std::unique_ptr<TlsPolicies> tls_;
+    StsClient sts_;
     std::unique_ptr<SaslClient> sasl_;
     std::unique_ptr<GenericMaps> generic_;
     Ledger ledger_;

@@ -243,7 +243,21 @@ std::string Delivery::cache_key(const std::string& destination) const {
         key += '\0';
         key += request_.sender;
     }
+    if (policy_.sts && policy_.authenticates()) {
+        key += std::string("\0sts", 4);   // a connection from before the policy may lack what it demands
+    }
     return key;
+}
+
+/// MTA-STS (RFC 8461), where it may have a say.  Without an answer it has none.
+Task<> Delivery::ask_sts(const NextHop& hop) {
+    if (!client_.tls().wants_sts(hop, policy_)) {
+        co_return;
+    }
+    std::optional<StsAnswer> answer = co_await client_.sts().ask(hop.domain);
+    if (answer) {
+        policy_ = client_.tls().under_sts(std::move(policy_), hop.domain, std::move(*answer));
+    }
 }
 
 Task<> Delivery::try_destination(std::string destination, bool last) {
@@ -260,6 +274,7 @@ Task<> Delivery::try_destination(std::string destination, bool last) {
         co_return;
     }
     policy_ = std::move(*policy);
+    co_await ask_sts(*hop);
     const std::string key = cache_key(destination);
     client_.cache().begin(key);
     std::string used = co_await try_kept_session(key);
@@ -361,6 +376,11 @@ bool Delivery::plaintext_fallback(const Session& session) const {
 /// Null when the server cannot be used; the reason is noted.
 Task<std::unique_ptr<Session>> Delivery::open_session(const HostAddress& host, const NextHop& hop, bool best) {
     TlsPolicy policy = policy_;
+    if (std::optional<std::string> reason = client_.tls().forbids(policy, host)) {
+        log_info("{}", *reason);
+        why_ = {"4.7.5", std::move(*reason), true};
+        co_return nullptr;
+    }
     for (;;) {
         connected_usec_ = 0;
         Result<std::unique_ptr<Stream>> stream = co_await client_.connector().connect(host);

@@ -68,6 +68,7 @@ private:
         std::string action{};
     };
     Task<> try_destination(std::string destination, bool last);
+    Task<> ask_sts(const NextHop& hop);
     Task<> try_hosts(const NextHop& hop, const HostList& hosts, const std::string& key, std::string skip, bool last);
     Task<std::unique_ptr<Session>> open_session(const HostAddress& host, const NextHop& hop, bool best);
     Task<std::optional<Failure>> prepare(Session& session, const NextHop& hop, const TlsPolicy& policy, bool best);

@@ -12,7 +12,7 @@ Task<std::optional<Failure>> Session::handshake(TlsPolicies& policies, const Tls
     if (policies.log_level() >= 2) {
         log_info("setting up TLS connection to {}", host_.with_port());
     }
-    Result<TlsPeer> peer = co_await start_tls_client(*stream_, policies.context(), std::move(demand), settings_.starttls_timeout());
+    Result<TlsPeer> peer = co_await start_tls_client(*stream_, policies.context(policy), std::move(demand), settings_.starttls_timeout());
     if (!peer) {
         tls_failed_ = true;
         dead_ = true;
@@ -31,7 +31,7 @@ Task<std::optional<Failure>> Session::handshake(TlsPolicies& policies, const Tls
         log_info("{} TLS connection {} to {}: {}", word, tls_->resumed ? "reused" : "established", host_.with_port(), tls_->summary);
     }
     if (policy.authenticates() && !secured) {
-        policies.context().forget(policies.demand(policy, hop, host_).session_key);
+        policies.context(policy).forget(policies.demand(policy, hop, host_).session_key);
         const bool chain = policy.level > TlsLevel::fingerprint && !tls_->trusted;
         Failure failure{"4.7.5", chain ? "Server certificate not trusted" : "Server certificate not verified", true};
         co_return failure;

@@ -101,6 +101,10 @@ Result<void> TlsPolicies::open(const TableContext& tables) {
     if (general_.level == TlsLevel::none && maps_.empty()) {
         return {};   // no TLS at all: the library is not even woken
     }
+    return open_contexts();
+}
+
+Result<void> TlsPolicies::open_contexts() {
     const auto file = [](const std::string& name) { return name == "none" ? std::string() : name; };
     TlsSettings tls;
     tls.cert_file = file(settings_.tls_cert_file());
@@ -122,6 +126,16 @@ Result<void> TlsPolicies::open(const TableContext& tables) {
         return context.error();
     }
     context_ = std::move(*context);
+    if (sts_enabled() && tls.ca_file.empty() && tls.ca_path.empty() && !tls.default_ca) {
+        // RFC 8461 section 4.2 speaks of authorities that everybody trusts; without any, every such destination would fail.
+        tls.default_ca = true;
+        Result<std::unique_ptr<TlsContext>> sts_context =
+            TlsContext::client(tls, static_cast<long>(settings_.tls_session_cache_timeout().count()));
+        if (!sts_context) {
+            return sts_context.error();
+        }
+        sts_context_ = std::move(*sts_context);
+    }
     return {};
 }
 
@@ -143,16 +157,21 @@ Result<std::optional<std::string>> TlsPolicies::look_up(const NextHop& hop) {
 }
 
 Result<TlsPolicy> TlsPolicies::apply_entry(TlsPolicy policy, std::string_view entry) const {
-    const std::vector<std::string> words = split(entry, ", \t");
+    const std::vector<std::string> words = split_list(entry);
     const auto level = words.empty() ? std::nullopt : tls_level_named(words[0]);
     if (!level) {
         return Error(Errc::config, "invalid security level \"" + (words.empty() ? std::string() : words[0]) + "\"");
     }
     policy.level = *level;
+    StsRule sts;
     for (std::size_t i = 1; i < words.size(); ++i) {
-        const std::size_t equals = words[i].find('=');
-        const std::string name = to_lower(words[i].substr(0, equals));
-        const std::string value = equals == std::string::npos ? "" : words[i].substr(equals + 1);
+        std::string_view word = words[i];
+        if (word.size() > 1 && word.front() == '{' && word.back() == '}') {
+            word = trim(word.substr(1, word.size() - 2));   // "{ name = a value with blanks }"
+        }
+        const std::size_t equals = word.find('=');
+        const std::string name = to_lower(trim(word.substr(0, equals)));
+        const std::string value(equals == std::string_view::npos ? "" : trim(word.substr(equals + 1)));
         if (value.empty()) {
             return Error(Errc::config, "attribute \"" + name + "\" has empty value");
         }
@@ -169,10 +188,11 @@ Result<TlsPolicy> TlsPolicies::apply_entry(TlsPolicy policy, std::string_view en
             policy.server_name = value;
         } else if (name == "connection_reuse") {
             policy.reuse = equals_ignoring_case(value, "yes");
-        } else {
+        } else if (!take_sts_attribute(sts, name, value)) {
             return Error(Errc::config, "attribute \"" + name + "\" is not known, or not for level " + words[0]);
         }
     }
+    adopt_sts_attributes(policy, std::move(sts));
     return policy;
 }
 
@@ -192,6 +212,7 @@ Result<TlsPolicy> TlsPolicies::find(const NextHop& hop) {
                 return Error(entry.error().code, fmt::format("{}, \"{}\": {}", maps_.title(), **found, entry.error().what));
             }
             policy = std::move(*entry);
+            policy.from_table = true;
         }
     }
     if (settings_.tls_wrappermode() && !policy.required()) {
@@ -223,6 +244,9 @@ TlsDemand TlsPolicies::demand(const TlsPolicy& policy, const NextHop& hop, const
             out.names.push_back(name == "hostname" ? host.host : name == "nexthop" ? hop.domain
                                 : name == "dot-nexthop" ? "." + hop.domain : name);
         }
+    }
+    if (policy.sts && policy.sts->found && out.names.empty()) {
+        out.names.push_back(host.host);   // mode testing: looked at for the reports alone
     }
     // What is part of a session's meaning is part of its key: a name checked for one destination says nothing about another.
     out.session_key = fmt::format("{}\n{}\n{}\n{}\n{}", host.with_port(), out.server_name, policy.protocols, policy.grade,

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lib/base/result.h"
+#include "lib/mta_sts/messages.h"
 #include "lib/stream/tls.h"
 #include "lib/table/table.h"
 #include "smtp/hosts.h"
@@ -18,6 +19,20 @@ namespace postern::smtp {
 enum class TlsLevel : unsigned char { none, may, encrypt, fingerprint, verify, secure };
 std::optional<TlsLevel> tls_level_named(std::string_view name);
 
+/// What MTA-STS (RFC 8461) says about a destination; from mta-sts(8), or from a table that a policy plug-in fills.
+struct StsRule {
+    bool found = false;                  ///< there is a policy; false: only `problem` counts
+    StsMode mode = StsMode::none;
+    std::string domain;                  ///< the policy domain
+    std::vector<std::string> patterns;   ///< of MX hosts
+    std::vector<std::string> lines;      ///< the policy as written, for reports
+    StsProblem problem = StsProblem::none;
+    std::string problem_text;
+
+    /// Section 4.1.  Without a policy every host will do.
+    bool allows(std::string_view host) const;
+};
+
 struct TlsPolicy {
     TlsLevel level = TlsLevel::none;
     std::vector<std::string> match;      ///< as configured: "nexthop", "dot-nexthop", "hostname", names; fingerprints
@@ -26,10 +41,16 @@ struct TlsPolicy {
     std::string exclude;                 ///< ciphers that are not wanted
     std::string server_name;             ///< for SNI; empty: none
     bool reuse = false;                  ///< connections under TLS may be kept
+    bool from_table = false;             ///< smtp_tls_policy_maps has an entry for the destination
+    std::shared_ptr<const StsRule> sts{};   ///< null: none; copies of the policy share it
 
     bool required() const { return level >= TlsLevel::encrypt; }
     bool authenticates() const { return level >= TlsLevel::fingerprint; }
 };
+
+/// An attribute of smtp_tls_policy_maps with which a policy plug-in describes an MTA-STS policy (Postfix's TLS_README):
+/// policy_type, policy_domain, policy_ttl, policy_string, policy_failure, mx_host_pattern.  False for others and for bad values.
+bool take_sts_attribute(StsRule& rule, std::string_view name, const std::string& value);
 
 class TlsPolicies {
 public:
@@ -40,8 +61,16 @@ public:
     Result<TlsPolicy> find(const NextHop& hop);
     /// For start_tls_client().
     TlsDemand demand(const TlsPolicy& policy, const NextHop& hop, const HostAddress& host) const;
-    TlsContext& context() { return *context_; }
+    TlsContext& context(const TlsPolicy& policy) { return policy.sts && sts_context_ ? *sts_context_ : *context_; }
     int log_level() const { return log_level_; }
+
+    /// Whether mta-sts(8) is to be asked about `hop`, for which find() gave `policy`: not where a table or brackets around
+    /// the host have decided.
+    bool wants_sts(const NextHop& hop, const TlsPolicy& policy) const;
+    /// What becomes of `policy` under the domain's own (RFC 8461 sections 4 and 5).
+    TlsPolicy under_sts(TlsPolicy policy, const std::string& domain, StsAnswer answer) const;
+    /// Whether the policy keeps mail from the MX host; yields the reason.
+    std::optional<std::string> forbids(const TlsPolicy& policy, const HostAddress& host) const;
 
     /// "level attribute=value ..." of smtp_tls_policy_maps on top of `policy`.  Errors: config.  Public for tests.
     Result<TlsPolicy> apply_entry(TlsPolicy policy, std::string_view entry) const;
@@ -52,11 +81,15 @@ private:
     Result<TlsPolicy> general() const;
     Result<std::optional<std::string>> look_up(const NextHop& hop);
     TlsPolicy completed(TlsPolicy policy) const;
+    Result<void> open_contexts();
+    void adopt_sts_attributes(TlsPolicy& policy, StsRule sts) const;
+    bool sts_enabled() const;
 
     const Settings& settings_;
     TableList maps_;
     TlsPolicy general_;
     std::unique_ptr<TlsContext> context_;
+    std::unique_ptr<TlsContext> sts_context_;   ///< with the system's authorities; null when context_ has enough of its own
     int log_level_ = 0;
 };
 

@@ -90,6 +90,7 @@ Result<std::shared_ptr<Env>> Env::open(const Options& options) {
     env->device_ = id.first;
     env->inode_ = id.second;
     env->pid_ = getpid();
+    env->may_be_replaced_ = options.may_be_replaced;
     if (Result<void> opened = env->open_files(options); !opened) {
         return opened.error();
     }
@@ -184,7 +185,7 @@ Env::~Env() {
 
 bool Env::is_current() const {
     struct stat status {};
-    return stat(path_.c_str(), &status) == 0 && status.st_ino == inode_ && status.st_dev == device_;
+    return !may_be_replaced_ || (stat(path_.c_str(), &status) == 0 && status.st_ino == inode_ && status.st_dev == device_);
 }
 
 Result<Txn> Txn::begin(const Env& env, bool write) {

@@ -26,6 +26,7 @@ public:
         std::vector<const char*> databases;       ///< made when missing; used by position
         unsigned flags = 0;                       ///< of mdb_env_open; NOSUBDIR and NOTLS are added
         std::size_t map_size = std::size_t{1} << 30;
+        bool may_be_replaced = true;              ///< false: the path is not looked at again, is_current() always says yes
     };
     /// Errors: corrupt (not a sound LMDB file: the caller may set it aside), denied, no_space, io.
     static Result<std::shared_ptr<Env>> open(const Options& options);
@@ -53,6 +54,7 @@ private:
     std::uint64_t device_ = 0;
     std::uint64_t inode_ = 0;
     mutable std::atomic<bool> unusable_ = false;  ///< LMDB could not write its meta page and refuses all since
+    bool may_be_replaced_ = true;
     int pid_ = 0;                   ///< a forked child must not touch the environment, not even close it
 };
 

@@ -3,6 +3,7 @@ an unbound of Debian's that all of them ask.  Needs root."""
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import time
 
@@ -54,12 +55,22 @@ class World:
         self.enter(addresses)
         text = '  local-zone: "silent.zz." deny\n' + "".join('  local-zone: "%s" static\n' % zone for zone in zones)
         text += "".join("  local-data: '%s'\n" % record for record in records)
-        with open(where + "/unbound.conf", "w") as file:
-            file.write(UNBOUND.format(dns=DNS, dir=where, zones=text))
+        self.write(text)
+        self.text = text
         self.process = subprocess.Popen([program, "-d", "-c", where + "/unbound.conf"], env=environment, stdin=subprocess.DEVNULL)
         time.sleep(0.5)
         if self.process.poll() is not None:
             raise RuntimeError("unbound does not start")
+
+    def write(self, zones):
+        with open(self.where + "/unbound.conf", "w") as file:
+            file.write(UNBOUND.format(dns=DNS, dir=self.where, zones=zones))
+
+    def replace(self, old, new):
+        """From here on the record `old` is `new`; what others have in their caches stays there."""
+        self.text = self.text.replace("'%s'" % old, "'%s'" % new)
+        self.write(self.text)
+        self.process.send_signal(signal.SIGHUP)
 
     def enter(self, addresses):
         """From here on this process is in the namespaces."""

@@ -12,7 +12,8 @@ class Peer:
     pause of so many seconds before the ordinary reply, or a function of the argument that yields one of these."""
 
     def __init__(self, port=None, path=None, lmtp=False, features=("PIPELINING", "SIZE 10240000", "8BITMIME", "DSN", "ENHANCEDSTATUSCODES"),
-                 replies=None, name="peer.example", tls=None, wrapped=False, auth=None):
+                 replies=None, name="peer.example", tls=None, wrapped=False, auth=None,
+                 address="127.0.0.1"):
         self.features, self.replies, self.name, self.lmtp = list(features), dict(replies or {}), name, lmtp
         self.tls, self.wrapped, self.auth = tls, wrapped, auth
         self.messages, self.commands, self.sessions, self.sent_together = [], [], 0, []
@@ -27,7 +28,7 @@ class Peer:
         else:
             self.socket = socket.socket()
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.socket.bind(("127.0.0.1", port))
+            self.socket.bind((address, port))
         self.socket.listen(200)
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -1,0 +1,135 @@
+#include "lib/mta_sts/client.h"
+
+#include "lib/log/log.h"
+
+namespace postern {
+namespace {
+
+using StsChannel = Channel<ToMtaSts, FromMtaSts>;
+constexpr Millis kConnect = std::chrono::seconds(2);
+/// After a failure the service is left alone for so long.
+constexpr std::chrono::seconds kPause{5};
+
+struct Waiter {
+    std::optional<StsAnswer> answer;
+    Notice news;
+};
+
+}  // namespace
+
+struct StsClient::State {
+    using Shared = std::shared_ptr<State>;
+    using Clock = std::chrono::steady_clock;
+
+    std::string path;
+    std::shared_ptr<StsChannel> channel;   ///< shared with its reader
+    std::map<std::uint32_t, Waiter*> waiting;
+    std::uint32_t last_id = 0;
+    Clock::time_point not_before{};
+    bool complained = false;
+    bool ended = false;
+
+    void disconnect() {
+        if (channel) {
+            channel->close();
+            channel.reset();
+        }
+        for (const auto& [id, waiter] : waiting) {
+            waiter->news.notify_all();
+        }
+    }
+    void trouble(const std::string& why) {
+        if (!complained) {
+            log_warning("{}: {}; destinations are treated as without MTA-STS policy", path, why);
+        }
+        complained = true;
+    }
+    static Task<bool> connected(Shared self);
+    static Task<> read_answers(Shared self, std::shared_ptr<StsChannel> channel);
+};
+
+Task<bool> StsClient::State::connected(Shared self) {
+    if (self->channel) {
+        co_return true;
+    }
+    if (self->ended || Clock::now() < self->not_before) {
+        co_return false;
+    }
+    Result<UniqueFd> socket = co_await connect_unix(self->path, kConnect);
+    if (!socket) {
+        self->not_before = Clock::now() + kPause;
+        self->trouble(socket.error().what);
+        co_return false;
+    }
+    if (!self->channel && !self->ended) {   // else somebody was faster
+        self->channel = std::make_shared<StsChannel>(std::move(*socket), kMaxStsAnswer);
+        spawn(read_answers(self, self->channel));
+    }
+    co_return self->channel != nullptr;
+}
+
+Task<> StsClient::State::read_answers(Shared self, std::shared_ptr<StsChannel> channel) {
+    for (;;) {
+        Result<FromMtaSts> message = co_await channel->receive(kForever);
+        if (!message) {
+            break;
+        }
+        StsAnswer& answer = std::get<StsAnswer>(*message);
+        const auto found = self->waiting.find(answer.id);
+        if (found == self->waiting.end()) {
+            continue;   // given up
+        }
+        Waiter* const waiter = found->second;
+        self->waiting.erase(found);
+        waiter->answer = std::move(answer);
+        self->complained = false;
+        waiter->news.notify_all();
+    }
+    if (self->channel == channel) {
+        self->disconnect();   // idle services end; the next question finds or starts another
+    }
+}
+
+StsClient::StsClient(std::string path) : state_(std::make_shared<State>()) {
+    state_->path = std::move(path);
+}
+
+StsClient::~StsClient() {
+    state_->ended = true;
+    state_->disconnect();
+}
+
+Task<std::optional<StsAnswer>> StsClient::ask(std::string domain) {
+    const std::shared_ptr<State> state = state_;
+    // A service that ended at this moment is no reason to send in the clear: its successor is asked.
+    for (int attempt = 0; attempt < 2; ++attempt) {
+        const bool ready = co_await State::connected(state);
+        if (!ready || !state->channel) {
+            co_return std::nullopt;
+        }
+        const std::shared_ptr<StsChannel> channel = state->channel;
+        Waiter waiter;
+        StsQuestion question;
+        question.id = ++state->last_id;
+        question.domain = domain;
+        const std::uint32_t id = question.id;
+        state->waiting[id] = &waiter;
+        channel->post(std::move(question));
+        const Result<void> sent = co_await channel->flush(kPatience);
+        if (sent && !waiter.answer && state->channel == channel) {
+            co_await waiter.news.wait(kPatience);
+        }
+        state->waiting.erase(id);
+        if (waiter.answer) {
+            co_return std::move(waiter.answer);
+        }
+        if (state->channel == channel) {
+            state->trouble("no answer");
+            co_return std::nullopt;
+        }
+    }
+    state->trouble("lost connection");
+    co_return std::nullopt;
+}
+
+}  // namespace postern
