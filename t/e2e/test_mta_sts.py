@@ -203,6 +203,7 @@ class MtaSts(unittest.TestCase):
         self.assert_deferred("table", r"MX host mx\.table\.example\[192\.0\.2\.32\] does not match the MTA-STS policy of table\.example")
 
     def test_a_new_id_a_dead_service_and_a_dead_web_server(self):
+        self.assert_sent("good", True, "early")
         self.assert_sent("change", True)
         self.web.publish("change", "enforce", "other.example")
         self.assert_sent("change", True, "b")   # the id is still the old one
