@@ -105,6 +105,7 @@ std::vector<std::string> child_environment(const ChildPlan& plan, int status_fd)
     environment.push_back(fmt::format("LISTEN_FDS={}", plan.sockets.size()));
     environment.push_back("LISTEN_FDNAMES=" + names);
     environment.push_back(fmt::format("POSTERN_STATUS_FD={}", status_fd));
+    environment.push_back(fmt::format("POSTERN_MASTER_FD={}", status_fd + 1));
     for (const char* name : {"ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS"}) {   // for the tests under sanitizers
         if (const char* value = std::getenv(name)) {
             environment.push_back(fmt::format("{}={}", name, value));
@@ -131,6 +132,7 @@ Result<StartedChild> start_child(const ChildPlan& plan) {
     const std::vector<char*> environment_pointers = pointers(environment);
     std::vector<int> sources = plan.sockets;
     sources.push_back(write_end.get());
+    sources.push_back(plan.master_pipe);
     const pid_t pid = ::fork();
     if (pid < 0) {
         return Error(Errc::temporary, errno_error("fork").what);

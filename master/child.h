@@ -17,6 +17,7 @@ struct ChildPlan {
     std::string program;                       ///< path
     std::vector<int> sockets;                  ///< become descriptors 3, 4, ...
     std::vector<std::string> socket_names;     ///< for LISTEN_FDNAMES
+    int master_pipe = -1;                      ///< its end is master's
     std::string config_directory;
     std::string import_environment;            ///< the parameter: names, and NAME=value
     int verbosity = 0;                         ///< master's own -v
@@ -34,6 +35,7 @@ Result<StartedChild> start_child(const ChildPlan& plan);
 
 /// The child's arguments (argv[0] included) and environment; public for tests.
 std::vector<std::string> child_arguments(const ChildPlan& plan);
+/// `status_fd` is what the status pipe will be; the next number is the master pipe's.
 std::vector<std::string> child_environment(const ChildPlan& plan, int status_fd);
 
 }  // namespace postern::master

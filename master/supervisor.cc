@@ -95,6 +95,12 @@ Supervisor::Supervisor(LoadedPlan loaded, Options options) : loaded_(std::move(l
 Supervisor::~Supervisor() = default;
 
 Result<void> Supervisor::start() {
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0) {
+        return errno_error("pipe");
+    }
+    life_end_.reset(ends[0]);
+    life_.reset(ends[1]);
     return adopt(std::move(loaded_));
 }
 
@@ -226,7 +232,7 @@ void Supervisor::call_came(Service& service) {
 }
 
 void Supervisor::start_child_of(Service& service) {
-    ChildPlan plan{service.plan.entry, service.plan.program, {}, {}, options_.config_directory,
+    ChildPlan plan{service.plan.entry, service.plan.program, {}, {}, life_end_.get(), options_.config_directory,
                    loaded_.config.import_environment(), options_.verbosity, false};
     plan.stress = service.plan.entry.type == ServiceType::inet && service.at_limit != Clock::time_point() &&
                   Clock::now() - service.at_limit < kStressMemory;

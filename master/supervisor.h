@@ -103,6 +103,7 @@ private:
     std::function<void()> done_;
     Timer patience_;
     bool stopping_ = false;
+    UniqueFd life_end_, life_;   ///< a pipe whose writing end only this process has: see POSTERN_MASTER_FD in service.h
 };
 
 }  // namespace postern::master

@@ -130,7 +130,7 @@ TEST_CASE("a child is told what the contract says", "[master]") {
     const Result<MasterEntry> entry =
         parse_master_entry("submission inet n n y - - smtpd -v -o { a = b c } -S argv=x -o d");
     REQUIRE(entry);
-    ChildPlan plan{*entry, "/x/smtpd", {5, 6}, {"0.0.0.0.587", "[..].587"}, "/etc/postern", "LANG=C HOME_NOT_SET MAIL_CONFIG", 1, true};
+    ChildPlan plan{*entry, "/x/smtpd", {5, 6}, {"0.0.0.0.587", "[..].587"}, 9, "/etc/postern", "LANG=C HOME_NOT_SET MAIL_CONFIG", 1, true};
     CHECK(child_arguments(plan) == std::vector<std::string>{"smtpd", "-n", "submission", "-t", "inet", "-P", "-c", "-v", "-v", "-o",
                                                             "stress=yes", "-o", "a=b c", "-S", "argv=x", "-o", "d"});
     const std::vector<std::string> environment = child_environment(plan, 5);
@@ -142,6 +142,7 @@ TEST_CASE("a child is told what the contract says", "[master]") {
     CHECK(has("LISTEN_FDS=2"));
     CHECK(has("LISTEN_FDNAMES=0.0.0.0.587:[..].587"));
     CHECK(has("POSTERN_STATUS_FD=5"));
+    CHECK(has("POSTERN_MASTER_FD=6"));
     for (const std::string& line : environment) {
         CHECK(line.compare(0, 5, "HOME_") != 0);
     }

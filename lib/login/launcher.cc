@@ -34,6 +34,7 @@ int run_launcher(int argc, char** argv, const Launcher& launcher) {
     // Service consumes these; it serves with an event loop, which a process that forks must not have.
     const std::uint64_t listener_count = number_in("LISTEN_FDS", 0);
     const int status = static_cast<int>(number_in("POSTERN_STATUS_FD", ~std::uint64_t{0}));
+    const int master_pipe = static_cast<int>(number_in("POSTERN_MASTER_FD", ~std::uint64_t{0}));
     Service service(launcher.name, argc, argv);
     log_set_tag(service.config().login_syslog_name());
     service.confine(kRights);
@@ -41,7 +42,7 @@ int run_launcher(int argc, char** argv, const Launcher& launcher) {
     for (std::uint64_t i = 0; i < listener_count; ++i) {
         listeners.push_back(static_cast<int>(3 + i));
     }
-    SessionLauncher state(launcher, service.config(), std::move(listeners), status);
+    SessionLauncher state(launcher, service.config(), std::move(listeners), status, master_pipe);
     if (status >= 0) {
         const char available = static_cast<char>(Status::available);
         [[maybe_unused]] const ssize_t written = ::write(status, &available, 1);

@@ -60,8 +60,9 @@ std::size_t SessionProcess::count_from(const std::string& ip) const {
     return count;
 }
 
-SessionLauncher::SessionLauncher(const Launcher& program, const Config& config, std::vector<int> listeners, int status)
-    : program_(program), config_(config), listeners_(std::move(listeners)), status_(status) {
+SessionLauncher::SessionLauncher(const Launcher& program, const Config& config, std::vector<int> listeners, int status,
+                                 int master_pipe)
+    : program_(program), config_(config), listeners_(std::move(listeners)), status_(status), master_pipe_(master_pipe) {
     epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
     sigset_t wanted;
     sigemptyset(&wanted);
@@ -479,8 +480,8 @@ Result<SessionProcess*> SessionLauncher::start_process(const AuthUser& user) {
     }
     if (pid == 0) {
         // Nothing of the launcher's is destroyed in the child: its descriptors are closed at once, here.
-        close_all_but({theirs.get(), log_descriptor()});
-        run_session_process(std::move(theirs), user, program_, config_, filter_);
+        close_all_but({theirs.get(), log_descriptor(), master_pipe_});
+        run_session_process(std::move(theirs), UniqueFd(master_pipe_), user, program_, config_, filter_);
     }
     auto process = std::make_unique<SessionProcess>();
     process->pid = pid;

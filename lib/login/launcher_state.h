@@ -29,7 +29,8 @@ struct SessionProcess {
 class SessionLauncher {
 public:
     /// `listeners` and `status` (-1: none) belong to the caller.
-    SessionLauncher(const Launcher& program, const Config& config, std::vector<int> listeners, int status);
+    SessionLauncher(const Launcher& program, const Config& config, std::vector<int> listeners, int status,
+                    int master_pipe);
 
     /// Until SIGTERM came and the session processes have said goodbye, or until master is gone or SIGHUP came and the
     /// last session has ended.
@@ -65,6 +66,7 @@ private:
     const Config& config_;
     std::vector<int> listeners_;
     int status_;
+    int master_pipe_;    ///< for the sessions; -1: none
     const PreparedFilter filter_{Syscalls::files};   ///< of session processes
     UniqueFd epoll_, signals_;
     SyncChannel<ToAuth, FromAuth> auth_;

@@ -148,6 +148,10 @@ struct Process {
     bool launcher_gone = false;
     Timer farewell{};
     std::vector<Place> places{};        ///< that the process is confined to
+    UniqueFd master_pipe{};
+    FdEvents master_watch{};
+    bool master_gone = false;
+    bool saying_goodbye = false;
 
     void end_if_done() const {
         if (launcher_gone && connections == 0) {
@@ -178,12 +182,27 @@ Task<> serve_client(Process& process, ServeClient request) {
 void end_at_once(void*) { Loop::current().stop(); }
 
 void say_goodbye(Process& process) {
+    process.saying_goodbye = true;
     if (process.launcher.stop == nullptr) {
         process.connections = 0;
         return;
     }
     process.farewell.start(kSessionFarewell, &end_at_once, nullptr);
     process.launcher.stop();
+}
+
+/// The launcher ends its sessions when the suite is stopped.  One that was killed cannot.
+Task<> watch_master(Process& process) {
+    const Wake wake = co_await process.master_watch.readable(kForever);   // nobody writes: that is its end
+    if (wake != Wake::ready) {
+        co_return;
+    }
+    process.master_watch.close();
+    process.master_gone = true;
+    if (process.launcher_gone) {
+        say_goodbye(process);
+        process.end_if_done();
+    }
 }
 
 Task<> take_clients(Process& process) {
@@ -209,6 +228,9 @@ Task<> take_clients(Process& process) {
     }
     process.launcher_gone = true;
     process.control.close();
+    if (process.master_gone && !process.saying_goodbye) {
+        say_goodbye(process);
+    }
     process.end_if_done();
 }
 
@@ -228,7 +250,7 @@ FilePaths session_paths(const AuthUser& user) {
     return paths;
 }
 
-void run_session_process(UniqueFd control, const AuthUser& user, const Launcher& launcher, const Config& config,
+void run_session_process(UniqueFd control, UniqueFd master_pipe, const AuthUser& user, const Launcher& launcher, const Config& config,
                          const PreparedFilter& filter) {
     ::mallopt(M_ARENA_MAX, 1);               // threads here wait for disks, they do not compete for memory
     ::mallopt(M_TRIM_THRESHOLD, 64 * 1024);
@@ -242,9 +264,13 @@ void run_session_process(UniqueFd control, const AuthUser& user, const Launcher&
     limit_rights(user, filter);
     set_offload_threads(kThreads);
     Process process{Channel<FromSessionProcess, ToSessionProcess>(std::move(control), kMaxHandOver),
-                    std::make_shared<const AuthUser>(user), launcher, config, 0, false, {}, places_of(user)};
+                    std::make_shared<const AuthUser>(user), launcher, config, 0, false, {}, places_of(user), std::move(master_pipe), {}, false, false};
     if (launcher.prepare != nullptr) {
         launcher.prepare(*process.user, config);
+    }
+    if (process.master_pipe) {
+        process.master_watch.open(process.master_pipe.get());
+        spawn(watch_master(process));
     }
     spawn(take_clients(process));
     Loop::current().run();

@@ -50,8 +50,9 @@ using FromSessionProcess = std::variant<ClientEnded, ClientReturned>;
 
 /// In the forked child: becomes the user, confines itself, serves what comes over `control` until that is closed and
 /// the last connection has ended.
-/// `filter` is the one for Syscalls::files.
-[[noreturn]] void run_session_process(UniqueFd control, const AuthUser& user, const Launcher& launcher,
+/// `filter` is the one for Syscalls::files.  `master_pipe`, if there is one, ends when the suite does: then also a process
+/// ends whose launcher was killed.
+[[noreturn]] void run_session_process(UniqueFd control, UniqueFd master_pipe, const AuthUser& user, const Launcher& launcher,
                                       const Config& config, const PreparedFilter& filter);
 
 /// What a user's process may touch: home and every place mail_location names, with the directory of an INBOX that is a

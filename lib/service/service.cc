@@ -83,6 +83,15 @@ UniqueFd status_pipe() {
     return UniqueFd(fd);
 }
 
+/// For a launcher's children, not for commands that a service runs.
+void keep_master_pipe() {
+    const char* text = std::getenv("POSTERN_MASTER_FD");
+    const auto number = parse_number(text == nullptr ? "" : text);
+    if (number && *number <= 65535) {
+        ::fcntl(static_cast<int>(*number), F_SETFD, FD_CLOEXEC);
+    }
+}
+
 /// A process serves thousands of clients: it may have as many descriptors as the system lets it.
 void raise_descriptor_limit() {
     rlimit limit{};
@@ -121,6 +130,7 @@ Service::Service(std::string_view program, int argc, char** argv) : state_(std::
         fatal("{}", errno_error("chdir " + directory).what);
     }
     state_->status = status_pipe();
+    keep_master_pipe();
     state_->session_limit = static_cast<std::size_t>(state_->config.process_session_limit());
     state_->stdin_mode = state_->arguments.standard_input;
     if (state_->stdin_mode) {

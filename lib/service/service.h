@@ -17,6 +17,8 @@
 ///                                obeyed when it is set), non-blocking, shared with master and with sibling processes
 ///            LISTEN_FDNAMES      their names, separated by ':' (address for inet, path otherwise), for the log
 ///            POSTERN_STATUS_FD   pipe to master, see Status
+///            POSTERN_MASTER_FD   pipe that nobody writes to and only master can: its end is the end of the suite.  For what
+///                                outlives the service process itself (lib/login's sessions)
 ///     directory
 ///            current directory is queue_directory
 ///

@@ -281,7 +281,10 @@ def test_lost_launcher_and_auth_come_back(mail):
         os.kill(pid, signal.SIGKILL)
     mail.wait_for(logs_in, 20, "logins work again after auth was killed")
     assert stays.noop()[0] == "OK"
-    stays.logout()
+    mail.control("stop", check=True)
+    assert b"BYE" in stays.readline(), "a session without a launcher is told when the suite is stopped"
+    mail.wait_for(lambda: stays.sock.recv(1) == b"", 5, "it ends")
+    mail.start()
 
 
 def test_a_replaced_account_is_opened_anew(mail):

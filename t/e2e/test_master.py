@@ -213,6 +213,7 @@ class MasterTest(unittest.TestCase):
         self.assertEqual(environment["LISTEN_FDS"], "1")
         self.assertEqual(environment["LISTEN_FDNAMES"], "public/one")
         self.assertEqual(environment["POSTERN_STATUS_FD"], "4")
+        self.assertEqual(environment["POSTERN_MASTER_FD"], "5")
         self.assertEqual(environment["MAIL_CONFIG"], os.path.join(self.instance.dir, "etc"))
         self.assertEqual(self.instance.ask(PORT, "env").count("LISTEN_FDNAMES=127.0.0.1.%d" % PORT), 1)
 
