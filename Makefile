@@ -53,7 +53,7 @@ SUBMAKE = $(MAKE) --no-print-directory $(JOBS)
 
 # --- the tree ---------------------------------------------------------------------------------------------
 LIB_DIRS  := $(sort $(patsubst %/,%,$(wildcard lib/*/)))
-PROG_DIRS := master smtpd cleanup qmgr smtp local auth proxymap tlspolicy pop3d imapd tools
+PROG_DIRS := master smtpd cleanup qmgr smtp local auth proxymap tlspolicy verify pop3d imapd tools
 SOURCES   := $(wildcard $(LIB_DIRS:=/*.cc) $(PROG_DIRS:=/*.cc))
 OPEN := (
 MAINS     := $(shell grep -l '^int main$(OPEN)' $(wildcard $(PROG_DIRS:=/*.cc)) /dev/null)

@@ -227,6 +227,7 @@ void Manager::activate(const std::string& id, const std::string& directory, Uniq
     }
     by_id_.emplace(id, key);
     active_recipients_ += message.fates.size();
+    active_probes_ += message.is_probe() ? 1 : 0;
     log_active(message);
     std::vector<std::uint32_t> open;
     for (std::uint32_t i = 0; i < message.fates.size(); ++i) {
@@ -381,7 +382,7 @@ void Manager::answered(std::uint64_t batch, std::vector<queue::RecipientDone> an
             continue;
         }
         flight.open.erase(open);
-        if (answer.outcome == queue::kBounced && config_.soft_bounce()) {   // a safety net while testing
+        if (answer.outcome == queue::kBounced && config_.soft_bounce() && !message.envelope().verify_only) {   // a safety net while testing
             answer.outcome = queue::kDeferred;
             answer.dsn.replace(0, std::min<std::size_t>(1, answer.dsn.size()), "4");
         }

@@ -32,6 +32,11 @@ public:
     /// The current directory is the queue directory.  Everything named outlives the manager.
     Manager(const Config& config, Router& router, Agents& agents, Notifier& notifier, Clock clock);
     ~Manager() override;
+    /// Probes of verify(8) go where `router` says, and `listener` hears of them.  Without this they are removed unheard.
+    void set_probes(Router& router, ProbeListener& listener) {
+        probe_router_ = &router;
+        probe_listener_ = &listener;
+    }
 
     /// After start: what was active goes back to be tried (a crash, or an orderly end), then incoming and
     /// deferred are read, off the loop.  What an earlier queue manager, or an agent, still holds locked is left to
@@ -111,6 +116,7 @@ private:
     Task<> report_failures(Message& message);
     Task<> report_successes(Message& message);
     Task<> report_delay(Message& message);
+    void report_probe(const Message& message);
     Report report_for(Message& message, std::uint8_t kind);
     bool expired(const Message& message) const;
     void dispose(Message& message);
@@ -132,6 +138,8 @@ private:
     Router& router_;
     Agents& agents_;
     Notifier& notifier_;
+    Router* probe_router_ = nullptr;
+    ProbeListener* probe_listener_ = nullptr;
     Clock clock_;
     Scheduler scheduler_;
     WaitingSet incoming_;       ///< what there was no room for
@@ -145,6 +153,7 @@ private:
     MessageKey last_key_ = 0;
     std::size_t active_limit_ = 20000;
     std::size_t active_recipients_ = 0;
+    std::size_t active_probes_ = 0;
     std::int64_t started_usec_ = 0;
     std::int64_t rescan_wanted_usec_ = 0;
     std::int64_t next_tick_usec_ = 0;

@@ -21,7 +21,8 @@ ReportRecipient report_line(const Message& message, const queue::RecipientDone& 
     line.recipient = message.envelope().recipients[done.index];
     line.dsn = done.dsn;
     line.reason = done.reason;
-    line.action = done.action.empty() || action == "failed" || action == "delayed" ? std::string(action) : done.action;
+    const bool ours = done.action.empty() || action == "failed" || action == "delayed" || message.envelope().verify_only;
+    line.action = ours ? std::string(action) : done.action;
     line.remote_mta = done.remote_mta;
     line.diagnostic = done.diagnostic;
     line.time_usec = now;
@@ -74,14 +75,39 @@ Task<> Manager::conclude(Message& message) {
                  message.expire ? "force-expired" : "expired");
         std::replace(message.fates.begin(), message.fates.end(), Fate::deferred, Fate::bounced);
     }
-    if (!message.envelope().verify_only) {
-        co_await report_failures(message);
+    if (message.is_probe()) {
+        report_probe(message);
+    } else {
+        if (!message.envelope().verify_only) {
+            co_await report_failures(message);
+        }
+        co_await report_successes(message);
+        co_await report_delay(message);
     }
-    co_await report_successes(message);
-    co_await report_delay(message);
     dispose(message);
     --concluding_;
     changed_.notify_all();
+}
+
+/// The address that was asked about is the original one; what it leads to is known now as well.
+void Manager::report_probe(const Message& message) {
+    if (probe_listener_ == nullptr || message.deleted) {
+        return;
+    }
+    for (const queue::RecipientDone& done : message.results) {
+        const queue::Recipient& recipient = message.envelope().recipients[done.index];
+        verify::VerifyUpdate update;
+        update.status = done.outcome == queue::kDelivered ? verify::kDeliverable
+                        : done.outcome == queue::kBounced ? verify::kUndeliverable
+                                                          : verify::kDeferred;
+        update.text = done.reason;
+        for (const std::string& address : {recipient.original, recipient.address}) {
+            if (!address.empty() && address != update.address) {
+                update.address = address;
+                probe_listener_->probed(update);
+            }
+        }
+    }
 }
 
 Report Manager::report_for(Message& message, std::uint8_t kind) {
@@ -228,6 +254,7 @@ void Manager::dispose(Message& message) {
         }
     }
     active_recipients_ -= message.fates.size();
+    active_probes_ -= message.is_probe() ? 1 : 0;
     const MessageKey key = message.key;
     by_id_.erase(message.id);
     active_.erase(key);

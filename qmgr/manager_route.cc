@@ -6,6 +6,7 @@
 #include "lib/log/delivery.h"
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
+#include "lib/verify/client.h"
 #include "qmgr/manager.h"
 
 namespace postern::qmgr {
@@ -33,7 +34,11 @@ void Manager::settle(Message& message, std::uint32_t index, std::uint8_t outcome
     line.orig_to = recipient.original.empty() ? std::string_view() : std::string_view(original);
     line.times = {.arrival = message.envelope().arrival_usec, .active = message.active_usec, .handed = now, .connected = 0, .done = now};
     line.dsn = done.dsn;
-    line.status = outcome == queue::kDelivered ? "sent" : outcome == queue::kBounced ? "bounced" : "deferred";
+    const bool verify = message.envelope().verify_only;
+    line.status = outcome == queue::kDelivered ? (verify ? "deliverable" : "sent")
+                  : verify                     ? "undeliverable"
+                  : outcome == queue::kBounced ? "bounced"
+                                               : "deferred";
     line.text = done.reason;
     if (message.fates[index] == Fate::pending) {
         log_delivery(line);
@@ -69,7 +74,13 @@ bool Manager::choose(Message& message, std::uint32_t index, Target& target) {
     } else if (choose_filter(message, target)) {
         return true;
     }
-    const Result<Route> route = router_.resolve(message.envelope().sender, target.address);
+    const bool probe = message.is_probe();
+    if (probe && active_probes_ > static_cast<std::size_t>(config_.address_verify_pending_request_limit())) {
+        settle(message, index, queue::kDeferred, "4.3.2", "Too many address verification requests");
+        return false;
+    }
+    Router& router = probe && probe_router_ != nullptr ? *probe_router_ : router_;
+    const Result<Route> route = router.resolve(message.envelope().sender, target.address);
     if (!route) {
         log_warning("{}: {}", message.id, route.error().what);
         settle(message, index, queue::kDeferred, "4.3.0", "address resolver failure");
@@ -83,7 +94,8 @@ bool Manager::choose(Message& message, std::uint32_t index, Target& target) {
         return false;
     }
     const std::string local = to_lower(split_internal(target.address).local);
-    if (route->address_class == AddressClass::local && local == to_lower(config_.double_bounce_sender())) {
+    const bool own_notice = route->address_class == AddressClass::local && local == to_lower(config_.double_bounce_sender());
+    if (own_notice || verify::is_probe_sender(config_, target.address, clock_() / kSecond)) {
         settle(message, index, queue::kDelivered, "2.0.0", "undeliverable postmaster notification discarded");
         return false;
     }

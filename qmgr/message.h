@@ -44,6 +44,8 @@ struct Message {
     bool concluding = false;
 
     const queue::Envelope& envelope() const { return content.envelope(); }
+    /// A probe of verify(8).
+    bool is_probe() const { return envelope().verify_only && envelope().origin == queue::kOriginVerify; }
     std::string path() const { return directory + "/" + id; }
     bool has(Fate fate) const;
     /// The result for a recipient; null when there is none.

@@ -8,6 +8,7 @@
 #include "lib/async/task.h"
 #include "lib/base/result.h"
 #include "lib/queue/deliver.h"
+#include "lib/verify/messages.h"
 #include "qmgr/report.h"
 
 namespace postern::qmgr {
@@ -48,6 +49,14 @@ public:
     virtual ~Notifier() = default;
     /// Success means that the notice is on stable storage, or that none is due.
     virtual Task<Result<void>> report(Report report) = 0;
+};
+
+/// verify(8).
+class ProbeListener {
+public:
+    virtual ~ProbeListener() = default;
+    /// What became of a probe.  If that does not arrive, the address is probed again some day.
+    virtual void probed(verify::VerifyUpdate result) = 0;
 };
 
 /// Microseconds since 1970.

@@ -12,6 +12,7 @@
 #include "lib/service/service.h"
 #include "qmgr/agent_pool.h"
 #include "qmgr/manager.h"
+#include "qmgr/probes.h"
 
 constexpr postern::Rights kRights{
     .user = "mail_owner",
@@ -157,11 +158,21 @@ int main(int argc, char** argv) {
     if (!router) {
         fatal("{}", router.error().what);
     }
+    std::unique_ptr<Router> probe_router;
+    if (qmgr::probes_have_own_routes(service.config())) {
+        Result<std::unique_ptr<Router>> own = Router::create(service.config(), table_context(service.config()), RouteFor::probes);
+        if (!own) {
+            fatal("{}", own.error().what);
+        }
+        probe_router = std::move(*own);
+    }
     service.confine(kRights);
     qmgr::AgentPool agents(service.config());
     qmgr::BounceClient bounce(service.config());
     qmgr::Manager manager(service.config(), **router, agents, bounce, &qmgr::wall_clock_usec);
     agents.set_events(manager);
+    qmgr::VerifyReporter verify(service.config());
+    manager.set_probes(probe_router ? *probe_router : **router, verify);
     qmgr::Clients clients;
     service.keep_running();
     service.may_overlap();

@@ -96,31 +96,11 @@ Task<Verdict> Session::judge_recipient(bool bare_postmaster, std::string command
             co_return Verdict{};
         }
     }
-    const Verdict listed = judge_listed(bare_postmaster);
-    co_return RestrictionList::settle(listed, deferral);
-}
-
-/// smtpd_reject_unlisted_recipient.
-Verdict Session::judge_listed(bool bare_postmaster) {
-    Verdict verdict;
-    if (!config_.smtpd_reject_unlisted_recipient() || bare_postmaster) {
-        return verdict;
+    const Verdict settled = RestrictionList::settle(Verdict{}, deferral);   // what waits comes before what no table lists
+    if (settled.outcome == Verdict::Outcome::reject || bare_postmaster || !config_.smtpd_reject_unlisted_recipient()) {
+        co_return settled;
     }
-    Result<Listing> listing = server_.router().recipient_known(*recipient_);
-    if (!listing) {
-        verdict.outcome = Verdict::Outcome::reject;
-        verdict.code = 451;
-        verdict.dsn = "4.3.0";
-        verdict.text = fmt::format("<{}>: Temporary lookup failure", *recipient_);
-    } else if (!listing->known) {
-        verdict.outcome = Verdict::Outcome::reject;
-        verdict.code = listing->reply_code;
-        verdict.dsn = fmt::format("{}.1.1", listing->reply_code / 100);
-        verdict.text = fmt::format("<{}>: Recipient address rejected: User unknown{}{}", *recipient_,
-                                   config_.show_user_unknown_table_name() ? " in " : "",
-                                   config_.show_user_unknown_table_name() ? listing->table_text : "");
-    }
-    return verdict;
+    co_return lists.recipient.judge_unlisted_recipient(who);
 }
 
 /// Answers when a parameter is not acceptable.

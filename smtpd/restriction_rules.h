@@ -46,6 +46,8 @@ Verdict lookup_failure(Evaluation& evaluation, const Judged& judged, const Error
 Task<Verdict> evaluate_rules(const std::vector<Rule>& rules, Evaluation& evaluation);
 /// rules.cc: everything but tables, classes and policy servers.
 Task<Verdict> evaluate_rule(const Rule& rule, Evaluation& evaluation);
+/// reject_unlisted_recipient and reject_unlisted_sender: nothing, or the refusal of an address that no table lists.
+Verdict judge_listed(RuleKind kind, Evaluation& evaluation);
 /// access.cc: looks the rule's subject up and carries out what the table says.
 Task<Verdict> evaluate_access(const Rule& rule, Evaluation& evaluation);
 /// A domain, then its parents; an address, then the networks around it (access(5)).
@@ -67,6 +69,8 @@ bool valid_dns_list(std::string_view argument);
 Task<Verdict> evaluate_server_access(const Rule& rule, Evaluation& evaluation);
 /// mx_backup.cc: permit_mx_backup.
 Task<Verdict> evaluate_mx_backup(const Rule& rule, Evaluation& evaluation);
+/// verify_rules.cc: reject_unverified_sender, reject_unverified_recipient.
+Task<Verdict> evaluate_unverified(const Rule& rule, Evaluation& evaluation);
 /// policy.cc: check_policy_service.
 Task<Verdict> evaluate_policy(const Rule& rule, Evaluation& evaluation);
 

@@ -99,6 +99,8 @@ constexpr std::array kKnown{
     Known{"check_recipient_mx_access", RuleKind::check_recipient_server_access, Argument::table, DnsType::mx},
     Known{"check_recipient_ns_access", RuleKind::check_recipient_server_access, Argument::table, DnsType::ns},
     Known{"check_etrn_access", RuleKind::check_etrn_access, Argument::table},
+    Known{"reject_unverified_sender", RuleKind::reject_unverified_sender, Argument::none},
+    Known{"reject_unverified_recipient", RuleKind::reject_unverified_recipient, Argument::none},
     Known{"check_policy_service", RuleKind::check_policy_service, Argument::word},
     Known{"sleep", RuleKind::sleep, Argument::word},
 };
@@ -297,6 +299,13 @@ Task<Verdict> RestrictionList::evaluate(const Subject& subject, SideEffects& eff
         verdict = *deferral.if_reject;   // an earlier failure may have kept us from letting the client in
     }
     co_return verdict;
+}
+
+Verdict RestrictionList::judge_unlisted_recipient(const Subject& subject) const {
+    SideEffects effects;
+    Deferral deferral;
+    Evaluation evaluation(*context_, subject, effects, deferral);
+    return judge_listed(RuleKind::reject_unlisted_recipient, evaluation);
 }
 
 Verdict RestrictionList::settle(Verdict verdict, const Deferral& deferral) {

@@ -152,6 +152,8 @@ enum class RuleKind : unsigned char {
     check_helo_server_access,
     check_sender_server_access,
     check_recipient_server_access,
+    reject_unverified_sender,
+    reject_unverified_recipient,
     check_policy_service,
     sleep,
     restriction_class,
@@ -169,6 +171,8 @@ public:
     /// First rule that decides.  `effects` collects actions, `deferral` what settle() looks at when the last list has been
     /// evaluated; a permanent refusal is turned into deferral.if_reject here.
     Task<Verdict> evaluate(const Subject& subject, SideEffects& effects, Deferral& deferral) const;
+    /// smtpd_reject_unlisted_recipient: what reject_unlisted_recipient would say at the end of all lists.
+    Verdict judge_unlisted_recipient(const Subject& subject) const;
     /// What a client is told that the lists would let in.
     static Verdict settle(Verdict verdict, const Deferral& deferral);
 

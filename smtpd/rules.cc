@@ -1,6 +1,8 @@
 /// The rules that need no table of their own: networks, destinations, names, addresses.
 #include <fmt/format.h>
 
+#include <ctime>
+
 #include "lib/async/loop.h"
 #include "lib/base/strings.h"
 #include "lib/config/config.h"
@@ -9,6 +11,7 @@
 #include "lib/stream/stream.h"
 #include "lib/stream/tls.h"
 #include "lib/table/address_lookup.h"
+#include "lib/verify/client.h"
 #include "smtpd/restriction_rules.h"
 
 namespace postern::smtpd {
@@ -92,6 +95,7 @@ Judged judged_for(RuleKind kind, const Evaluation& evaluation) {
     case RuleKind::check_sender_server_access:
     case RuleKind::reject_unlisted_sender:
     case RuleKind::reject_non_fqdn_sender:
+    case RuleKind::reject_unverified_sender:
     case RuleKind::reject_unknown_sender_domain:
     case RuleKind::reject_sender_login_mismatch:
     case RuleKind::reject_authenticated_sender_login_mismatch:
@@ -101,6 +105,7 @@ Judged judged_for(RuleKind kind, const Evaluation& evaluation) {
     case RuleKind::check_recipient_access:
     case RuleKind::check_recipient_server_access:
     case RuleKind::permit_mx_backup:
+    case RuleKind::reject_unverified_recipient:
     case RuleKind::reject_unlisted_recipient:
     case RuleKind::reject_non_fqdn_recipient:
     case RuleKind::reject_unknown_recipient_domain:
@@ -178,6 +183,47 @@ std::vector<std::string> certificate_fingerprints(const Evaluation& evaluation) 
 
 namespace {
 
+/// qmgr takes these in and throws them away, so that whoever probes the sender of our notices and probes finds it good.
+bool absorbed(const Config& config, const std::string& address) {
+    const AddressParts parts = split_address(address);
+    const bool ours = parts.domain.empty() || equals_ignoring_case(parts.domain, config.myorigin()) ||
+                      equals_ignoring_case(parts.domain, config.myhostname());
+    return (ours && equals_ignoring_case(parts.local, config.double_bounce_sender())) ||
+           verify::is_probe_sender(config, address, std::time(nullptr));
+}
+
+}  // namespace
+
+Verdict judge_listed(RuleKind kind, Evaluation& evaluation) {
+    const Config& config = *evaluation.context.config;
+    const bool is_sender = kind == RuleKind::reject_unlisted_sender;
+    const auto& address = is_sender ? evaluation.subject.sender : evaluation.subject.recipient;
+    if (!address || address->empty() || (!is_sender && absorbed(config, *address))) {
+        return Verdict{};
+    }
+    Router& router = *evaluation.context.router;
+    Result<Listing> listing = is_sender ? router.sender_known(*address) : router.recipient_known(*address);
+    if (!listing) {
+        return lookup_failure(evaluation, judged_for(kind, evaluation), listing.error());
+    }
+    if (listing->known) {
+        return Verdict{};
+    }
+    std::string dsn = is_sender ? "5.1.0" : "5.1.1";
+    if (!listing->error_text.empty()) {   // the error transport's reason, perhaps with a code in front
+        std::string_view text = listing->error_text;
+        if (text.size() > 6 && text[1] == '.' && text[3] == '.' && text.find(' ') < 10) {
+            dsn = text.substr(0, text.find(' '));
+            text = trim(text.substr(text.find(' ')));
+        }
+        return rejected(kind, evaluation, listing->reply_code, dsn, text);
+    }
+    const std::string why = config.show_user_unknown_table_name() ? "User unknown in " + listing->table_text : std::string("User unknown");
+    return rejected(kind, evaluation, listing->reply_code, dsn, why);
+}
+
+namespace {
+
 Verdict unauth_destination(const Rule& rule, Evaluation& evaluation) {
     const std::string& recipient = evaluation.subject.recipient.value_or("");
     Result<bool> ours = authorized_destination(evaluation, recipient);
@@ -190,26 +236,6 @@ Verdict unauth_destination(const Rule& rule, Evaluation& evaluation) {
     const bool defer = rule.kind == RuleKind::defer_unauth_destination;
     const int code = static_cast<int>(evaluation.context.config->relay_domains_reject_code()) - (defer ? 100 : 0);
     return reject_with(evaluation, code, "5.7.1", "<" + recipient + ">: Relay access denied");
-}
-
-Verdict unlisted(const Rule& rule, Evaluation& evaluation) {
-    const bool is_sender = rule.kind == RuleKind::reject_unlisted_sender;
-    const auto& address = is_sender ? evaluation.subject.sender : evaluation.subject.recipient;
-    if (!address || address->empty()) {
-        return Verdict{};
-    }
-    Router& router = *evaluation.context.router;
-    Result<Listing> listing = is_sender ? router.sender_known(*address) : router.recipient_known(*address);
-    if (!listing) {
-        return lookup_failure(evaluation, judged_for(rule.kind, evaluation), listing.error());
-    }
-    if (listing->known) {
-        return Verdict{};
-    }
-    const std::string why = evaluation.context.config->show_user_unknown_table_name()
-                                ? "User unknown in " + listing->table_text
-                                : std::string("User unknown");
-    return rejected(rule.kind, evaluation, listing->reply_code, is_sender ? "5.1.0" : "5.1.1", why);
 }
 
 /// Letters, digits, hyphens and dots; or an address literal.  Length and label rules as valid_hostname().
@@ -384,7 +410,7 @@ Verdict evaluate_now(const Rule& rule, Evaluation& evaluation) {
         return subject.recipient ? unauth_destination(rule, evaluation) : Verdict{};
     case RuleKind::reject_unlisted_recipient:
     case RuleKind::reject_unlisted_sender:
-        return unlisted(rule, evaluation);
+        return judge_listed(rule.kind, evaluation);
     case RuleKind::reject_invalid_helo_hostname:
     case RuleKind::reject_non_fqdn_helo_hostname:
         return judge_helo(rule, evaluation);
@@ -432,6 +458,9 @@ Task<Verdict> evaluate_rule(const Rule& rule, Evaluation& evaluation) {
         co_return co_await evaluate_server_access(rule, evaluation);
     case RuleKind::permit_mx_backup:
         co_return co_await evaluate_mx_backup(rule, evaluation);
+    case RuleKind::reject_unverified_sender:
+    case RuleKind::reject_unverified_recipient:
+        co_return co_await evaluate_unverified(rule, evaluation);
     case RuleKind::check_policy_service:
         co_return co_await evaluate_policy(rule, evaluation);
     case RuleKind::reject_unknown_helo_hostname:

@@ -151,6 +151,8 @@ Result<void> Server::open_tables() {
 Result<void> Server::check_actions() const {
     const std::pair<const char*, const std::string&> actions[] = {
         {"unknown_address_tempfail_action", config_.unknown_address_tempfail_action()},
+        {"unverified_sender_tempfail_action", config_.unverified_sender_tempfail_action()},
+        {"unverified_recipient_tempfail_action", config_.unverified_recipient_tempfail_action()},
         {"unknown_helo_hostname_tempfail_action", config_.unknown_helo_hostname_tempfail_action()},
     };
     for (const auto& [name, value] : actions) {

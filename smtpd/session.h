@@ -143,7 +143,6 @@ private:
     Task<bool> mail_parameters(std::string_view text);
     Task<bool> rcpt_parameters(std::string_view text, queue::Recipient& recipient);
     Task<Verdict> judge_recipient(bool bare_postmaster, std::string command);
-    Verdict judge_listed(bool bare_postmaster);
     Task<bool> message_may_begin(std::string_view where);
     void begin_submission();
     Task<Result<void>> read_data(DataDecoder& decoder);

@@ -6,7 +6,7 @@
 # A parameter counts as read when the sources outside lib/config call its getter, or name it in quotes.
 cd "$(dirname "$0")/.." || exit 2
 table=lib/config/parameters.tsv
-sources=$(find lib master smtpd cleanup qmgr smtp local auth proxymap tlspolicy pop3d imapd tools \( -name '*.cc' -o -name '*.h' \) \
+sources=$(find lib master smtpd cleanup qmgr smtp local auth proxymap tlspolicy verify pop3d imapd tools \( -name '*.cc' -o -name '*.h' \) \
     2>/dev/null | grep -v '^lib/config/')
 used=$(mktemp) && trap 'rm -f "$used"' EXIT
 {

@@ -14,6 +14,7 @@
 #include <memory>
 
 #include "lib/base/strings.h"
+#include "lib/mail/address.h"
 #include "lib/log/log.h"
 #include "lib/queue/drop_stream.h"
 #include "lib/queue/maildrop.h"
@@ -289,7 +290,13 @@ int submit(const Config& config, Options options, int input) {
     envelope.origin = queue::kOriginSendmail;
     envelope.submit_uid = ::getuid();
     envelope.arrival_usec = static_cast<std::int64_t>(::time(nullptr)) * 1000000;
-    return (*submission)->finish(envelope);
+    const bool reports = envelope.trace || envelope.verify_only;
+    const std::string to = external_form(envelope.sender);
+    const int status = (*submission)->finish(envelope);
+    if (status == EX_OK && reports) {
+        fmt::print("Mail Delivery Status Report will be mailed to <{}>.\n", printable(to));
+    }
+    return status;
 }
 
 }  // namespace postern::sendmail

@@ -40,6 +40,7 @@ inline constexpr std::uint8_t kOriginSmtp = 1;      ///< smtpd, lmtpd: from the 
 inline constexpr std::uint8_t kOriginSendmail = 2;  ///< pickup: from a local user by sendmail(1)
 inline constexpr std::uint8_t kOriginBounce = 3;    ///< bounce: a delivery status notification or postmaster notice
 inline constexpr std::uint8_t kOriginForward = 4;   ///< local: aliases and .forward, a message that goes on
+inline constexpr std::uint8_t kOriginVerify = 5;    ///< verify: a probe; qmgr tells verify(8) what would happen, and nobody else
 
 /// One recipient.
 struct Recipient {

@@ -24,10 +24,25 @@ TransportNexthop split_transport(std::string_view text) {
     return parts;
 }
 
+/// Transports of the address classes, and the relay host.
+struct ClassTransports {
+    ClassTransports(const Config& config, RouteFor purpose)
+        : ClassTransports(config, purpose == RouteFor::probes) {}
+    const std::string &local, &virtual_mailbox, &relay, &other, &relayhost;
+
+private:
+    ClassTransports(const Config& config, bool probes)
+        : local(probes ? config.address_verify_local_transport() : config.local_transport()),
+          virtual_mailbox(probes ? config.address_verify_virtual_transport() : config.virtual_transport()),
+          relay(probes ? config.address_verify_relay_transport() : config.relay_transport()),
+          other(probes ? config.address_verify_default_transport() : config.default_transport()),
+          relayhost(probes ? config.address_verify_relayhost() : config.relayhost()) {}
+};
+
 class TableRouter final : public Router {
 public:
-    TableRouter(const Config& config, std::unique_ptr<RouteTables> tables)
-        : config_(config), tables_(std::move(tables)) {}
+    TableRouter(const Config& config, std::unique_ptr<RouteTables> tables, RouteFor purpose)
+        : config_(config), tables_(std::move(tables)), transports_(config, purpose) {}
 
     Result<AddressClass> classify(std::string_view domain) override;
     Result<bool> is_local(std::string_view domain) override;
@@ -57,6 +72,7 @@ private:
 
     const Config& config_;
     std::unique_ptr<RouteTables> tables_;
+    ClassTransports transports_;
 };
 
 Result<bool> TableRouter::is_local(std::string_view given) {
@@ -171,15 +187,15 @@ Result<void> TableRouter::choose_by_class(std::string_view sender, std::string_v
     std::string transport;
     route.nexthop = domain;
     switch (*address_class) {
-        case AddressClass::local: transport = config_.local_transport(); break;
-        case AddressClass::virtual_mailbox: transport = config_.virtual_transport(); break;
+        case AddressClass::local: transport = transports_.local; break;
+        case AddressClass::virtual_mailbox: transport = transports_.virtual_mailbox; break;
         case AddressClass::virtual_alias:
             // Cleanup has replaced every address that virtual_alias_maps lists.
             route.transport = kErrorTransport;
             route.nexthop = config_.show_user_unknown_table_name() ? "5.1.1 User unknown in virtual alias table"
                                                                    : "5.1.1 User unknown";
             return {};
-        case AddressClass::relay: transport = config_.relay_transport(); break;
+        case AddressClass::relay: transport = transports_.relay; break;
         case AddressClass::other: {
             Result<std::string> own = sender_dependent(tables_->sender_dependent_default_transport_maps, sender,
                                                        config_.empty_address_default_transport_maps_lookup_key());
@@ -187,7 +203,7 @@ Result<void> TableRouter::choose_by_class(std::string_view sender, std::string_v
                 return own.error();
             }
             const bool none = own->empty() || equals_ignoring_case(*own, "DUNNO");
-            transport = none ? config_.default_transport() : std::move(*own);
+            transport = none ? transports_.other : std::move(*own);
             break;
         }
     }
@@ -198,7 +214,7 @@ Result<void> TableRouter::choose_by_class(std::string_view sender, std::string_v
             return host.error();
         }
         if (host->empty() || equals_ignoring_case(*host, "DUNNO")) {
-            *host = config_.relayhost();
+            *host = transports_.relayhost;
         }
         if (!host->empty()) {
             route.nexthop = std::move(*host);
@@ -294,7 +310,7 @@ Result<Route> TableRouter::resolve(std::string_view sender, std::string_view rec
     }
     if (stripped->local) {
         route.address_class = AddressClass::local;
-        const TransportNexthop chosen = split_transport(config_.local_transport());
+        const TransportNexthop chosen = split_transport(transports_.local);
         if (chosen.transport.empty()) {
             return Error(Errc::temporary, "local_transport: null transport is not allowed");
         }
@@ -414,12 +430,12 @@ Result<Listing> TableRouter::sender_known(std::string_view address) {
 
 }  // namespace
 
-Result<std::unique_ptr<Router>> Router::create(const Config& config, const TableContext& context) {
-    Result<std::unique_ptr<RouteTables>> tables = RouteTables::open(config, context);
+Result<std::unique_ptr<Router>> Router::create(const Config& config, const TableContext& context, RouteFor purpose) {
+    Result<std::unique_ptr<RouteTables>> tables = RouteTables::open(config, context, purpose);
     if (!tables) {
         return tables.error();
     }
-    return std::unique_ptr<Router>(std::make_unique<TableRouter>(config, std::move(*tables)));
+    return std::unique_ptr<Router>(std::make_unique<TableRouter>(config, std::move(*tables), purpose));
 }
 
 }  // namespace postern

@@ -52,11 +52,15 @@ struct Listing {
                                  ///< texts are empty
 };
 
+/// Probes of verify(8) may be routed otherwise than mail: by the address_verify_* parameters.
+enum class RouteFor : unsigned char { mail, probes };
+
 class Router {
 public:
     /// Opens every table that routing needs.  `config` outlives the router.
     /// Errors: config, not_found and others of open_table(), with the parameter's name.
-    static Result<std::unique_ptr<Router>> create(const Config& config, const TableContext& context);
+    static Result<std::unique_ptr<Router>> create(const Config& config, const TableContext& context,
+                                                  RouteFor purpose = RouteFor::mail);
     virtual ~Router() = default;
 
     /// The class of a domain ("example.com", "[192.0.2.1]").  Errors: temporary.

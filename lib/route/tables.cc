@@ -42,7 +42,8 @@ private:
 
 }  // namespace
 
-Result<std::unique_ptr<RouteTables>> RouteTables::open(const Config& config, const TableContext& context) {
+Result<std::unique_ptr<RouteTables>> RouteTables::open(const Config& config, const TableContext& context, RouteFor purpose) {
+    const bool probes = purpose == RouteFor::probes;
     auto tables = std::make_unique<RouteTables>();
     Opener open(config, context);
     open.list(tables->mydestination, "mydestination", config.mydestination(), MatchKind::string);
@@ -50,12 +51,16 @@ Result<std::unique_ptr<RouteTables>> RouteTables::open(const Config& config, con
     open.list(tables->virtual_mailbox_domains, "virtual_mailbox_domains", config.virtual_mailbox_domains(),
               MatchKind::string);
     open.list(tables->relay_domains, "relay_domains", config.relay_domains(), MatchKind::domain);
-    open.maps(tables->transport_maps, "transport_maps", config.transport_maps());
+    open.maps(tables->transport_maps, probes ? "address_verify_transport_maps" : "transport_maps",
+              probes ? config.address_verify_transport_maps() : config.transport_maps());
     open.maps(tables->relocated_maps, "relocated_maps", config.relocated_maps());
-    open.maps(tables->sender_dependent_relayhost_maps, "sender_dependent_relayhost_maps",
-              config.sender_dependent_relayhost_maps());
-    open.maps(tables->sender_dependent_default_transport_maps, "sender_dependent_default_transport_maps",
-              config.sender_dependent_default_transport_maps());
+    open.maps(tables->sender_dependent_relayhost_maps,
+              probes ? "address_verify_sender_dependent_relayhost_maps" : "sender_dependent_relayhost_maps",
+              probes ? config.address_verify_sender_dependent_relayhost_maps() : config.sender_dependent_relayhost_maps());
+    open.maps(tables->sender_dependent_default_transport_maps,
+              probes ? "address_verify_sender_dependent_default_transport_maps" : "sender_dependent_default_transport_maps",
+              probes ? config.address_verify_sender_dependent_default_transport_maps()
+                     : config.sender_dependent_default_transport_maps());
     open.maps(tables->local_recipient_maps, "local_recipient_maps", config.local_recipient_maps());
     open.maps(tables->virtual_alias_maps, "virtual_alias_maps", config.virtual_alias_maps());
     open.maps(tables->virtual_mailbox_maps, "virtual_mailbox_maps", config.virtual_mailbox_maps());

@@ -5,6 +5,7 @@
 
 #include "lib/route/own_addresses.h"
 #include "lib/route/rewrite.h"
+#include "lib/route/router.h"
 #include "lib/table/address_lookup.h"
 #include "lib/table/match_list.h"
 #include "lib/table/table.h"
@@ -21,7 +22,7 @@ struct RouteTables {
     bool transport_parents = false;   ///< transport_maps is in parent_domain_matches_subdomains
 
     /// Errors: those of open_table(), with the parameter's name.
-    static Result<std::unique_ptr<RouteTables>> open(const Config& config, const TableContext& context);
+    static Result<std::unique_ptr<RouteTables>> open(const Config& config, const TableContext& context, RouteFor purpose);
 };
 
 }  // namespace postern

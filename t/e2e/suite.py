@@ -85,6 +85,7 @@ qmgr unix n - n 300 1 qmgr
 bounce unix - - n - 2 bounce
 defer unix - - n - 2 bounce
 trace unix - - n - 2 bounce
+verify unix - - n - 1 verify
 showq unix n - n - 2 showq
 local unix - n n - 4 local
 virtual unix - n n - 4 virtual
