@@ -22,6 +22,7 @@ using namespace postern::master;
 
 /// Commands that are programs of their own, "postern-NAME", because they need what this program shall not link.
 constexpr std::pair<const char*, const char*> kPrograms[] = {
+    {"tlsrpt", "show what is counted for TLS reports (RFC 8460), and send them now"},
     {"password", "make the line of a user with a password"},
     {"trace", "say how an address would be delivered, without sending anything"},
 };

@@ -9,6 +9,7 @@
 #include "lib/config/config.h"
 #include "lib/dns/dns.h"
 #include "lib/mta_sts/client.h"
+#include "lib/tlsrpt/client.h"
 #include "lib/route/own_addresses.h"
 #include "lib/table/status_filter.h"
 #include "lib/table/table.h"
@@ -44,6 +45,7 @@ public:
     SessionCache& cache() { return *cache_; }
     TlsPolicies& tls() { return *tls_; }
     StsClient& sts() { return sts_; }
+    TlsrptClient& tlsrpt() { return tlsrpt_; }
     SaslClient& sasl() { return *sasl_; }
     GenericMaps& generic() { return *generic_; }
     Ledger& ledger() { return ledger_; }
@@ -66,6 +68,7 @@ private:
     std::unique_ptr<SessionCache> cache_;
     std::unique_ptr<TlsPolicies> tls_;
     StsClient sts_;
+    TlsrptClient tlsrpt_;
     std::unique_ptr<SaslClient> sasl_;
     std::unique_ptr<GenericMaps> generic_;
     Ledger ledger_;

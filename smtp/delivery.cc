@@ -9,6 +9,7 @@
 #include "lib/log/delivery.h"
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
+#include "smtp/tls_report.h"
 #include "smtp/transfer.h"
 
 namespace postern::smtp {
@@ -373,11 +374,22 @@ bool Delivery::plaintext_fallback(const Session& session) const {
            waited >= client_.config().minimal_backoff_time().count() * 1'000'000 && !client_.settings().sasl_auth_enable();
 }
 
+/// For the TLS reports (RFC 8460).  What a resumed session has proved, it has proved before.
+void Delivery::count_session(const NextHop& hop, const TlsPolicy& policy, const Session& session) {
+    const bool again = session.tls() != nullptr && session.tls()->resumed && client_.config().smtp_tlsrpt_skip_reused_handshakes();
+    if (session.tls_verdict() && !again && counts_sessions(client_.settings(), hop)) {
+        client_.tlsrpt().tell(outcome_of(hop, policy, session));
+    }
+}
+
 /// Null when the server cannot be used; the reason is noted.
 Task<std::unique_ptr<Session>> Delivery::open_session(const HostAddress& host, const NextHop& hop, bool best) {
     TlsPolicy policy = policy_;
     if (std::optional<std::string> reason = client_.tls().forbids(policy, host)) {
         log_info("{}", *reason);
+        if (counts_sessions(client_.settings(), hop)) {
+            client_.tlsrpt().tell(outcome_of_forbidden(hop, policy, host));
+        }
         why_ = {"4.7.5", std::move(*reason), true};
         co_return nullptr;
     }
@@ -392,6 +404,7 @@ Task<std::unique_ptr<Session>> Delivery::open_session(const HostAddress& host, c
         auto session = std::make_unique<Session>(client_.settings(), client_.reply_filter(), std::move(*stream), host);
         const std::optional<Failure> failure = co_await prepare(*session, hop, policy, best);
         connected_usec_ = now_usec();
+        count_session(hop, policy, *session);
         if (!failure) {
             co_return session;
         }

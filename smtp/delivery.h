@@ -69,6 +69,7 @@ private:
     };
     Task<> try_destination(std::string destination, bool last);
     Task<> ask_sts(const NextHop& hop);
+    void count_session(const NextHop& hop, const TlsPolicy& policy, const Session& session);
     Task<> try_hosts(const NextHop& hop, const HostList& hosts, const std::string& key, std::string skip, bool last);
     Task<std::unique_ptr<Session>> open_session(const HostAddress& host, const NextHop& hop, bool best);
     Task<std::optional<Failure>> prepare(Session& session, const NextHop& hop, const TlsPolicy& policy, bool best);

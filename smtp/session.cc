@@ -205,7 +205,8 @@ Task<std::optional<Failure>> Session::hello(const Hello& how) {
         answer = std::move(*got);
     }
     features_ = extended ? parse_features(answer.text, how.ignored) : Features();
-    const std::vector<std::string> words = split(answer.text.substr(std::min<std::size_t>(4, answer.text.size())), " \t");
+    const std::vector<std::string> words = split(answer.text.substr(std::min<std::size_t>(4, answer.text.size())), " \t\n");
+    server_helo_ = words.empty() ? std::string() : words[0];
     if (!settings_.lmtp() && !words.empty() && equals_ignoring_case(words[0], settings_.config().myhostname())) {
         if (how.loop_test) {
             Failure loops{how.best_mx ? "5.4.6" : "4.4.6", fmt::format("mail for {} loops back to myself", how.nexthop), true};

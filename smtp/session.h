@@ -8,6 +8,7 @@
 
 #include "lib/async/task.h"
 #include "lib/stream/stream.h"
+#include "lib/tlsrpt/messages.h"
 #include "lib/table/table.h"
 #include "smtp/failure.h"
 #include "smtp/hosts.h"
@@ -48,6 +49,7 @@ public:
     const Features& features() const { return features_; }
     const Settings& settings() const { return settings_; }
     Stream& stream() { return *stream_; }
+    const Stream& stream() const { return *stream_; }
 
     /// The greeting.  A failure means that the server does not want to talk to us.
     Task<std::optional<Failure>> greet();
@@ -66,6 +68,14 @@ public:
     Task<std::optional<Failure>> secure(TlsPolicies& policies, const TlsPolicy& policy, const NextHop& hop, const Hello& how);
     Task<std::optional<Failure>> wrap(TlsPolicies& policies, const TlsPolicy& policy, const NextHop& hop);
     bool tls_failed() const { return tls_failed_; }
+    /// What a TLS report says of this connection (RFC 8460 section 4.3); nothing while TLS has not been tried.
+    struct TlsVerdict {
+        TlsrptResult result = TlsrptResult::success;
+        std::string reason;
+    };
+    const std::optional<TlsVerdict>& tls_verdict() const { return tls_verdict_; }
+    /// The name in the server's reply to EHLO.
+    const std::string& server_helo() const { return server_helo_; }
     /// Null in the clear.
     const TlsPeer* tls() const { return tls_ ? &*tls_ : nullptr; }
 
@@ -115,6 +125,8 @@ private:
     bool quit_sent_ = false;
     std::optional<TlsPeer> tls_;
     bool tls_failed_ = false;
+    std::optional<TlsVerdict> tls_verdict_;
+    std::string server_helo_;
     int uses_ = 0;
     std::chrono::steady_clock::time_point opened_;
 };

@@ -3,6 +3,7 @@
 
 #include "lib/log/log.h"
 #include "smtp/session.h"
+#include "smtp/tls_report.h"
 
 namespace postern::smtp {
 
@@ -15,12 +16,14 @@ Task<std::optional<Failure>> Session::handshake(TlsPolicies& policies, const Tls
     Result<TlsPeer> peer = co_await start_tls_client(*stream_, policies.context(policy), std::move(demand), settings_.starttls_timeout());
     if (!peer) {
         tls_failed_ = true;
+        tls_verdict_ = TlsVerdict{TlsrptResult::validation_failure, peer.error().what};
         dead_ = true;
         log_info("SSL_connect error to {}: {}", host_.with_port(), peer.error().what);
         Failure failure{"4.7.5", "Cannot start TLS: handshake failure", true};
         co_return failure;
     }
     tls_ = std::move(*peer);
+    tls_verdict_ = verdict_of(policy, host_, *tls_);
     const bool secured = policy.level == TlsLevel::fingerprint ? tls_->matched
                                                                : policy.authenticates() && tls_->trusted && tls_->matched;
     if (policies.log_level() >= 1) {
@@ -51,6 +54,7 @@ Task<std::optional<Failure>> Session::secure(TlsPolicies& policies, const TlsPol
         co_return std::nullopt;
     }
     if (!features_.starttls) {
+        tls_verdict_ = TlsVerdict{TlsrptResult::starttls_not_supported, ""};
         if (policy.required()) {
             Failure failure{"4.7.4", fmt::format("TLS is required, but was not offered by host {}", host_.name_and_address()), true};
             co_return failure;
@@ -61,7 +65,11 @@ Task<std::optional<Failure>> Session::secure(TlsPolicies& policies, const TlsPol
     Result<Reply> answer = co_await reply(settings_.starttls_timeout());
     if (!answer) {
         tls_failed_ = true;
+        tls_verdict_ = TlsVerdict{TlsrptResult::validation_failure, answer.error().what};
         co_return broken(answer.error(), "performing the STARTTLS handshake");
+    }
+    if (!answer->positive()) {
+        tls_verdict_ = TlsVerdict{TlsrptResult::starttls_not_supported, answer->one_line()};
     }
     if (!answer->positive() && policy.required()) {
         Failure failure = with_reply(*answer, fmt::format("TLS is required, but host {} refused to start TLS: {}",

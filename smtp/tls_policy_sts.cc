@@ -98,7 +98,10 @@ TlsPolicy TlsPolicies::under_sts(TlsPolicy policy, const std::string& domain, St
         policy.protocols = newer ? "" : ">=TLSv1.2";
         policy.match = {"hostname"};
         if (!settings_.config().smtp_tls_enforce_sts_mx_patterns()) {
-            policy.match = rule->patterns;   // any host, as long as it has a certificate for one of the names
+            policy.match.clear();   // any host, as long as it has a certificate for one of the names
+            for (const std::string& pattern : rule->patterns) {
+                policy.match.push_back(pattern.substr(0, 2) == "*." ? pattern.substr(1) : pattern);
+            }
         }
         policy.server_name = "hostname";
         policy = completed(std::move(policy));

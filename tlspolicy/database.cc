@@ -1,15 +1,16 @@
 #include "tlspolicy/database.h"
 
 #include <cstdio>
+#include <utility>
 
 #include "lib/log/log.h"
 
 namespace postern::tlspolicy {
 
-Result<std::shared_ptr<store::Env>> open_database(const std::string& path, const char* name, std::size_t map_size) {
+Result<std::shared_ptr<store::Env>> open_database(const std::string& path, std::vector<const char*> names, std::size_t map_size) {
     store::Env::Options options;
     options.path = path;
-    options.databases = {name};
+    options.databases = std::move(names);
     options.map_size = map_size;
     options.may_be_replaced = false;
     Result<std::shared_ptr<store::Env>> env = store::Env::open(options);

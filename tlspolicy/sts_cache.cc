@@ -36,7 +36,7 @@ std::optional<StoredPolicy> StsCache::decode(std::string_view bytes) {
 }
 
 Result<std::unique_ptr<StsCache>> StsCache::open(const std::string& path) {
-    Result<std::shared_ptr<store::Env>> env = open_database(path, "policies", kMapSize);
+    Result<std::shared_ptr<store::Env>> env = open_database(path, {"policies"}, kMapSize);
     if (!env) {
         return env.error();
     }

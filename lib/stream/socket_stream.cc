@@ -2,6 +2,7 @@
 ///
 /// Bytes are received into one buffer of the thread and copied to the stream, so that an idle connection
 /// holds no buffer; OpenSSL is told to do likewise (SSL_MODE_RELEASE_BUFFERS).
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -13,6 +14,7 @@
 #include <array>
 #include <cerrno>
 
+#include "lib/stream/local_address.h"
 #include "lib/stream/stream.h"
 #include "lib/stream/tls.h"
 #include "lib/stream/tls_client.h"
@@ -88,6 +90,21 @@ public:
     }
 
     bool in_the_clear() const { return !ssl_; }
+
+    /// See local_address.h.
+    std::string local_ip() const {
+        sockaddr_storage own{};
+        socklen_t size = sizeof own;
+        char text[INET6_ADDRSTRLEN] = "";
+        if (::getsockname(socket_.get(), reinterpret_cast<sockaddr*>(&own), &size) == 0) {
+            if (own.ss_family == AF_INET) {
+                ::inet_ntop(AF_INET, &reinterpret_cast<sockaddr_in*>(&own)->sin_addr, text, sizeof text);
+            } else if (own.ss_family == AF_INET6) {
+                ::inet_ntop(AF_INET6, &reinterpret_cast<sockaddr_in6*>(&own)->sin6_addr, text, sizeof text);
+            }
+        }
+        return text;
+    }
 
     const TlsInfo* tls() const override { return tls_ ? tls_.get() : nullptr; }
 
@@ -355,6 +372,11 @@ Task<Result<TlsPeer>> start_tls_client(Stream& stream, TlsContext& context, TlsD
         co_return Error(Errc::unsupported, "no socket");
     }
     co_return co_await socket->connect_tls(context, std::move(demand), timeout);
+}
+
+std::string local_ip_address(const Stream& stream) {
+    const auto* socket = dynamic_cast<const SocketStream*>(&stream);
+    return socket != nullptr ? socket->local_ip() : std::string();
 }
 
 UniqueFd release_socket(Stream& stream) {

@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """MTA-STS in a small internet of the test's own: name server, web servers with policies, and mail servers with good and bad
 certificates.  Needs root."""
+import email
+import gzip
+import json
 import os
 import re
 import shutil
@@ -30,6 +33,9 @@ for label, (address, host) in HOSTS.items():
     RECORDS += ["%s.example. MX 10 %s." % (label, host), "%s. A %s" % (host, address)]
     if label not in ("plain", "table"):
         RECORDS += ["_mta-sts.%s.example. 1 TXT \"v=STSv1; id=1;\"" % label, "mta-sts.%s.example. A %s" % (label, WEB)]
+RECORDS += ["_smtp._tls.%s.example. TXT \"v=TLSRPTv1; rua=mailto:wilma@example.org\"" % label for label in HOSTS if label not in ("good", "none")]
+RECORDS += ["_smtp._tls.good.example. TXT \"v=TLSRPTv1; rua=mailto:wilma@example.org,https://reports.example/tls\"",
+            "reports.example. A " + WEB]
 RECORDS += ["second.example. MX 5 mx.good.example."]   # not in its policy
 EXTRA = """
 transport_maps =
@@ -38,6 +44,8 @@ smtp_tls_security_level = may
 smtp_tls_loglevel = 1
 smtp_tls_CAfile = {dir}/ca.pem
 smtp_tls_policy_maps = inline:{{ {{ table.example = secure policy_type=sts policy_domain=table.example mx_host_pattern=*.other.example }} }}
+smtp_tlsrpt_enable = yes
+tlsrpt_organization_name = Example Organisation
 smtp_starttls_timeout = 5s
 smtp_destination_concurrency_limit = 5
 minimal_backoff_time = 600s
@@ -46,6 +54,7 @@ maximal_backoff_time = 600s
 MASTER = """
 smtp unix - - n - 1 smtp
 mta-sts unix - - n - 1 mta-sts
+tlsrpt unix - - n 900 1 tlsrpt
 """
 
 
@@ -226,6 +235,61 @@ class MtaSts(unittest.TestCase):
         self.assert_sent("good", True, "later")
         self.assertEqual(len(self.peers["change"].messages), sent)
         MtaSts.web = Web(self.authority.certificate(*self.web_names), self.web.policies)
+
+
+    def test_z_reports(self):
+        """After the others: what they did is told to whom it concerns."""
+        for label in ("good", "wrong", "alien", "clear", "testing", "plain", "badweb", "html", "second", "none"):
+            self.attempt(label, "report")
+        time.sleep(1.5)
+        done = self.mail.control("tlsrpt", "--send", check=True).stdout.decode()
+        self.assertRegex(done, r"report for good\.example on \d+-\d+-\d+: mailto:wilma@example\.org has it; https://reports\.example/tls has it")
+        self.assertRegex(done, r"report for none\.example .*: nobody wants it")
+        self.mail.wait_for(lambda: len(self.mail.mailbox("wilma")) >= done.count("has it") - 1, 20, "the reports arrive")
+        reports = {}
+        for path in self.mail.mailbox("wilma"):
+            with open(path, "rb") as file:
+                message = email.message_from_binary_file(file)
+            self.assertEqual(message.get_content_type(), "multipart/report")
+            self.assertEqual(message.get_param("report-type"), "tlsrpt")
+            attachment = message.get_payload()[1]
+            self.assertEqual(attachment.get_content_type(), "application/tlsrpt+gzip")
+            self.assertRegex(attachment.get_filename(), r"^example\.org!.*\.example!\d+!\d+\.json\.gz$")
+            report = json.loads(gzip.decompress(attachment.get_payload(decode=True)))
+            self.assertIn(report["report-id"], re.sub(r"\s", "", message["Subject"]))
+            self.assertEqual(report["organization-name"], "Example Organisation")
+            reports[message["TLS-Report-Domain"]] = report["policies"]
+        self.assertEqual([post[1:3] for post in self.web.posted], [("/tls", "application/tlsrpt+gzip")])
+        self.assertEqual(json.loads(gzip.decompress(self.web.posted[0][3]))["policies"], reports["good.example"])
+        self.check_reports(reports)
+        text = self.mail.control("tlsrpt", "--domain", "clear.example").stdout.decode()
+        self.assertRegex(text, r"clear\.example sts: 0 good, [12] failed\n    [12] starttls-not-supported mx\.clear\.example\[192\.0\.2\.23\]")
+        self.assertEqual(json.loads(self.mail.control("tlsrpt", "--json", "--domain", "good.example").stdout)["policies"], reports["good.example"])
+
+    def check_reports(self, reports):
+        expected = {"good": ("sts", None), "wrong": ("sts", "certificate-host-mismatch"), "alien": ("sts", "certificate-not-trusted"),
+                    "clear": ("sts", "starttls-not-supported"), "testing": ("sts", "certificate-not-trusted"), "plain": ("no-policy-found", None),
+                    "badweb": ("sts", "sts-webpki-invalid"), "html": ("sts", "sts-policy-fetch-error")}
+        for label, (kind, failure) in expected.items():
+            with self.subTest(label=label):
+                policy = reports[label + ".example"][0]
+                self.assertEqual(policy["policy"]["policy-type"], kind)
+                self.assertEqual(policy["policy"]["policy-domain"], label + ".example")
+                failed = policy["summary"]["total-failure-session-count"]
+                self.assertEqual(failed > 0, failure is not None)
+                self.assertEqual(policy["summary"]["total-successful-session-count"] > 0, failure is None)
+                if failure:
+                    detail = policy["failure-details"][0]
+                    self.assertEqual((detail["result-type"], detail["receiving-mx-hostname"], detail["receiving-ip"], detail["receiving-mx-helo"]),
+                                     (failure, HOSTS[label][1], HOSTS[label][0], HOSTS[label][1]))
+                    self.assertEqual(detail["failed-session-count"], failed)
+                    self.assertEqual(detail["sending-mta-ip"], HOSTS[label][0])   # one machine: it speaks to itself
+        self.assertIn("mode: enforce", reports["good.example"][0]["policy"]["policy-string"])
+        self.assertEqual(reports["good.example"][0]["policy"]["mx-host"], ["*.good.example"])
+        second = reports["second.example"][0]
+        self.assertGreater(second["summary"]["total-successful-session-count"], 0)
+        self.assertEqual((second["failure-details"][0]["result-type"], second["failure-details"][0]["receiving-mx-hostname"]),
+                         ("validation-failure", "mx.good.example"))
 
 
 if __name__ == "__main__":
