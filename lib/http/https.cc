@@ -5,6 +5,9 @@
 
 #ifdef HAVE_CURL
 #include <curl/curl.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
 
 #include <fstream>
 #include <iterator>
@@ -76,6 +79,35 @@ std::size_t take_body(char* bytes, std::size_t, std::size_t count, void* to) {
     return count;
 }
 
+struct StoreFree {
+    void operator()(X509_STORE* store) const { X509_STORE_free(store); }
+};
+using Authorities = std::unique_ptr<X509_STORE, StoreFree>;
+
+/// Adds all certificates of a PEM file.  Errors: as opening, config when there is none in it.
+Result<void> read_authorities(const std::string& name, X509_STORE* store) {
+    std::ifstream file(name, std::ios::binary);
+    if (!file.is_open()) {
+        return errno_error("open " + name);
+    }
+    const std::string text(std::istreambuf_iterator<char>(file), {});
+    const std::unique_ptr<BIO, decltype(&BIO_free)> bytes(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())), &BIO_free);
+    int count = 0;
+    while (X509* certificate = PEM_read_bio_X509(bytes.get(), nullptr, nullptr, nullptr)) {
+        X509_STORE_add_cert(store, certificate);
+        X509_free(certificate);
+        ++count;
+    }
+    ERR_clear_error();   // the end of the file is an error to the reader
+    return count > 0 ? Result<void>() : Error(Errc::config, name + ": no certificates");
+}
+
+/// libcurl's own settings for authorities are file names, or too new for RHEL 9.
+CURLcode use_authorities(CURL*, void* context, void* store) {
+    SSL_CTX_set1_cert_store(static_cast<SSL_CTX*>(context), static_cast<X509_STORE*>(store));
+    return CURLE_OK;
+}
+
 Error error_of(const Transfer& transfer) {
     const std::string why = *transfer.reason != '\0' ? transfer.reason : curl_easy_strerror(transfer.outcome);
     switch (transfer.outcome) {
@@ -99,19 +131,20 @@ public:
         if (curl_global_init(CURL_GLOBAL_DEFAULT) != 0 || (multi_ = curl_multi_init()) == nullptr) {
             return Error(Errc::config, "cannot start libcurl");
         }
+        const curl_version_info_data* info = curl_version_info(CURLVERSION_NOW);
+        if (info->ssl_version == nullptr || std::string_view(info->ssl_version).substr(0, 7) != "OpenSSL") {
+            return Error(Errc::config, "this libcurl does not use OpenSSL");
+        }
         std::vector<std::string> files = split(options_.ca_files, " ,\t");
-        if (files.empty() || options_.system_ca) {
-            const curl_version_info_data* info = curl_version_info(CURLVERSION_NOW);
-            if (info->cainfo != nullptr) {
-                files.emplace_back(info->cainfo);
-            }
+        const bool system = files.empty() || options_.system_ca;
+        if (system && info->cainfo != nullptr) {
+            files.emplace_back(info->cainfo);
         }
         for (const std::string& name : files) {
-            std::ifstream file(name, std::ios::binary);
-            authorities_.append(std::istreambuf_iterator<char>(file), {});
-            authorities_ += '\n';
-            if (!file.is_open() && !options_.ca_files.empty()) {
-                return errno_error("open " + name);
+            const Result<void> read = read_authorities(name, authorities_.get());
+            const bool optional = system && &name == &files.back();   // without any, no certificate will do, and that is said then
+            if (!read && !optional) {
+                return read.error();
             }
         }
         curl_multi_setopt(multi_, CURLMOPT_SOCKETFUNCTION, &CurlHttps::watch);
@@ -201,20 +234,21 @@ private:
         if (easy == nullptr || transfer.resolve == nullptr) {
             return Error(Errc::io, "cannot make a request");
         }
-        curl_blob authorities{authorities_.data(), authorities_.size(), CURL_BLOB_NOCOPY};
         curl_easy_setopt(easy, CURLOPT_PRIVATE, &transfer);
         curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer.reason);
         curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
         curl_easy_setopt(easy, CURLOPT_URL, request.url.c_str());
-        curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https");
+        allow_https_only(easy);
         curl_easy_setopt(easy, CURLOPT_RESOLVE, transfer.resolve);
         curl_easy_setopt(easy, CURLOPT_PROXY, "");
         curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
         curl_easy_setopt(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
         curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
         curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
-        curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &authorities);
+        curl_easy_setopt(easy, CURLOPT_CAINFO, nullptr);
         curl_easy_setopt(easy, CURLOPT_CAPATH, nullptr);
+        curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, &use_authorities);
+        curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, authorities_.get());
         curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
         curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
         curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
@@ -231,6 +265,14 @@ private:
         }
         curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer.headers);
         return {};
+    }
+
+    static void allow_https_only(CURL* easy) {
+#if LIBCURL_VERSION_NUM >= 0x075500
+        curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https");
+#else
+        curl_easy_setopt(easy, CURLOPT_PROTOCOLS, static_cast<long>(CURLPROTO_HTTPS));
+#endif
     }
 
     /// libcurl says what it waits for on a socket.
@@ -287,7 +329,7 @@ private:
 
     Dns& dns_;
     Options options_;
-    std::string authorities_;
+    Authorities authorities_{X509_STORE_new()};
     CURLM* multi_ = nullptr;
     std::map<curl_socket_t, std::unique_ptr<Watched>> sockets_;
     Timer timer_;

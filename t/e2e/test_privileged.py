@@ -12,7 +12,9 @@ import os
 import pwd
 import shutil
 import smtplib
+import socket
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -23,7 +25,8 @@ import suite  # noqa: E402
 from suite import PASSWORD, SANITIZED, Suite  # noqa: E402
 
 PORT = int(os.environ.get("POSTERN_TEST_PORT", "24000")) + 50
-CHROOTED = ("smtpd", "imapd", "pop3d", "cleanup", "pickup", "bounce", "showq", "error", "discard")
+CHROOTED = ("smtpd", "imapd", "pop3d", "cleanup", "pickup", "bounce", "showq", "error", "discard", "mta-sts",
+            "tlsrpt")
 SETUID_SETGID = 1 << 6 | 1 << 7
 SYS_LANDLOCK_CREATE_RULESET = 444
 OWNER, NETWORK, AUTH, DROP, ANN, BOB = "postern-t1", "postern-t2", "postern-t3", "postern-td", "postern-ta", "postern-tb"
@@ -84,7 +87,7 @@ class RootSuite(Suite):
             os.chmod(user.pw_dir, 0o755)   # what keeps users apart here is Postern, not the modes of their homes
         for name in ("queue", "data"):
             shutil.rmtree(self.path(name))
-        lines = suite.MASTER_CF.format(**self.port).split("\n")
+        lines = suite.MASTER_CF.format(**self.port).split("\n") + ["mta-sts unix - - n - 1 mta-sts", "tlsrpt unix - - n 900 1 tlsrpt"]
         columns = [line.split() for line in lines if line]
         for words in columns:
             words[4] = "y" if words[7] in CHROOTED else words[4]
@@ -228,6 +231,30 @@ class Privileged(unittest.TestCase):
                 self.assertTrue(os.path.samestat(os.stat("/proc/%d/root" % pid), queue), program)
         for pid in pids["local"]:
             self.assertEqual(os.readlink("/proc/%d/root" % pid), "/")
+
+    def test_services_that_keep_what_they_know_open_it_first(self):
+        """mta-sts and tlsrpt write data that they could not open any more."""
+        text = lambda string: struct.pack("<I", len(string)) + string   # noqa: E731
+        question = struct.pack("<I", 7) + text(b"no domain")
+        outcome = text(b"example.com") + b"\0" + struct.pack("<II", 0, 0) + b"\0" + 5 * text(b"")
+        answers = {}
+        for service, payload in (("mta-sts", question), ("tlsrpt", outcome)):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(10)
+                client.connect(self.mail.path("queue/private/" + service))
+                client.sendall(struct.pack("<IBBH", len(payload), 0, 0, 0) + payload)
+                answers[service] = client.recv(1000) if service == "mta-sts" else b""
+        self.assertEqual(answers["mta-sts"][8:13], struct.pack("<I", 7) + b"\0")
+        shown = self.mail.run("postern", "-c", self.mail.path("etc"), "tlsrpt", check=True).stdout.decode()
+        self.assertRegex(shown, r"^\d+-\d+-\d+ example\.com no-policy-found: 1 good, 0 failed\n$")
+        queue = os.stat(self.mail.path("queue"))
+        for service in ("mta-sts", "tlsrpt"):
+            for pid in self.mail.pids()[service]:
+                self.check(pid, NETWORK, what=service)
+                self.assertTrue(os.path.samestat(os.stat("/proc/%d/root" % pid), queue), service)
+        for name in ("mta_sts.mdb", "tlsrpt.mdb"):
+            status = os.stat(self.mail.path("data/" + name))
+            self.assertEqual((status.st_uid, stat.S_IMODE(status.st_mode)), (0, 0o600))
 
     def test_queue_belongs_to_its_owner(self):
         owner, drop = pwd.getpwnam(OWNER), grp.getgrnam(DROP)
