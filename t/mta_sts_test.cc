@@ -1,6 +1,15 @@
 // MTA-STS: the grammar of RFC 8461 sections 3.1 and 3.2, rule by rule, and the matching of section 4.1.
 #include <catch2/catch.hpp>
 
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <thread>
+
+#include "lib/mta_sts/client.h"
 #include "lib/mta_sts/policy.h"
 
 using namespace postern;
@@ -135,4 +144,78 @@ TEST_CASE("a pattern's star is one label", "[mta-sts]") {
     CHECK_FALSE(sts_pattern_matches("*.example.com", ".example.com"));
     CHECK_FALSE(sts_pattern_matches("*.example.com", ""));
     CHECK_FALSE(sts_pattern_matches("", ""));
+}
+
+namespace {
+
+/// A service that hangs up `losses` times, having read a question, and answers the next one.
+class Service {
+public:
+    explicit Service(int losses) : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+        std::string name = "/tmp/postern-sts-XXXXXX";
+        directory_ = ::mkdtemp(name.data());
+        sockaddr_un where{};
+        where.sun_family = AF_UNIX;
+        path().copy(where.sun_path, sizeof where.sun_path - 1);
+        REQUIRE(::bind(socket_.get(), reinterpret_cast<sockaddr*>(&where), sizeof where) == 0);
+        REQUIRE(::listen(socket_.get(), 5) == 0);
+        thread_ = std::thread([this, losses] { run(losses); });
+    }
+    ~Service() {
+        ::shutdown(socket_.get(), SHUT_RDWR);
+        thread_.join();
+        ::unlink(path().c_str());
+        ::rmdir(directory_.c_str());
+    }
+    std::string path() const { return directory_ + "/sts"; }
+
+private:
+    void run(int losses) {
+        for (;;) {
+            const UniqueFd client(::accept(socket_.get(), nullptr, nullptr));
+            std::array<char, 1000> question{};
+            if (!client || ::read(client.get(), question.data(), question.size()) < 12) {
+                return;
+            }
+            if (losses-- > 0) {
+                continue;
+            }
+            StsAnswer answer;
+            answer.id = static_cast<unsigned char>(question[8]);
+            answer.found = true;
+            std::string payload;
+            std::vector<UniqueFd> none;
+            Encoder encoder(payload, none);
+            fields(encoder, answer);
+            std::string frame(8, '\0');
+            frame[0] = static_cast<char>(payload.size());
+            frame += payload;
+            (void)!::write(client.get(), frame.data(), frame.size());
+            (void)!::read(client.get(), question.data(), question.size());   // until the client goes
+        }
+    }
+
+    UniqueFd socket_;
+    std::string directory_;
+    std::thread thread_;
+};
+
+std::optional<StsAnswer> ask(StsClient& client) { return Loop::current().run_until(client.ask("example.com")); }
+
+}  // namespace
+
+TEST_CASE("a service that is not there costs one warning, and no policy", "[mta-sts]") {
+    StsClient client("/nonexistent/sts");
+    CHECK_FALSE(ask(client));
+    CHECK_FALSE(ask(client));
+}
+
+TEST_CASE("a service that ended is asked again, once", "[mta-sts]") {
+    for (const int losses : {0, 1, 2}) {
+        CAPTURE(losses);
+        Service service(losses);
+        StsClient client(service.path());
+        CHECK(ask(client).has_value() == (losses < 2));
+    }
+    Loop::current().run_until(sleep_for(std::chrono::milliseconds(20)));   // readers of closed connections end
 }

@@ -46,6 +46,7 @@ struct StsClient::State {
     }
     static Task<bool> connected(Shared self);
     static Task<> read_answers(Shared self, std::shared_ptr<StsChannel> channel);
+    static Task<std::optional<StsAnswer>> ask_once(Shared self, std::string domain, bool& lost);
 };
 
 Task<bool> StsClient::State::connected(Shared self) {
@@ -99,37 +100,46 @@ StsClient::~StsClient() {
     state_->disconnect();
 }
 
+/// One question on the connection that is there, or a new one.  `lost`: it ended before the answer came.
+Task<std::optional<StsAnswer>> StsClient::State::ask_once(Shared self, std::string domain, bool& lost) {
+    lost = false;
+    const bool ready = co_await connected(self);
+    if (!ready || !self->channel) {
+        co_return std::nullopt;
+    }
+    const std::shared_ptr<StsChannel> link = self->channel;
+    Waiter waiter;
+    StsQuestion question;
+    question.id = ++self->last_id;
+    question.domain = std::move(domain);
+    const std::uint32_t id = question.id;
+    self->waiting[id] = &waiter;
+    link->post(std::move(question));
+    const Result<void> sent = co_await link->flush(kPatience);
+    if (sent && !waiter.answer && self->channel == link) {
+        co_await waiter.news.wait(kPatience);
+    }
+    self->waiting.erase(id);
+    lost = !waiter.answer && self->channel != link;
+    if (!waiter.answer && !lost) {
+        self->trouble("no answer");
+    }
+    co_return std::move(waiter.answer);
+}
+
+/// A service that ended at this moment is no reason to send in the clear: its successor is asked.
 Task<std::optional<StsAnswer>> StsClient::ask(std::string domain) {
     const std::shared_ptr<State> state = state_;
-    // A service that ended at this moment is no reason to send in the clear: its successor is asked.
-    for (int attempt = 0; attempt < 2; ++attempt) {
-        const bool ready = co_await State::connected(state);
-        if (!ready || !state->channel) {
-            co_return std::nullopt;
-        }
-        const std::shared_ptr<StsChannel> channel = state->channel;
-        Waiter waiter;
-        StsQuestion question;
-        question.id = ++state->last_id;
-        question.domain = domain;
-        const std::uint32_t id = question.id;
-        state->waiting[id] = &waiter;
-        channel->post(std::move(question));
-        const Result<void> sent = co_await channel->flush(kPatience);
-        if (sent && !waiter.answer && state->channel == channel) {
-            co_await waiter.news.wait(kPatience);
-        }
-        state->waiting.erase(id);
-        if (waiter.answer) {
-            co_return std::move(waiter.answer);
-        }
-        if (state->channel == channel) {
-            state->trouble("no answer");
-            co_return std::nullopt;
-        }
+    bool lost = false;
+    std::optional<StsAnswer> answer = co_await State::ask_once(state, domain, lost);
+    if (lost) {
+        std::optional<StsAnswer> second = co_await State::ask_once(state, domain, lost);
+        answer = std::move(second);
     }
-    state->trouble("lost connection");
-    co_return std::nullopt;
+    if (lost) {
+        state->trouble("lost connection");
+    }
+    co_return answer;
 }
 
 }  // namespace postern
