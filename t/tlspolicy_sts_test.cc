@@ -1,11 +1,13 @@
 // mta-sts: the cache on disk, and the server with a name service and a web of the test's own.
 #include <catch2/catch.hpp>
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <fstream>
 #include <map>
 
@@ -272,6 +274,22 @@ TEST_CASE("a slow web server does not hold up mail for which a policy is kept", 
     CHECK(old.policy_id == "1");
     Loop::current().run_until(sleep_for(std::chrono::milliseconds(1500)));
     CHECK(world.find().policy_id == "2");   // it came in the end
+}
+
+TEST_CASE("a policy that cannot be written holds all the same", "[tlspolicy]") {
+    World world;
+    rlimit before{};
+    REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+    const auto signal_before = std::signal(SIGXFSZ, SIG_IGN);
+    rlimit none = before;
+    none.rlim_cur = 4096;   // LMDB writes behind that
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &none) == 0);
+    const StsAnswer answer = world.find();
+    ::setrlimit(RLIMIT_FSIZE, &before);
+    std::signal(SIGXFSZ, signal_before);
+    CHECK(answer.found);
+    CHECK(answer.policy_id == "1");
+    CHECK(world.cache->all().empty());
 }
 
 TEST_CASE("many who ask at once cost one fetch", "[tlspolicy]") {

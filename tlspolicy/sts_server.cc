@@ -100,11 +100,11 @@ Task<StsAnswer> StsServer::find(std::string domain) {
             const Millis patience = kept ? kWithCache : kForever;
             co_await lookup->news.wait(patience);
         }
-        entry = cache_.find(domain);
+        entry = lookup->fresh ? lookup->fresh : cache_.find(domain);
     }
     if (entry && clock_() - entry->used >= kDay) {
         entry->used = clock_();
-        spawn(keep(domain, *entry));
+        co_await keep(domain, *entry);
     }
     co_return answer_from(domain, entry);
 }
@@ -136,6 +136,7 @@ Task<> StsServer::look_up(std::string domain, std::shared_ptr<Lookup> lookup, bo
             verdicts_.erase(domain);
             StoredPolicy fresh{*id, clock_(), entry ? entry->used : clock_(), std::move(*policy)};
             log_info("policy of {}: mode {}, id {}, max_age {}", domain, sts_mode_name(fresh.policy.mode), fresh.id, fresh.policy.max_age);
+            lookup->fresh = fresh;
             co_await keep(domain, std::move(fresh));
         } else {
             log_warning("policy of {}: {}", domain, policy.error().what);

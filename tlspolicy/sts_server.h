@@ -44,6 +44,7 @@ private:
     /// One domain's lookup on its way; shared by those who wait and the coroutine that does it.
     struct Lookup {
         bool done = false;
+        std::optional<StoredPolicy> fresh{};   ///< what was fetched; it counts even when it cannot be kept
         Notice news;
     };
     /// What the last lookup of a domain said, when it was not a policy.
