@@ -2,6 +2,8 @@
 
 #include <poll.h>
 
+#include <utility>
+
 #include "lib/ipc/channel.h"
 #include "lib/log/log.h"
 #include "lib/service/service.h"
@@ -15,6 +17,7 @@ using QmgrChannel = Channel<queue::FromAgent, queue::ToAgent>;
 /// qmgr closes connections that it does not need.
 constexpr Millis kIdle = std::chrono::hours(1);
 constexpr Millis kPatience = std::chrono::seconds(300);
+constexpr Millis kLookAgain(50);
 constexpr std::size_t kMaxRequest = 64 * 1024 * 1024;
 
 class QmgrListener final : public Listener {
@@ -26,8 +29,42 @@ public:
         if (remembering_) {
             client_.ledger().forget(key_);
         }
+        if (shared() != nullptr) {
+            shared()->release(told_);
+        }
+        told_.clear();
         key_ = Ledger::key_of(request);
         remembering_ = !request.verify_only;
+    }
+
+    /// The delivery is over: what no server has taken is nobody's business any more.
+    void finish() {
+        if (shared() != nullptr) {
+            shared()->release(sending_);
+        }
+        sending_.clear();
+    }
+
+    void sending(const std::vector<std::uint32_t>& indices, bool each) override {
+        finish();   // of the server before this one
+        if (shared() != nullptr) {
+            each_ = each;
+            sending_ = shared()->sending(key_, indices, each);
+        }
+    }
+
+    void taken(std::size_t nth, const Reply& reply) override {
+        if (shared() == nullptr || nth >= sending_.size()) {
+            return;
+        }
+        SharedLedger::Marks marks;
+        if (each_) {
+            marks.push_back(std::exchange(sending_[nth], SharedLedger::kNone));
+        } else {
+            marks.swap(sending_);
+        }
+        shared()->taken(marks, reply.dsn, reply.text);
+        taken_.insert(taken_.end(), marks.begin(), marks.end());
     }
 
     void done(queue::RecipientDone answer) override {
@@ -41,7 +78,13 @@ public:
         const Result<void> told = co_await channel_.flush(kPatience);
         if (!told) {
             log_debug("answer to qmgr: {}", told.error().what);   // the loop in serve() notices too
+            co_return;
         }
+        if (shared() != nullptr) {
+            shared()->told(taken_);
+        }
+        told_.insert(told_.end(), taken_.begin(), taken_.end());
+        taken_.clear();
     }
 
     bool is_open() override {
@@ -50,17 +93,50 @@ public:
     }
 
 private:
+    SharedLedger* shared() const { return client_.shared_ledger.get(); }
+
     QmgrChannel& channel_;
     Client& client_;
     Ledger::Key key_;
     bool remembering_ = false;
+    bool each_ = false;
+    SharedLedger::Marks sending_, taken_, told_;   ///< entries in the shared ledger
 };
+
+/// What any agent of this instance knows about a recipient.
+std::optional<queue::RecipientDone> taken_before(const Ledger::Key& key, std::uint32_t index, Client& client) {
+    if (client.shared_ledger == nullptr) {
+        return std::nullopt;
+    }
+    const std::optional<SharedLedger::Taken> taken = client.shared_ledger->find(key, index);
+    if (!taken) {
+        return std::nullopt;
+    }
+    client.shared_ledger->told({taken->entry});   // kept for a while: it may speak for other recipients too
+    queue::RecipientDone fate;
+    fate.index = index;
+    fate.outcome = queue::kDelivered;
+    fate.dsn = taken->dsn.empty() ? "2.0.0" : taken->dsn;
+    fate.reason = taken->reply.empty() ? "the server has taken it" : taken->reply;
+    fate.action = "relayed";
+    return fate;
+}
+
+/// Waits while another process that qmgr's predecessor had asked hears what a server says about these recipients.
+Task<> wait_for_others(Client& client, const Ledger::Key& key, const std::vector<std::uint32_t>& indices) {
+    while (client.shared_ledger != nullptr && client.shared_ledger->is_busy(key, indices)) {
+        co_await sleep_for(kLookAgain);
+    }
+}
 
 /// Answers for recipients whose fate is known already: qmgr's predecessor did not live to hear it.
 void tell_known_fates(queue::Deliver& request, Client& client, Listener& listener) {
     const Ledger::Key key = Ledger::key_of(request);
     std::erase_if(request.recipients, [&](const queue::DeliverTo& to) {
         std::optional<queue::RecipientDone> fate = client.ledger().find(key, to.index);
+        if (!fate) {
+            fate = taken_before(key, to.index, client);
+        }
         if (fate) {
             log_info("{}: delivered before to <{}>: {}", request.queue_id, to.recipient.address, fate->reason);
             listener.done(std::move(*fate));
@@ -91,10 +167,12 @@ Task<> serve(UniqueFd socket, Client& client) {
         }
         co_await client.ledger().begin(key, indices);
         if (!request.verify_only) {
+            co_await wait_for_others(client, key, indices);
             tell_known_fates(request, client, listener);
         }
         Delivery delivery(client, listener, std::move(request));
         co_await delivery.run();
+        listener.finish();
         client.ledger().end(key, indices);
     }
 }
@@ -105,6 +183,11 @@ int run_agent(const char* program, Protocol protocol, int argc, char** argv) {
     if (!client) {
         fatal("{}", client.error().what);
     }
+    Result<std::unique_ptr<SharedLedger>> shared = SharedLedger::open(service.config().data_directory() + "/smtp_ledger");
+    if (!shared) {
+        fatal("{}", shared.error().what);
+    }
+    (*client)->shared_ledger = std::move(*shared);
     service.confine(kRights);
     service.on_drain([&client] { (*client)->cache().clear(); });
     service.on_stop([&client] { (*client)->stopping = true; });

@@ -17,6 +17,7 @@
 #include "smtp/generic.h"
 #include "smtp/hosts.h"
 #include "smtp/ledger.h"
+#include "smtp/shared_ledger.h"
 #include "smtp/next_hop.h"
 #include "smtp/session.h"
 #include "smtp/sasl.h"
@@ -49,6 +50,8 @@ public:
     SaslClient& sasl() { return *sasl_; }
     GenericMaps& generic() { return *generic_; }
     Ledger& ledger() { return ledger_; }
+    /// What all agents of the instance know together; null in tests that need none.
+    std::unique_ptr<SharedLedger> shared_ledger;
     /// The process is to end: messages whose final dot has not been sent are not concluded any more.
     bool stopping = false;
     /// smtp_discard_ehlo_keywords and _address_maps for a server, lower case.

@@ -96,6 +96,14 @@ void Delivery::answer(std::size_t i, Fate fate) {
     listener_.done(std::move(done));
 }
 
+void Delivery::sending(const std::vector<std::size_t>& recipients) {
+    std::vector<std::uint32_t> indices;
+    for (const std::size_t i : recipients) {
+        indices.push_back(request_.recipients[i].index);
+    }
+    listener_.sending(indices, client_.settings().lmtp());
+}
+
 void Delivery::sent(std::size_t i, const Session& session, const Reply& reply) {
     if (states_[i] != State::open) {
         return;

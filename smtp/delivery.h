@@ -25,6 +25,10 @@ public:
     virtual Task<> flush() = 0;
     /// Somebody still wants to know.
     virtual bool is_open() = 0;
+    /// The final dot for these recipients (DeliverTo::index) is about to leave.  `each`: each gets an answer (LMTP).
+    virtual void sending(const std::vector<std::uint32_t>& /*indices*/, bool /*each*/) {}
+    /// The server has taken the message: for all of them, or for the `nth` of them.  Comes before all else that the reply causes.
+    virtual void taken(std::size_t /*nth*/, const Reply& /*reply*/) {}
 };
 
 class Delivery {
@@ -45,6 +49,9 @@ public:
     const std::string& wire_recipient(std::size_t i) const { return wire_recipients_.empty() ? recipient(i).address : wire_recipients_[i]; }
     /// Recipients, by place in the request, that wait for this transfer.
     std::vector<std::size_t> open_recipients() const;
+    /// The final dot for these recipients is about to leave; the server's 2xx was read (Listener).
+    void sending(const std::vector<std::size_t>& recipients);
+    void taken(std::size_t nth, const Reply& reply) { listener_.taken(nth, reply); }
     /// The server took the message for one recipient (or would take it, for a probe).
     void sent(std::size_t i, const Session& session, const Reply& reply);
     /// One recipient, or all that are open, cannot be served now: they are answered, or kept for another server when

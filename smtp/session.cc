@@ -96,10 +96,20 @@ std::string Session::filtered(std::string line) {
     return **found;
 }
 
+Millis Session::left_of(std::chrono::steady_clock::time_point begin, Millis timeout, std::uint64_t bytes) const {
+    if (!settings_.per_request_deadline() || timeout == kForever) {
+        return timeout;
+    }
+    const auto rate = static_cast<std::uint64_t>(std::max(settings_.min_data_rate(), 1L));
+    const auto spent = std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - begin);
+    return std::max(Millis(1), timeout + Millis(bytes * 1000 / rate) - spent);
+}
+
 Task<Result<Reply>> Session::reply(Millis timeout) {
+    const auto begin = std::chrono::steady_clock::now();
     ReplyParser parser;
     for (std::size_t lines = 0; lines < kMaxReplyLines; ++lines) {
-        Result<std::string> line = co_await stream_->read_line(kMaxReplyLine, timeout);
+        Result<std::string> line = co_await stream_->read_line(kMaxReplyLine, left_of(begin, timeout));
         if (!line) {
             dead_ = true;
             co_return line.error();

@@ -88,6 +88,9 @@ public:
     void secret_command(std::string_view text);
     /// The next reply.  `doing` is for the failure: "sending MAIL FROM".
     Task<Result<Reply>> reply(Millis timeout);
+    /// What is left of `timeout`, which began at `begin`: with smtp_per_request_deadline it counts for a whole request and its
+    /// reply, and content of `bytes` is given the time that smtp_min_data_rate allows; else for each read and write.
+    Millis left_of(std::chrono::steady_clock::time_point begin, Millis timeout, std::uint64_t bytes = 0) const;
     /// Why the reply() failed: "lost connection with X while ...".
     Failure broken(const Error& error, std::string_view doing) const;
     /// "host X said: ... (in reply to ...)".

@@ -120,6 +120,8 @@ public:
     bool use_tls() const { return pick(&Config::smtp_use_tls, &Config::lmtp_use_tls); }
     bool enforce_tls() const { return pick(&Config::smtp_enforce_tls, &Config::lmtp_enforce_tls); }
     bool tls_enforce_peername() const { return pick(&Config::smtp_tls_enforce_peername, &Config::lmtp_tls_enforce_peername); }
+    bool per_request_deadline() const { return pick(&Config::smtp_per_request_deadline, &Config::lmtp_per_request_deadline); }
+    long min_data_rate() const { return pick(&Config::smtp_min_data_rate, &Config::lmtp_min_data_rate); }
     bool tls_wrappermode() const { return pick(&Config::smtp_tls_wrappermode, &Config::lmtp_tls_wrappermode); }
     bool tls_note_starttls_offer() const {
         return pick(&Config::smtp_tls_note_starttls_offer, &Config::lmtp_tls_note_starttls_offer);

@@ -199,7 +199,8 @@ void Transfer::plan() {
     for (const std::size_t i : delivery_.open_recipients()) {
         steps_.push_back({Step::Kind::rcpt, i, rcpt_command(i)});
     }
-    if (!delivery_.request().verify_only || settings_.address_verify_target() == "data") {
+    const bool wants_data = !delivery_.request().verify_only || settings_.address_verify_target() == "data";
+    if (wants_data && !uses_chunks()) {
         steps_.push_back({Step::Kind::data, 0, "DATA"});
     }
 }
@@ -225,6 +226,7 @@ bool Transfer::is_fresh(const Step& step) const {
 Task<bool> Transfer::talk() {
     std::size_t written = 0;
     const std::size_t group = session_.features().pipelining ? kGroup : 1;
+    const bool early = goes_early();
     for (std::size_t at = 0; at < steps_.size(); ++at) {
         if (written == at) {
             // What is known to be in vain is not sent: nobody to deliver to.
@@ -235,6 +237,7 @@ Task<bool> Transfer::talk() {
             for (; written < steps_.size() && written < at + group; ++written) {
                 session_.command(steps_[written].command);
             }
+            early_sent_ = early && written == steps_.size() && write_early();
         }
         const bool good = co_await hear(steps_[at]);
         if (!good) {
@@ -312,13 +315,13 @@ bool Transfer::heard(const Step& step, const Reply& reply) {
 Task<bool> Transfer::stream_content() {
     Stream& stream = session_.stream();
     Content& content = delivery_.content();
+    const auto begin = std::chrono::steady_clock::now();
+    const std::uint64_t sent_before = stream.bytes_out();
     DotEncoder encoder(static_cast<std::size_t>(settings_.line_length_limit()));
     for (;;) {
         const Result<std::string_view> piece = content.next();
         if (!piece) {
-            log_warning("{}: {}", delivery_.request().queue_id, piece.error().what);
-            Failure why{"4.3.0", fmt::format("local data error while talking to {}", session_.host().name_and_address())};
-            delivery_.failed_all(&session_, why);
+            content_lost(piece.error());
             co_return false;
         }
         if (piece->empty()) {
@@ -326,7 +329,8 @@ Task<bool> Transfer::stream_content() {
         }
         encoder.add(*piece, stream.output());
         if (stream.congested()) {
-            const Result<void> sent = co_await stream.flush(settings_.data_xfer_timeout());
+            const Millis left = session_.left_of(begin, settings_.data_xfer_timeout(), stream.bytes_out() - sent_before);
+            const Result<void> sent = co_await stream.flush(left);
             if (!sent) {
                 delivery_.failed_all(&session_, session_.broken(sent.error(), "sending message body"));
                 co_return false;
@@ -334,10 +338,26 @@ Task<bool> Transfer::stream_content() {
         }
     }
     encoder.finish(stream.output());
-    if (encoder.folded()) {
-        log_info("{}: breaking line > {} bytes with <CR><LF>SPACE", delivery_.request().queue_id, settings_.line_length_limit());
-    }
+    note_folding(encoder);
     co_return true;
+}
+
+void Transfer::content_lost(const Error& error) {
+    log_warning("{}: {}", delivery_.request().queue_id, error.what);
+    Failure why{"4.3.0", fmt::format("local data error while talking to {}", session_.host().name_and_address())};
+    delivery_.failed_all(&session_, why);
+}
+
+/// The message is about to become the server's.  False when it had better not: the queue manager has gone, and its successor
+/// will order this delivery anew; without its end the server drops the message, so that the recipients get one copy.
+bool Transfer::conclude() {
+    if (!delivery_.is_wanted()) {
+        Failure why{"4.3.0", "queue manager is gone"};
+        delivery_.failed_all(&session_, why);
+        return false;
+    }
+    delivery_.sending(accepted_);
+    return true;
 }
 
 Task<> Transfer::send_content() {
@@ -346,11 +366,7 @@ Task<> Transfer::send_content() {
         session_.mark_dead();
         co_return;
     }
-    if (!delivery_.is_wanted()) {
-        // The queue manager has gone, and its successor will order this delivery anew: without the final dot the server
-        // drops the message, so that the recipients get one copy.
-        Failure why{"4.3.0", "queue manager is gone"};
-        delivery_.failed_all(&session_, why);
+    if (!conclude()) {
         session_.mark_dead();
         co_return;
     }
@@ -359,6 +375,10 @@ Task<> Transfer::send_content() {
         session_.command("QUIT");
         session_.quit_sent();
     }
+    co_await end_content();
+}
+
+Task<> Transfer::end_content() {
     if (settings_.lmtp()) {
         co_await end_lmtp();
     } else {
@@ -374,12 +394,15 @@ Task<> Transfer::end_smtp() {
         delivery_.failed_all(&session_, session_.broken(reply.error(), kEnding));
         co_return;
     }
+    if (reply->positive()) {
+        delivery_.taken(0, *reply);
+    }
     session_.unfinished = false;
     for (const std::size_t i : accepted_) {
         if (reply->positive()) {
             delivery_.sent(i, session_, *reply);
         } else {
-            delivery_.failed(i, &session_, session_.refused(*reply, "end of DATA command"));
+            delivery_.failed(i, &session_, session_.refused(*reply, end_command()));
         }
     }
     co_await delivery_.tell();
@@ -387,22 +410,24 @@ Task<> Transfer::end_smtp() {
 
 /// RFC 2033 section 4.2: one reply for each accepted recipient, in order.
 Task<> Transfer::end_lmtp() {
-    for (const std::size_t i : accepted_) {
+    for (std::size_t nth = 0; nth < accepted_.size(); ++nth) {
+        const std::size_t i = accepted_[nth];
         Result<Reply> reply = co_await session_.reply(settings_.data_done_timeout());
         if (!reply) {
             delivery_.failed_all(&session_, session_.broken(reply.error(), kEnding));
             co_return;
         }
         if (reply->positive()) {
+            delivery_.taken(nth, *reply);
             delivery_.sent(i, session_, *reply);
         } else {
-            delivery_.failed(i, &session_, session_.refused(*reply, "end of DATA command"));
+            delivery_.failed(i, &session_, session_.refused(*reply, end_command()));
         }
         if (session_.stream().buffered().empty()) {
             co_await delivery_.tell();
         }
         if (session_.dead() && i != accepted_.back()) {   // 421: the others get no answer
-            Failure why = session_.refused(*reply, "end of DATA command");
+            Failure why = session_.refused(*reply, end_command());
             why.dsn = "4.4.2";
             delivery_.failed_all(&session_, why);
             co_return;
@@ -438,6 +463,16 @@ Task<bool> Transfer::run() {
     if (session_.dead()) {   // lost, or 421: nothing more will be heard
         Failure closed{"4.4.2", fmt::format("lost connection with {}", session_.host().name_and_address()), true};
         delivery_.failed_all(&session_, closed);
+        co_return true;
+    }
+    if (early_sent_) {
+        co_await end_early();
+        co_return true;
+    }
+    if (uses_chunks()) {
+        if (!accepted_.empty()) {
+            co_await send_chunks();
+        }
         co_return true;
     }
     if (!data_accepted_) {

@@ -40,6 +40,20 @@ private:
     Millis patience(Step::Kind kind) const;
     Task<> send_content();
     Task<bool> stream_content();
+    void content_lost(const Error& error);
+    void note_folding(const DotEncoder& encoder) const;
+    bool conclude();
+    std::string_view end_command() const;
+    Task<> end_content();
+    // --- transfer_chunks.cc
+    bool uses_chunks() const;
+    bool goes_early();
+    bool write_early();
+    void write_chunk(std::string& chunk, bool last);
+    Task<> end_early();
+    Task<bool> hear_chunks(int& on_the_way, int allowed);
+    Task<bool> stream_chunks(int& on_the_way);
+    Task<> send_chunks();
     Task<> end_smtp();
     Task<> end_lmtp();
     Task<> end_probe();
@@ -54,6 +68,7 @@ private:
     bool mail_failed_ = false;
     bool data_accepted_ = false;
     bool needs_utf8_ = false;
+    bool early_sent_ = false;             ///< the content left with the envelope
 };
 
 }  // namespace postern::smtp

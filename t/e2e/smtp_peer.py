@@ -60,7 +60,7 @@ class Peer:
 class Talk:
     def __init__(self, peer, client):
         self.peer, self.client, self.buffer = peer, client, b""
-        self.recipients, self.sender, self.secure = [], None, False
+        self.recipients, self.sender, self.secure, self.chunks = [], None, False, b""
 
     def line(self):
         while b"\n" not in self.buffer:
@@ -156,8 +156,18 @@ class Talk:
             if not piece:
                 raise EOFError
             self.buffer += piece
-        content, self.buffer = self.buffer[:size], self.buffer[size:]
-        self.finish(content)
+        self.chunks += self.buffer[:size]
+        self.buffer = self.buffer[size:]
+        with self.peer.lock:
+            self.peer.sent_together.append(self.buffer)
+        if not command.upper().endswith(" LAST"):
+            self.reply("BDAT", "250 2.0.0 %d bytes" % size if self.recipients else "503 5.5.1 no valid recipients")
+            return
+        content, self.chunks = self.chunks, b""
+        if self.recipients:
+            self.finish(content)
+        else:
+            self.say("503 5.5.1 no valid recipients")
 
     def finish(self, content):
         message = {"sender": self.sender, "recipients": list(self.recipients), "content": content, "tls": self.secure}
