@@ -95,6 +95,19 @@ TEST_CASE("names from elsewhere lead to ours", "[config]") {
     CHECK(nearest_parameter("").empty());
 }
 
+TEST_CASE("a service that a setting wants is missed", "[config]") {
+    const std::string smtp = "smtp unix - - y - 4 smtp\n", sts = "mta-sts unix - - y - 1 mta-sts\n";
+    const std::string missed = "W master.cf: no service \"mta-sts\": destinations are treated as without MTA-STS policy "
+                               "(smtp_tls_mta_sts_enable)\n";
+    CHECK(Directory("smtp_tls_security_level = may\n", smtp).check() == missed);
+    CHECK(Directory("smtp_tls_security_level = may\n", smtp + sts).check().empty());
+    CHECK(Directory("smtp_tls_security_level = may\nsmtp_tls_mta_sts_enable = no\n", smtp).check().empty());
+    CHECK(Directory("smtp_tls_security_level = encrypt\n", smtp).check().empty());
+    CHECK(Directory("smtp_tls_security_level = may\n", "").check().empty());
+    CHECK(Directory("smtp_tlsrpt_enable = yes\n", smtp).check() ==
+          "W master.cf: no service \"tlsrpt\": TLS sessions are not counted (smtp_tlsrpt_enable)\n");
+}
+
 TEST_CASE("references are found where expansion finds them", "[config]") {
     using Names = std::vector<std::string>;
     CHECK(referenced_names("$a ${b} $(c) ${d?x} ${e:{f}} $$g ${ h }") == Names{"a", "b", "c", "d", "e", "h"});

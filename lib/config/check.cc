@@ -71,6 +71,7 @@ private:
     void check_name(const std::string& name, const std::string& where);
     void check_references(const std::string& where, const std::string& name, const std::string& value);
     void check_entry(const MasterEntry& entry);
+    void check_services();
 
     const Config& config_;
     const MasterCf& master_;
@@ -180,6 +181,30 @@ void Checker::check_entry(const MasterEntry& entry) {
     }
 }
 
+/// Master.cf files that come from Postfix, or from before a service existed, lack services that settings want.
+void Checker::check_services() {
+    const auto runs = [this](std::string_view program) {
+        return std::any_of(master_.entries.begin(), master_.entries.end(), [program](const MasterEntry& entry) {
+            return std::string_view(entry.command).substr(entry.command.rfind('/') + 1) == program;
+        });
+    };
+    const std::string& level = config_.smtp_tls_security_level();
+    struct Wanted {
+        bool wanted;
+        std::string_view service, without;
+    };
+    const Wanted services[] = {
+        {(level == "may" || level == "dane") && config_.smtp_tls_mta_sts_enable(), "mta-sts",
+         "destinations are treated as without MTA-STS policy (smtp_tls_mta_sts_enable)"},
+        {config_.smtp_tlsrpt_enable(), "tlsrpt", "TLS sessions are not counted (smtp_tlsrpt_enable)"},
+    };
+    for (const Wanted& each : services) {
+        if (each.wanted && runs("smtp") && !runs(each.service)) {
+            add(Severity::warning, fmt::format("master.cf: no service \"{}\": {}", each.service, each.without));
+        }
+    }
+}
+
 std::vector<Finding> Checker::run() {
     for (const std::string& notice : config_.notices()) {
         add(Severity::warning, notice);
@@ -197,6 +222,7 @@ std::vector<Finding> Checker::run() {
     for (const MasterEntry& entry : master_.entries) {
         check_entry(entry);
     }
+    check_services();
     return std::move(findings_);
 }
 

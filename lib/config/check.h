@@ -23,7 +23,7 @@ struct Finding {
 /// Reads main.cf and master.cf in `directory` and reports everything about them, not only the first mistake: bad
 /// syntax and values, unknown parameters (with the nearest known name; one that is referred to as $name elsewhere
 /// counts as the administrator's own), parameters that have no effect yet, doubled definitions, references to
-/// nothing.
+/// nothing, services that settings want and master.cf lacks.
 std::vector<Finding> check_configuration(const std::string& directory);
 
 /// The known parameter whose name is nearest to `name` by insertions, deletions, replacements and swaps; empty when
