@@ -67,6 +67,11 @@ CASES = {
                               r"lost connection with %s while sending end of data -- message may be sent more than once" % PEER),
     "everything at once": ((b"250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n250 2.0.0 taken\r\n221 bye\r\n", "wait"), "2.0.0", "sent", r"250 2\.0\.0 taken"),
 }
+# smtp-sink, told to refuse, to hang up or to be slow at each stage.
+STAGES = ("CONNECT", "EHLO", "MAIL", "RCPT", "DATA", ".", "QUIT")
+SINKS = [(option, stage) for option in ("-f", "-r", "-q", "-Q") for stage in STAGES] + [("-W", stage + ":4") for stage in STAGES[1:]]
+SINK_PORT = PORT + 60
+
 # Where this is not what Postfix makes of it: ours, theirs.
 DIFFERENT = {
     # A reply that does not fit is the server's mistake or ours, not the sender's: the mail is kept.
@@ -147,7 +152,7 @@ class Postfix:
             return file.read()
 
 
-TRANSPORT = "".join("/@u%d\\.example$/ smtp:[127.0.0.1]:%d\n" % (port, port) for port in range(PORT + 30, PORT + 30 + len(CASES)))
+TRANSPORT = "".join("/@u%d\\.example$/ smtp:[127.0.0.1]:%d\n" % (port, port) for port in range(PORT + 30, SINK_PORT + len(SINKS)))
 
 
 def submit(port, domain):
@@ -186,6 +191,38 @@ class OddServers(unittest.TestCase):
         found = re.search(r"to=<a@%s>, relay=(\S+), .*dsn=(\S+), status=(\w+) \((.*)\)$" % re.escape(domain), log, re.M)
         return found and (re.sub(r":\d+$", "", found.group(1)), found.group(2), found.group(3), found.group(4))
 
+    def what_postfix_says(self, domain):
+        end = time.monotonic() + 30
+        while not self.fate(self.postfix.log(), domain) and time.monotonic() < end:
+            time.sleep(0.1)
+        return self.fate(self.postfix.log(), domain)
+
+    @unittest.skipUnless(shutil.which("smtp-sink"), "smtp-sink is not installed")
+    def test_smtp_sink_misbehaves(self):
+        user = ["-u", "nobody"] if os.geteuid() == 0 else []
+        for number, case in enumerate(SINKS):
+            sink = subprocess.Popen(["smtp-sink", *user, *case, "127.0.0.1:%d" % (SINK_PORT + number), "20"], stderr=subprocess.DEVNULL)
+            self.addCleanup(sink.wait)
+            self.addCleanup(sink.kill)
+        time.sleep(0.5)
+        for number in range(len(SINKS)):
+            for port in [self.mail.port["smtp"]] + ([self.postfix.port] if self.postfix else []):
+                submit(port, "u%d.example" % (SINK_PORT + number))
+        for number, (option, stage) in enumerate(SINKS):
+            with self.subTest(option + " " + stage):
+                domain = "u%d.example" % (SINK_PORT + number)
+                mine = self.mail.wait_for(lambda: self.fate(self.mail.log(), domain), 30, stage)
+                if stage.startswith("QUIT"):
+                    wanted = "sent"     # too late to matter
+                else:
+                    wanted = HARD if option == "-f" and stage not in ("CONNECT", "EHLO") else SOFT
+                if (option, stage) in (("-f", "EHLO"), ("-r", "EHLO")):
+                    wanted = "sent"     # with HELO
+                if option != "-W":     # what is slow may overtake what is not: smtp-sink's own idea of pipelining
+                    self.assertEqual(mine[2], wanted, mine)
+                if self.postfix:
+                    self.assertEqual(mine, self.what_postfix_says(domain))
+
     def test_what_is_made_of_it(self):
         domains = {}
         for number, (name, (script, *_)) in enumerate(CASES.items()):
@@ -207,10 +244,7 @@ class OddServers(unittest.TestCase):
                 if text:
                     self.assertRegex(mine[3], "^" + text + "$")
                 if self.postfix:
-                    end = time.monotonic() + 30
-                    while not self.fate(self.postfix.log(), domain) and time.monotonic() < end:
-                        time.sleep(0.1)
-                    theirs = self.fate(self.postfix.log(), domain)
+                    theirs = self.what_postfix_says(domain)
                     if name in DIFFERENT:
                         self.assertEqual((mine[1:3], theirs[1:3]), DIFFERENT[name])
                     else:
