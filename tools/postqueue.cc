@@ -61,7 +61,12 @@ Options parse(int argc, char** argv) {
 class Printer {
 public:
     Printer(bool json, bool long_ids) : json_(json), text_(long_ids) {}
-    void message(const ListedMessage& message) { put(json_ ? json_listing(message) : text_.message(message)); }
+    void message(const ListedMessage& message) {
+        put(json_ ? json_listing(message) : text_.message(message));
+        if (++count_ == 1) {
+            std::fflush(stdout);   // somebody may be waiting for a long list
+        }
+    }
     void end() {
         if (!json_) {
             put(text_.end());
@@ -79,6 +84,7 @@ private:
     }
     bool json_;
     TextListing text_;
+    std::uint64_t count_ = 0;
 };
 
 using Listed = std::variant<ListedMessage, ListingEnd>;
@@ -101,12 +107,11 @@ Task<Result<void>> read_showq(UniqueFd socket, Printer& printer) {
 }
 
 void read_directly(const std::string& queue_directory, Printer& printer) {
-    for (const std::string& name : kListedDirectories) {
-        for (const std::string& id : queue_ids_in(queue_directory + "/" + name)) {
-            ListedMessage message;
-            if (read_listed(queue_directory, name, id, message)) {
-                printer.message(message);
-            }
+    constexpr std::size_t kPiece = 128;
+    ListingWalk walk(queue_directory);
+    for (auto messages = walk.next(kPiece); !messages.empty(); messages = walk.next(kPiece)) {
+        for (const ListedMessage& message : messages) {
+            printer.message(message);
         }
     }
 }

@@ -1,6 +1,5 @@
 #include "lib/listing/listing.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -8,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <ctime>
-#include <memory>
 
 #include "lib/base/unique_fd.h"
 #include "lib/mail/address.h"
@@ -20,10 +18,6 @@ namespace postern {
 const std::vector<std::string> kListedDirectories = {"maildrop", "active", "incoming", "deferred", "hold"};
 
 namespace {
-
-struct CloseDirectory {
-    void operator()(DIR* directory) const { ::closedir(directory); }
-};
 
 /// "Sun Nov 22 11:46:03", as asctime(3) begins.
 std::string arrival_text(std::int64_t seconds) {
@@ -74,17 +68,59 @@ std::string visible(std::string_view text) {
 
 std::vector<std::string> queue_ids_in(const std::string& directory) {
     std::vector<std::string> ids;
-    const std::unique_ptr<DIR, CloseDirectory> open(::opendir(directory.c_str()));
-    if (open == nullptr) {
+    Result<queue::DirectoryReader> reader = queue::DirectoryReader::open(directory);
+    if (!reader) {
         return ids;
     }
-    while (const dirent* entry = ::readdir(open.get())) {
-        if (queue::is_queue_id(entry->d_name)) {
-            ids.emplace_back(entry->d_name);
+    for (auto names = reader->next(ListingWalk::kSorted); !names.empty(); names = reader->next(ListingWalk::kSorted)) {
+        for (queue::DirectoryReader::Name& entry : names) {
+            if (queue::is_queue_id(entry.name)) {
+                ids.push_back(std::move(entry.name));
+            }
         }
     }
     std::sort(ids.begin(), ids.end());
     return ids;
+}
+
+/// False when all directories are read.
+bool ListingWalk::next_names() {
+    at_ = 0;
+    names_.clear();
+    while (names_.empty() && directory_ < kListedDirectories.size()) {
+        const bool first = !reader_;
+        if (first) {
+            Result<queue::DirectoryReader> opened =
+                queue::DirectoryReader::open(queue_directory_ + "/" + kListedDirectories[directory_]);
+            if (!opened) {
+                ++directory_;
+                continue;
+            }
+            reader_ = std::move(*opened);
+        }
+        names_ = reader_->next(kSorted);
+        if (first && names_.size() < kSorted) {
+            std::sort(names_.begin(), names_.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+        }
+        if (names_.empty()) {
+            reader_.reset();
+            ++directory_;
+        }
+    }
+    return !names_.empty();
+}
+
+std::vector<ListedMessage> ListingWalk::next(std::size_t limit) {
+    std::vector<ListedMessage> messages;
+    messages.reserve(limit);
+    while (messages.size() < limit && (at_ < names_.size() || next_names())) {
+        const std::string& id = names_[at_++].name;
+        ListedMessage message;
+        if (queue::is_queue_id(id) && read_listed(queue_directory_, kListedDirectories[directory_], id, message)) {
+            messages.push_back(std::move(message));
+        }
+    }
+    return messages;
 }
 
 bool read_listed(const std::string& queue_directory, const std::string& name, const std::string& id, ListedMessage& out) {
@@ -103,7 +139,8 @@ bool read_listed(const std::string& queue_directory, const std::string& name, co
         out.sender = fmt::format("(maildrop queue, sender UID {})", info.st_uid);
         return true;
     }
-    Result<queue::QueueFile> content = file ? queue::QueueFile::read(file.get()) : Error(Errc::denied, "");
+    std::vector<queue::JournalRecord> records;
+    Result<queue::QueueFile> content = file ? queue::QueueFile::read(file.get(), records) : Error(Errc::denied, "");
     if (!content) {
         return false;
     }
@@ -111,9 +148,8 @@ bool read_listed(const std::string& queue_directory, const std::string& name, co
     out.arrival_seconds = envelope.arrival_usec / 1'000'000;
     out.size_bytes = content->size_bytes();
     out.sender = external_form(envelope.sender);
-    const Result<std::vector<queue::JournalRecord>> records = content->journal(file.get());
-    const queue::JournalState state =
-        queue::replay(records ? *records : std::vector<queue::JournalRecord>(), envelope.recipients.size());
+    const queue::JournalState state = queue::replay(records, envelope.recipients.size());
+    out.next_try_seconds = name == "deferred" ? info.st_mtime : 0;
     out.forced_expire = state.expire;
     // As in Postfix, recipients with a reason come first.
     std::vector<ListedRecipient> untried;

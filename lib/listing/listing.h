@@ -4,10 +4,12 @@
 #include <sys/types.h>
 
 #include <cstdint>
-#include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "lib/queue/directory.h"
 
 namespace postern {
 
@@ -26,10 +28,12 @@ struct ListedMessage {
     bool forced_expire = false;
     std::string sender;        ///< external form; "MAILER-DAEMON" stands for the null sender in text listings
     std::vector<ListedRecipient> recipients;   ///< those that are not finished
+    std::int64_t next_try_seconds = 0;         ///< of a deferred message; otherwise 0
 };
 template <class A>
 void fields(A& a, ListedMessage& m) {
-    a(m.queue_name, m.queue_id, m.arrival_seconds, m.size_bytes, m.forced_expire, m.sender, m.recipients);
+    a(m.queue_name, m.queue_id, m.arrival_seconds, m.size_bytes, m.forced_expire, m.sender, m.recipients,
+      m.next_try_seconds);
 }
 
 /// The answer of showq(8) is any number of ListedMessage, then ListingEnd.
@@ -44,6 +48,24 @@ extern const std::vector<std::string> kListedDirectories;
 
 /// The ids in a directory of the queue (a path).  Empty when it cannot be read.
 std::vector<std::string> queue_ids_in(const std::string& directory);
+
+/// Walks over the files of a queue without ever having the names of all in memory.  A directory of less than
+/// kSorted files comes in the order of the ids; a longer one as the disk reads it fastest.
+class ListingWalk {
+public:
+    static constexpr std::size_t kSorted = 16384;
+    explicit ListingWalk(std::string queue_directory) : queue_directory_(std::move(queue_directory)) {}
+    /// Reads up to `limit` more messages; none at the end.  Blocks.
+    std::vector<ListedMessage> next(std::size_t limit);
+
+private:
+    bool next_names();
+    std::string queue_directory_;
+    std::size_t directory_ = 0;            ///< into kListedDirectories
+    std::optional<queue::DirectoryReader> reader_;
+    std::vector<queue::DirectoryReader::Name> names_;
+    std::size_t at_ = 0;                   ///< into names_
+};
 
 /// Reads one queue file.  A file that is gone, unfinished or damaged gives false.  A file in maildrop that we may not
 /// read is listed by its size, time and owner.

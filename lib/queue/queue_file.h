@@ -122,6 +122,8 @@ public:
     /// Reads fixed header and envelope from `fd` (position does not matter), checking every offset and checksum
     /// but the content's.  Small files cost one read.  Errors: corrupt, io.
     static Result<QueueFile> read(int fd);
+    /// The same with what journal() yields: of a small file all comes with the one read.
+    static Result<QueueFile> read(int fd, std::vector<JournalRecord>& journal);
 
     Extent headers() const { return headers_; }
     Extent body() const { return body_; }
@@ -142,6 +144,8 @@ public:
     Result<void> verify_content(int fd) const;
 
 private:
+    static Result<QueueFile> read_start(int fd, std::string& first);
+
     Extent headers_, body_;
     std::uint64_t journal_offset_ = 0;
     std::uint32_t headers_crc_ = 0, body_crc_ = 0;

@@ -80,7 +80,31 @@ Result<std::string> read_extent(int fd, Extent extent, std::size_t limit) {
 }
 
 Result<QueueFile> QueueFile::read(int fd) {
-    std::string first(kFirstRead, '\0');
+    std::string first;
+    return read_start(fd, first);
+}
+
+Result<QueueFile> QueueFile::read(int fd, std::vector<JournalRecord>& journal) {
+    std::string first;
+    Result<QueueFile> file = read_start(fd, first);
+    if (!file || !file->has_journal_) {
+        return file;
+    }
+    if (first.size() < kFirstRead) {
+        journal = decode_journal(std::string_view(first).substr(static_cast<std::size_t>(file->journal_offset_)));
+        return file;
+    }
+    Result<std::vector<JournalRecord>> records = file->journal(fd);
+    if (!records) {
+        return records.error();
+    }
+    journal = std::move(*records);
+    return file;
+}
+
+/// `first` becomes the file's first kFirstRead bytes, or all of a shorter one.
+Result<QueueFile> QueueFile::read_start(int fd, std::string& first) {
+    first.assign(kFirstRead, '\0');
     ssize_t once = 0;
     do {
         once = ::pread(fd, first.data(), first.size(), 0);
