@@ -38,9 +38,9 @@ long limit_for(const Config& config, std::string_view transport, std::string_vie
     return config.lookup_number(std::string(transport) + "_" + std::string(suffix)).value_or(fallback);
 }
 
-Feedback feedback_for(const Config& config, std::string_view transport, const std::string& suffix) {
+Feedback feedback_for(const Config& config, std::string_view transport, const std::string& suffix, const std::string& fallback) {
     const std::string name = std::string(transport) + "_" + suffix;
-    const std::string text = config.lookup(name).value_or("1");
+    const std::string text = config.lookup(name).value_or(fallback);
     const Result<Feedback> feedback = Feedback::parse(text);
     if (!feedback) {
         fatal("{}: {}", name, feedback.error().what);
@@ -60,8 +60,10 @@ TransportLimits Manager::limits_of(const void* self, std::string_view transport)
     limits.window.failed_cohorts = static_cast<double>(
         limit_for(config, transport, "destination_concurrency_failed_cohort_limit",
                   config.default_destination_concurrency_failed_cohort_limit()));
-    limits.window.positive = feedback_for(config, transport, "destination_concurrency_positive_feedback");
-    limits.window.negative = feedback_for(config, transport, "destination_concurrency_negative_feedback");
+    limits.window.positive = feedback_for(config, transport, "destination_concurrency_positive_feedback",
+                                          config.default_destination_concurrency_positive_feedback());
+    limits.window.negative = feedback_for(config, transport, "destination_concurrency_negative_feedback",
+                                          config.default_destination_concurrency_negative_feedback());
     const auto recipients = static_cast<std::size_t>(
         limit_for(config, transport, "destination_recipient_limit", config.default_destination_recipient_limit()));
     limits.recipients = recipients == 0 ? kMaxBatch : std::min(recipients, kMaxBatch);
@@ -92,11 +94,6 @@ Message* Manager::find(const std::string& id) {
 
 // --- taking messages up -------------------------------------------------------------------------------------
 
-bool Manager::room() const {
-    const auto recipients = static_cast<std::size_t>(config_.qmgr_message_recipient_limit());
-    return active_.size() < active_limit_ && (active_.empty() || active_recipients_ < recipients);
-}
-
 void Manager::new_message(const std::string& queue_id, UniqueFd file) {
     if (draining_) {
         return;   // it is found in incoming/ by the successor
@@ -114,13 +111,20 @@ void Manager::new_message(const std::string& queue_id, UniqueFd file) {
     pump();
 }
 
-/// New mail and old mail take turns, so that neither can keep the other out.
+/// New mail and old mail take turns, so that neither can keep the other out.  A few at a time: what comes in meanwhile
+/// need not wait until thousands are open.
 void Manager::fill_active() {
     const std::int64_t now = clock_() / kSecond;
-    while (room() && !draining_) {
+    more_is_due_ = false;
+    for (std::size_t taken = 0; room() && !draining_; ++taken) {
         const bool has_incoming = !incoming_.empty() && incoming_.first_due() <= now;
-        const bool has_deferred = !deferred_.empty() && deferred_.first_due() <= now;
+        const bool has_deferred = !deferred_.empty() && deferred_.first_due() <= now && room_for_old();
         if (!has_incoming && !has_deferred) {
+            break;
+        }
+        if (taken == kTurn) {
+            more_is_due_ = true;
+            changed_.notify_all();
             break;
         }
         const bool old = has_deferred && (take_deferred_next_ || !has_incoming);
@@ -149,19 +153,16 @@ Result<std::unique_ptr<Message>> Manager::load(const std::string& id, const std:
     if (::flock(message->file.get(), LOCK_EX | LOCK_NB) != 0) {
         return Error(Errc::temporary, "still being delivered");
     }
-    Result<queue::QueueFile> content = queue::QueueFile::read(message->file.get());
+    std::vector<queue::JournalRecord> records;
+    Result<queue::QueueFile> content = queue::QueueFile::read(message->file.get(), records);
     if (!content) {
         return content.error();
     }
     message->content = std::move(*content);
     queue::JournalState past;
     const bool fresh = directory == "incoming" && message->envelope().arrival_usec >= started_usec_;
-    if (message->content.has_journal()) {
-        const Result<std::vector<queue::JournalRecord>> records = message->content.journal(message->file.get());
-        if (!records) {
-            return records.error();
-        }
-        past = queue::replay(*records, message->envelope().recipients.size());
+    if (!records.empty()) {
+        past = queue::replay(records, message->envelope().recipients.size());
     }
     if (directory == "incoming" && !fresh) {   // from before a crash: what reached the disk?
         const Result<void> whole = message->content.verify_content(message->file.get());
@@ -225,17 +226,19 @@ void Manager::activate(const std::string& id, const std::string& directory, Uniq
             changed_.notify_all();
         }
     }
+    message.old = directory != "incoming";
+    active_old_ += message.old ? 1 : 0;
     by_id_.emplace(id, key);
-    active_recipients_ += message.fates.size();
     active_probes_ += message.is_probe() ? 1 : 0;
+    loaded_recipients_ += message.fates.size();
     log_active(message);
-    std::vector<std::uint32_t> open;
+    message.open.reserve(message.pending);
     for (std::uint32_t i = 0; i < message.fates.size(); ++i) {
         if (message.fates[i] == Fate::pending) {
-            open.push_back(i);
+            message.open.push_back(i);
         }
     }
-    route(message, open);
+    route_more(message);
     look_finished(message);
 }
 
@@ -283,18 +286,23 @@ void Manager::pump() {
         return;
     }
     pumping_ = true;
+    std::size_t left = kTurn;   // a dead destination may hand back ten thousand messages, each a journal to write
     for (bool more = true; more;) {
         more = false;
         while (std::optional<Batch> batch = scheduler_.next(clock_())) {
             dispatch(std::move(*batch));
             more = true;
         }
-        for (Suspended& suspended : scheduler_.take_suspended()) {
+        for (Suspended& suspended : scheduler_.take_suspended(left)) {
             defer_suspended(suspended);
             more = true;
+            --left;
         }
     }
     pumping_ = false;
+    if (scheduler_.has_suspended()) {
+        changed_.notify_all();
+    }
     if (const std::optional<Usec> event = scheduler_.next_event(); event && *event < next_tick_usec_) {
         changed_.notify_all();   // tick() has promised to come later than that
     }
@@ -391,6 +399,7 @@ void Manager::answered(std::uint64_t batch, std::vector<queue::RecipientDone> an
     const bool more_to_come = message.pending > 0 || !flight.open.empty();
     if (more_to_come) {
         remember_delivered(message);
+        recount(message);
     }
 }
 
@@ -436,10 +445,12 @@ void Manager::ended(std::uint64_t batch, BatchEnd end) {
 std::int64_t Manager::tick() {
     move_the_older();
     fill_active();
+    refill();
     pump();
+    warn_of_clog();
     const std::int64_t now = clock_();
     std::int64_t next = now + 60 * kSecond;
-    if (!deferred_.empty() && room()) {
+    if (!deferred_.empty() && room_for_old()) {
         next = std::min(next, deferred_.first_due() * kSecond);
     }
     if (!incoming_.empty() && room()) {
@@ -459,7 +470,8 @@ std::int64_t Manager::tick() {
             next = std::min(next, std::max(rescan_wanted_usec_, now + kSecond));
         }
     }
-    next_tick_usec_ = std::max(next, now + 10'000);
+    const bool soon = !draining_ && (more_is_due_ || !refill_.empty() || scheduler_.has_suspended());
+    next_tick_usec_ = soon ? now + 1'000 : std::max(next, now + 10'000);
     return next_tick_usec_;
 }
 

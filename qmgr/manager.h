@@ -19,6 +19,7 @@
 #include "lib/base/result.h"
 #include "lib/base/unique_fd.h"
 #include "lib/config/config.h"
+#include "lib/queue/messages.h"
 #include "lib/route/router.h"
 #include "qmgr/message.h"
 #include "qmgr/partners.h"
@@ -26,6 +27,8 @@
 #include "qmgr/waiting.h"
 
 namespace postern::qmgr {
+
+struct SharedDirectory;
 
 class Manager final : public AgentEvents {
 public:
@@ -62,6 +65,9 @@ public:
     /// postsuper has moved or removed files.
     void altered(std::uint8_t change, const std::vector<std::string>& queue_ids);
 
+    /// For postern queue: up to `limit` destinations after `after`.
+    queue::QueueStatus status(const std::string& after, std::uint32_t limit) const;
+
     /// Does what is due.  Yields when to come again at the latest.
     std::int64_t tick();
     /// Given when tick() should be called earlier.
@@ -83,18 +89,29 @@ private:
     static constexpr std::int64_t kRescanDelay = 5 * kSecond;
     static constexpr std::int64_t kYoung = kSecond;
     static constexpr std::size_t kMaxBatch = 1000;
+    /// Messages taken up, and recipients routed, before other work has a turn: some ten milliseconds.
+    static constexpr std::size_t kTurn = 128;
+    static constexpr std::size_t kRecipientTurn = 1000;
+    /// Messages with more recipients than this many times qmgr_message_recipient_limit in all are not open together.
+    static constexpr std::size_t kLoadedFactor = 50;
 
     static TransportLimits limits_of(const void* self, std::string_view transport);
 
-    // Taking messages up (manager.cc)
+    // Taking messages up (manager.cc, manager_limits.cc)
     void fill_active();
     bool room() const;
+    bool room_for_old() const;
+    void warn_of_clog();
     void activate(const std::string& id, const std::string& directory, UniqueFd file);
     Result<std::unique_ptr<Message>> load(const std::string& id, const std::string& directory, UniqueFd file);
     void set_aside(const std::string& id, const std::string& directory, const std::string& why);
     void log_active(const Message& message) const;
     bool move_to_active(Message& message);
     void move_the_older();
+    std::size_t allowance(const Message& message) const;
+    void route_more(Message& message);
+    void refill();
+    void recount(Message& message);
 
     // Choosing transports (manager_route.cc)
     struct Target;
@@ -127,11 +144,13 @@ private:
     Message* find(const std::string& id);
 
     // Reading directories (manager_scan.cc)
-    std::size_t recover_active();
+    Task<std::size_t> recover_active();
     bool recover(const std::string& id);
     Task<> recover_rest();
     void look_elsewhere(const std::string& id);
     Task<> scan(std::string directory);
+    Task<> read_directory(std::string directory, SharedDirectory& shared);
+    void found(const std::string& directory, const std::string& id, std::int64_t modified, std::int64_t changed);
     Task<> flush_matching(std::vector<std::string> ids, std::string domain);
 
     const Config& config_;
@@ -152,8 +171,13 @@ private:
     Notice changed_;
     MessageKey last_key_ = 0;
     std::size_t active_limit_ = 20000;
-    std::size_t active_recipients_ = 0;
     std::size_t active_probes_ = 0;
+    std::size_t active_recipients_ = 0;    ///< that the scheduler or an agent has
+    std::size_t loaded_recipients_ = 0;    ///< of all active messages
+    std::deque<MessageKey> refill_;        ///< active messages that have recipients the scheduler does not know yet
+    bool more_is_due_ = false;
+    std::size_t active_old_ = 0;           ///< active messages that were deferred before
+    std::int64_t last_clog_usec_ = 0;
     std::int64_t started_usec_ = 0;
     std::int64_t rescan_wanted_usec_ = 0;
     std::int64_t next_tick_usec_ = 0;

@@ -49,6 +49,7 @@ std::string_view trace_action(const Message& message, const queue::RecipientDone
 void Manager::look_finished(Message& message) {
     const bool given_up = message.deleted || message.stopped;
     if (message.concluding || message.batches > 0 || (message.pending > 0 && !given_up)) {
+        recount(message);
         return;
     }
     message.concluding = true;
@@ -253,8 +254,10 @@ void Manager::dispose(Message& message) {
             remove(message);
         }
     }
-    active_recipients_ -= message.fates.size();
     active_probes_ -= message.is_probe() ? 1 : 0;
+    active_recipients_ -= message.counted;
+    loaded_recipients_ -= message.fates.size();
+    active_old_ -= message.old ? 1 : 0;
     const MessageKey key = message.key;
     by_id_.erase(message.id);
     active_.erase(key);
@@ -280,10 +283,14 @@ void Manager::defer(Message& message) {
     const std::int64_t now = clock_();
     std::vector<queue::JournalRecord> records = message.delivered_records(now);
     const bool finished_some = !records.empty();
-    for (queue::JournalRecord& record : message.journal_records(now)) {
-        records.push_back(std::move(record));
+    constexpr std::size_t kPortion = 1000;
+    for (std::size_t first = 0; first == 0 || first < message.results.size(); first += kPortion) {
+        for (queue::JournalRecord& record : message.journal_records(now, first, kPortion)) {
+            records.push_back(std::move(record));
+        }
+        append(message, records);
+        records.clear();
     }
-    append(message, records);
     const std::int64_t age = std::max<std::int64_t>(0, now - message.envelope().arrival_usec) / kSecond;
     const std::int64_t delay = std::clamp<std::int64_t>(age, config_.minimal_backoff_time().count(),
                                                         std::max(config_.minimal_backoff_time(),

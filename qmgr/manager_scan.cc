@@ -1,29 +1,38 @@
 // What changes the queue from outside: files found in directories, postqueue, postsuper.
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
-#include <memory>
+#include <iterator>
+#include <mutex>
 #include <utility>
 
 #include "lib/async/offload.h"
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
+#include "lib/queue/directory.h"
 #include "lib/queue/messages.h"
 #include "lib/queue/queue_id.h"
 #include "qmgr/manager.h"
 
 namespace postern::qmgr {
-namespace {
 
-struct CloseDirectory {
-    void operator()(DIR* directory) const { ::closedir(directory); }
+/// A directory that several readers share.
+struct SharedDirectory {
+    SharedDirectory(queue::DirectoryReader opened, std::int64_t now) : reader(std::move(opened)), now_seconds(now) {}
+    queue::DirectoryReader reader;
+    std::int64_t now_seconds;
+    std::mutex mutex;      ///< over `reader`
+    std::atomic<bool> finished = false;
+    int readers = 0;       ///< at work; only the loop's thread looks
+    Notice done;
 };
-using Directory = std::unique_ptr<DIR, CloseDirectory>;
+
+namespace {
 
 struct Entry {
     std::string id;
@@ -32,30 +41,53 @@ struct Entry {
 };
 
 constexpr std::int64_t kStaleTemporary = 86400;
+/// What one reader takes at a time: a few milliseconds of work for the loop, a quarter of a megabyte.
+constexpr std::size_t kPiece = 4096;
+/// A disk answers several readers faster than one, and a million inodes are work for more than one processor.
+constexpr int kReaders = 2;
 
-/// Every queue file in `name`, with its times; temporary files that a killed writer left a day ago are removed.
-std::vector<Entry> read_queue_directory(const std::string& name, std::int64_t now_seconds) {
-    std::vector<Entry> found;
-    const Directory directory(::opendir(name.c_str()));
-    if (directory == nullptr) {
-        return found;
+/// The next queue files, with their times, none of which needs to be opened; temporary files that a killed writer left a day
+/// ago are removed.  Runs off the loop.
+std::vector<Entry> read_piece(SharedDirectory& shared) {
+    std::vector<queue::DirectoryReader::Name> names;
+    {
+        const std::lock_guard<std::mutex> lock(shared.mutex);
+        names = shared.reader.next(kPiece);
     }
-    const int fd = ::dirfd(directory.get());
-    while (const dirent* entry = ::readdir(directory.get())) {
-        const std::string_view file = entry->d_name;
-        const bool temporary = file.substr(0, 4) == "tmp.";
-        if (!temporary && !queue::is_queue_id(file)) {
+    std::vector<Entry> found;
+    found.reserve(names.size());
+    shared.finished = shared.finished || names.empty();
+    const int fd = shared.reader.fd();
+    const std::int64_t stale = shared.now_seconds - kStaleTemporary;
+    for (queue::DirectoryReader::Name& entry : names) {
+        const bool temporary = entry.name.compare(0, 4, "tmp.") == 0;
+        if (!temporary && !queue::is_queue_id(entry.name)) {
             continue;
         }
         struct stat info {};
-        if (::fstatat(fd, entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode)) {
+        if (::fstatat(fd, entry.name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode)) {
             continue;
         }
         if (!temporary) {
-            found.push_back({std::string(file), info.st_mtime, info.st_ctime});
-        } else if (info.st_mtime < now_seconds - kStaleTemporary && info.st_ctime < now_seconds - kStaleTemporary) {
-            ::unlinkat(fd, entry->d_name, 0);
+            found.push_back({std::move(entry.name), info.st_mtime, info.st_ctime});
+        } else if (info.st_mtime < stale && info.st_ctime < stale) {
+            ::unlinkat(fd, entry.name.c_str(), 0);
         }
+    }
+    return found;
+}
+
+/// All of a directory that is never long: active/.
+std::vector<Entry> read_queue_directory(const std::string& name, std::int64_t now_seconds) {
+    std::vector<Entry> found;
+    Result<queue::DirectoryReader> reader = queue::DirectoryReader::open(name);
+    if (!reader) {
+        return found;
+    }
+    SharedDirectory shared(std::move(*reader), now_seconds);
+    while (!shared.finished) {
+        std::vector<Entry> piece = read_piece(shared);
+        std::move(piece.begin(), piece.end(), std::back_inserter(found));
     }
     return found;
 }
@@ -98,16 +130,20 @@ bool Manager::recover(const std::string& id) {
     return true;
 }
 
-/// Yields how many are still somebody's.
-std::size_t Manager::recover_active() {
-    std::size_t left = 0;
-    for (const Entry& entry : read_queue_directory("active", clock_() / kSecond)) {
+/// Yields how many are still somebody's.  In pieces: there may be qmgr_message_active_limit of them.
+Task<std::size_t> Manager::recover_active() {
+    std::size_t left = 0, seen = 0;
+    const std::vector<Entry> entries = read_queue_directory("active", clock_() / kSecond);
+    for (const Entry& entry : entries) {
         if (by_id_.count(entry.id) == 0 && !recover(entry.id)) {
             log_info("{}: skipped, still being delivered", entry.id);
             ++left;
         }
+        if (++seen % kTurn == 0) {
+            co_await yield_to_others();
+        }
     }
-    return left;
+    co_return left;
 }
 
 /// Files move from incoming to active to deferred.  Read in this order, none can be missed, whatever an earlier queue
@@ -115,11 +151,13 @@ std::size_t Manager::recover_active() {
 Task<> Manager::start() {
     scanning_ = true;
     co_await scan("incoming");
-    if (recover_active() > 0) {
+    if (const std::size_t left = co_await recover_active(); left > 0) {
         spawn(recover_rest());
     }
     scanning_ = false;
     co_await rescan(false, true);
+    const double seconds = static_cast<double>(clock_() - started_usec_) / 1e6;
+    log_info("{} messages wait, {} are active; the queue was read in {:.1f} seconds", waiting(), active(), seconds);
 }
 
 /// What was in incoming/ a moment ago and is there no more may still be somebody's.
@@ -152,24 +190,54 @@ Task<> Manager::recover_rest() {
     co_await rescan(true, true);
 }
 
-Task<> Manager::scan(std::string directory) {
+/// A file that a scan has found, unless we have it already.
+void Manager::found(const std::string& directory, const std::string& id, std::int64_t modified, std::int64_t changed) {
     const std::int64_t now = clock_() / kSecond;
-    auto read = [directory, now] { return read_queue_directory(directory, now); };
-    const std::vector<Entry> entries = co_await offload(std::move(read));
-    for (const Entry& entry : entries) {
-        if (by_id_.count(entry.id) != 0) {
-            continue;
+    if (by_id_.count(id) != 0) {
+        return;
+    }
+    if (directory == "deferred") {
+        if (!deferred_.contains(id)) {
+            deferred_.put(id, modified);
         }
-        if (directory == "deferred") {
-            if (!deferred_.contains(entry.id)) {
-                deferred_.put(entry.id, entry.modified);
-            }
-        } else if (entry.changed > now - kRescanDelay / kSecond && entry.changed <= now) {
-            // cleanup may be about to sync it, and to tell us
-            incoming_.put(entry.id, (now * kSecond + kRescanDelay) / kSecond);
-        } else {
-            incoming_.put(entry.id, std::min(entry.modified, now));
+    } else if (changed > now - kRescanDelay / kSecond && changed <= now) {
+        // cleanup may be about to sync it, and to tell us
+        incoming_.put(id, now + kRescanDelay / kSecond);
+    } else {
+        incoming_.put(id, std::min(modified, now));
+    }
+}
+
+/// One reader: what is due goes out while the others are still being read.  `shared` lives until the last has ended.
+Task<> Manager::read_directory(std::string directory, SharedDirectory& shared) {
+    while (!shared.finished && !draining_) {
+        auto read = [&shared] { return read_piece(shared); };
+        const std::vector<Entry> entries = co_await offload(std::move(read));
+        for (const Entry& entry : entries) {
+            found(directory, entry.id, entry.modified, entry.changed);
         }
+        fill_active();
+        changed_.notify_all();
+        co_await yield_to_others();
+    }
+    if (--shared.readers == 0) {
+        shared.done.notify_all();
+    }
+}
+
+Task<> Manager::scan(std::string directory) {
+    Result<queue::DirectoryReader> reader = queue::DirectoryReader::open(directory);
+    if (!reader) {
+        log_warning("{}", reader.error().what);
+        co_return;
+    }
+    SharedDirectory shared(std::move(*reader), clock_() / kSecond);
+    shared.readers = kReaders;
+    for (int i = 0; i < kReaders; ++i) {
+        spawn(read_directory(directory, shared));
+    }
+    while (shared.readers > 0) {
+        co_await shared.done.wait(kForever);
     }
 }
 
@@ -226,9 +294,9 @@ Task<> Manager::flush_site(std::string domain) {
 
 /// In pieces, so that a long queue does not hold up the mail.
 Task<> Manager::flush_matching(std::vector<std::string> ids, std::string domain) {
-    constexpr std::size_t kPiece = 256;
-    for (std::size_t at = 0; at < ids.size(); at += kPiece) {
-        const std::size_t end = std::min(ids.size(), at + kPiece);
+    constexpr std::size_t kLooked = 256;
+    for (std::size_t at = 0; at < ids.size(); at += kLooked) {
+        const std::size_t end = std::min(ids.size(), at + kLooked);
         auto look = [&ids, &domain, at, end] {
             std::vector<std::size_t> matches;
             for (std::size_t i = at; i < end; ++i) {
@@ -247,6 +315,37 @@ Task<> Manager::flush_matching(std::vector<std::string> ids, std::string domain)
         fill_active();
     }
     changed_.notify_all();
+}
+
+queue::QueueStatus Manager::status(const std::string& after, std::uint32_t limit) const {
+    queue::QueueStatus status;
+    status.active = active_.size();
+    status.incoming = incoming_.size();
+    status.deferred = deferred_.size();
+    status.running = flights_.size();
+    status.next_seconds = deferred_.empty() ? 0 : std::max<std::int64_t>(1, deferred_.first_due());
+    status.scanning = scanning_;
+    const std::size_t count = std::min(limit, queue::kMaxStatusPage);
+    const std::int64_t now = clock_();
+    for (Scheduler::Status& from : scheduler_.status(after, count)) {
+        queue::DestinationStatus to;
+        to.transport = std::move(from.transport);
+        to.nexthop = std::move(from.nexthop);
+        to.mailbox = std::move(from.mailbox);
+        to.window = static_cast<std::uint32_t>(from.window);
+        to.running = static_cast<std::uint32_t>(from.running);
+        to.waiting = from.waiting;
+        to.dead_until_usec = from.dead_until > now ? from.dead_until : 0;
+        to.delayed_until_usec = from.delayed_until > now ? from.delayed_until : 0;
+        to.dsn = std::move(from.dsn);
+        to.reason = std::move(from.reason);
+        status.last = std::move(from.order);
+        status.destinations.push_back(std::move(to));
+    }
+    if (status.destinations.size() < count) {
+        status.last.clear();
+    }
+    return status;
 }
 
 void Manager::altered(std::uint8_t change, const std::vector<std::string>& queue_ids) {

@@ -120,9 +120,11 @@ std::vector<queue::JournalRecord> Message::delivered_records(std::int64_t now_us
     return records;
 }
 
-std::vector<queue::JournalRecord> Message::journal_records(std::int64_t now_usec) const {
+std::vector<queue::JournalRecord> Message::journal_records(std::int64_t now_usec, std::size_t first, std::size_t count) const {
     std::vector<queue::JournalRecord> records;
-    for (const queue::RecipientDone& done : results) {
+    const std::size_t end = first + std::min(count, results.size() - std::min(first, results.size()));
+    for (std::size_t i = first; i < end; ++i) {
+        const queue::RecipientDone& done = results[i];
         const Fate fate = fates[done.index];
         if (fate == Fate::deferred) {
             records.push_back(record_of(done, queue::kJournalDeferred, now_usec));

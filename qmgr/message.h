@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -31,12 +32,17 @@ struct Message {
     UniqueFd journal;                     ///< for appending; opened when there is something to remember
     queue::QueueFile content;
     std::vector<Fate> fates;              ///< one for each recipient of the envelope
-    std::vector<queue::RecipientDone> results;  ///< what must be told to somebody or remembered, in any order
+    std::deque<queue::RecipientDone> results;   ///< what must be told to somebody or remembered, in any order
     std::vector<std::uint32_t> unjournaled;     ///< delivered, and only memory knows
+    std::vector<std::uint32_t> open;            ///< recipients this attempt is about
+    std::size_t routed = 0;                     ///< of `open`: the scheduler has them, or had them
+    std::size_t counted = 0;                    ///< what the manager's total of scheduled recipients has of this message
+    bool wants_refill = false;                  ///< stands in the manager's queue of such messages
     std::int64_t active_usec = 0;
     std::uint32_t pending = 0;            ///< recipients with Fate::pending
     std::uint32_t batches = 0;            ///< in flight
     std::uint32_t lost_agents = 0;        ///< how often an agent died on it in this attempt
+    bool old = false;                     ///< was deferred before
     bool stopped = false;                 ///< postsuper: nothing more is given out in this attempt
     bool deleted = false;                 ///< postsuper removed or requeued its file
     bool delay_warned = false;
@@ -48,6 +54,8 @@ struct Message {
     bool is_probe() const { return envelope().verify_only && envelope().origin == queue::kOriginVerify; }
     std::string path() const { return directory + "/" + id; }
     bool has(Fate fate) const;
+    /// Recipients that the scheduler or an agent has now.
+    std::size_t scheduled() const { return pending - (open.size() - routed); }
     /// The result for a recipient; null when there is none.
     queue::RecipientDone* result_of(std::uint32_t index);
 
@@ -55,8 +63,9 @@ struct Message {
     void resume(const queue::JournalState& state);
     /// Sets a recipient's fate from an agent's answer.  False when the index is not pending (the agent lies).
     bool record(queue::RecipientDone done);
-    /// Records for everything that the journal does not know yet.
-    std::vector<queue::JournalRecord> journal_records(std::int64_t now_usec) const;
+    /// Records for what the journal does not know yet, of `count` results from `first` on: a mailing's all at once would
+    /// take more memory than everything else about it.
+    std::vector<queue::JournalRecord> journal_records(std::int64_t now_usec, std::size_t first, std::size_t count) const;
     /// Only for the delivered ones among them, which must never be tried again.
     std::vector<queue::JournalRecord> delivered_records(std::int64_t now_usec);
 };

@@ -27,7 +27,7 @@ namespace postern::qmgr {
 namespace {
 
 using Request = std::variant<queue::NewMessage, queue::FlushAll, queue::FlushOne, queue::FlushSite, queue::Rescan,
-                             queue::Altered, Trigger>;
+                             queue::Altered, queue::AskQueueStatus, Trigger>;
 using ClientChannel = Channel<queue::FromQmgr, Request>;
 
 constexpr std::size_t kMaxRequest = 8 * 1024 * 1024;   // postsuper names many files at once
@@ -102,6 +102,13 @@ private:
         }
         manager_.altered(message.change, message.queue_ids);
         co_await accept();
+    }
+    Task<> handle(queue::AskQueueStatus& message) {
+        queue::QueueStatus status = manager_.status(message.after, message.limit);
+        const Result<void> sent = co_await channel_.send(std::move(status));
+        if (!sent) {
+            channel_.close();
+        }
     }
     Task<> handle(Trigger&) {
         manager_.want_rescan();

@@ -77,8 +77,9 @@ public:
 
     /// The next delivery to start, if one may.
     std::optional<Batch> next(Usec now);
-    /// What died since the last call.
-    std::vector<Suspended> take_suspended();
+    /// What died since the last call, or did not fit then: the oldest first, at most `limit`.
+    std::vector<Suspended> take_suspended(std::size_t limit);
+    bool has_suspended() const { return !suspended_.empty(); }
 
     /// The batch came to an end and reached its destination, whatever became of the recipients.
     void succeeded(std::uint64_t batch, Usec now);
@@ -94,6 +95,26 @@ public:
     /// When next() may have an answer that it has not now (rate delays); nothing: only after an event.
     std::optional<Usec> next_event() const;
 
+    /// The destination with most messages waiting, and how many they are.
+    struct Longest {
+        std::string transport, nexthop;
+        std::size_t messages = 0;
+    };
+    Longest longest() const;
+
+    /// How one destination stands.
+    struct Status {
+        std::string order;        ///< for the next page: transport, next hop and mailbox
+        std::string transport, nexthop, mailbox;
+        int window = 0;
+        int running = 0;
+        std::size_t waiting = 0;  ///< recipients
+        Usec dead_until = 0, delayed_until = 0;
+        std::string dsn, reason;
+    };
+    /// Up to `limit` destinations whose `order` comes after `after`, in that order.
+    std::vector<Status> status(const std::string& after, std::size_t limit) const;
+
     std::size_t in_flight() const { return in_flight_.size(); }
     std::size_t destinations() const;
 
@@ -107,6 +128,7 @@ private:
         Destination* destination;
     };
 
+    static Status status_of(const Transport& transport, const Destination& destination, std::string order);
     Transport& find_transport(std::string_view name);
     Destination& find_destination(Transport& transport, std::string_view nexthop, std::string_view key);
     void admit(Destination& destination, Usec now);

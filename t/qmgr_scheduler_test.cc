@@ -101,7 +101,7 @@ TEST_CASE("a cohort of failures kills a destination, time revives it", "[qmgr]")
     }
     CHECK(good == 1);
     CHECK(tried < 8);
-    const std::vector<Suspended> suspended = bench.scheduler.take_suspended();
+    const std::vector<Suspended> suspended = bench.scheduler.take_suspended(1000);
     CHECK(suspended.size() == 8 - tried);
     CHECK(suspended.front().dsn == "4.4.1");
     CHECK(suspended.front().reason == "connect to dead.example: Connection refused");
@@ -109,11 +109,11 @@ TEST_CASE("a cohort of failures kills a destination, time revives it", "[qmgr]")
 
     bench.add(10, "dead.example", {7});
     CHECK(bench.all().empty());
-    REQUIRE(bench.scheduler.take_suspended().size() == 1);
+    REQUIRE(bench.scheduler.take_suspended(1000).size() == 1);
 
     bench.now += 299 * kSecond;
     bench.add(11, "dead.example", {7});
-    CHECK(bench.scheduler.take_suspended().size() == 1);
+    CHECK(bench.scheduler.take_suspended(1000).size() == 1);
     bench.now += 2 * kSecond;
     bench.add(12, "dead.example", {7});
     CHECK(bench.all().size() == 1);
@@ -190,7 +190,7 @@ TEST_CASE("a dead transport hands back everything and tries again later", "[qmgr
     bench.scheduler.transport_failed(batches[0].id, "4.3.0", "mail transport unavailable", bench.now);
     CHECK(bench.all().empty());
     std::size_t suspended = 0;
-    for (const Suspended& entry : bench.scheduler.take_suspended()) {
+    for (const Suspended& entry : bench.scheduler.take_suspended(1000)) {
         suspended += entry.recipients.size();
         CHECK(entry.transport_dead);
     }

@@ -138,7 +138,51 @@ struct Altered {
 template <class A>
 void fields(A& a, Altered& m) { a(m.change, m.queue_ids); }
 
-/// Answer to everything but NewMessage and Trigger: done, or why not.
+/// postern queue: what does qmgr do, and how do its destinations stand?  Answered by QueueStatus, a page of destinations
+/// at a time.
+struct AskQueueStatus {
+    std::string after;                 ///< QueueStatus::last of the page before; empty for the first
+    std::uint32_t limit = 0;           ///< destinations wanted; at most kMaxStatusPage come
+};
+template <class A>
+void fields(A& a, AskQueueStatus& m) { a(m.after, m.limit); }
+
+inline constexpr std::uint32_t kMaxStatusPage = 500;
+
+/// One destination that qmgr remembers because something is under way, waits, or must not be tried now.
+struct DestinationStatus {
+    std::string transport;
+    std::string nexthop;
+    std::string mailbox;               ///< where each recipient is a destination of its own; else empty
+    std::uint32_t window = 0;          ///< deliveries that may run at the same time; 0: dead
+    std::uint32_t running = 0;
+    std::uint64_t waiting = 0;         ///< recipients not given to an agent yet
+    std::int64_t dead_until_usec = 0;  ///< 0: not dead
+    std::int64_t delayed_until_usec = 0;   ///< rate delay; 0: none
+    std::string dsn, reason;           ///< why it is dead
+};
+template <class A>
+void fields(A& a, DestinationStatus& m) {
+    a(m.transport, m.nexthop, m.mailbox, m.window, m.running, m.waiting, m.dead_until_usec, m.delayed_until_usec, m.dsn,
+      m.reason);
+}
+
+struct QueueStatus {
+    std::uint64_t active = 0;          ///< messages
+    std::uint64_t incoming = 0;        ///< messages that wait for a place among them
+    std::uint64_t deferred = 0;        ///< messages that wait for their time
+    std::uint64_t running = 0;         ///< deliveries
+    std::int64_t next_seconds = 0;     ///< when the first deferred message is due; 0: there is none
+    bool scanning = false;             ///< the queue is still being read
+    std::vector<DestinationStatus> destinations;
+    std::string last;                  ///< to ask for the next page; empty: that was all
+};
+template <class A>
+void fields(A& a, QueueStatus& m) {
+    a(m.active, m.incoming, m.deferred, m.running, m.next_seconds, m.scanning, m.destinations, m.last);
+}
+
+/// Answer to everything but NewMessage, Trigger and AskQueueStatus: done, or why not.
 struct QmgrAnswer {
     bool ok = true;
     std::string text;
@@ -147,7 +191,7 @@ template <class A>
 void fields(A& a, QmgrAnswer& m) { a(m.ok, m.text); }
 
 /// Trigger: master's wakeup timer; look whether anything is due.
-using ToQmgr = std::variant<NewMessage, FlushAll, FlushOne, FlushSite, Rescan, Altered, Trigger>;
-using FromQmgr = std::variant<QmgrAnswer>;
+using ToQmgr = std::variant<NewMessage, FlushAll, FlushOne, FlushSite, Rescan, Altered, AskQueueStatus, Trigger>;
+using FromQmgr = std::variant<QmgrAnswer, QueueStatus>;
 
 }  // namespace postern::queue
