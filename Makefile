@@ -142,7 +142,7 @@ LINTED := $(wildcard *.cc */*.cc */*.h lib/*/*.cc lib/*/*.h t/fuzz/*.cc)
 
 .PHONY: check check-unit check-e2e check-asan lint-co lint-man fuzz bench
 check: lint-co lint-man lint-status
-	+@$(SUBMAKE) programs tests
+	+@$(SUBMAKE) programs tests $(BENCH_TOOLS)
 	@t/run -j 2 $(TESTS) $(E2E)
 
 check-unit:
@@ -150,7 +150,7 @@ check-unit:
 	@t/run -j 2 $(TESTS)
 
 check-e2e:
-	+@$(SUBMAKE) programs
+	+@$(SUBMAKE) programs $(BENCH_TOOLS)
 	@t/run $(E2E)
 
 # Coroutine forms that g++ 12 miscompiles (CONTRIBUTING.md), and proof that the lint knows them.
@@ -182,9 +182,18 @@ check-asan:
 fuzz: $(FUZZERS)
 	@t/fuzz/run $(FUZZ_SECONDS) $(FUZZERS)
 
-bench: programs
+# What the benchmarks need beside Python: each t/bench/NAME.cc is a program that links the libraries.
+BENCH_TOOLS := $(patsubst t/bench/%.cc,$(BUILD)/bench/%,$(wildcard t/bench/*.cc))
+$(BUILD)/bench/%: $(BUILD)/obj/t/bench/%.o $(filter $(BUILD)/lib/%.a,$(ARCHIVES))
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	@$(LINK)
+
+# BENCH_OPTIONS=--full: the queue's figures in full size, which takes an hour; otherwise a tenth.
+bench: programs $(BENCH_TOOLS)
 	@python3 t/bench/run.py
 	@python3 t/bench/relay.py
+	@python3 t/bench/queue.py $(BENCH_OPTIONS)
 
 # --- first contact and installation ---------------------------------------------------------------------------
 .PHONY: deps try try-stop install uninstall clean

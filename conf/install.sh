@@ -10,7 +10,7 @@ DESTDIR=${DESTDIR-}
 PREFIX=${PREFIX-/usr}
 BUILD=${BUILD-build}
 # What people run; every other program that was built is a daemon.
-commands="newaliases postalias postcat postconf postern postern-password postern-tlsrpt postern-trace postlog postmap postqueue postsuper postdrop"
+commands="newaliases postalias postcat postconf postern postern-password postern-queue postern-tlsrpt postern-trace postlog postmap postqueue postsuper postdrop"
 libexec=$DESTDIR$PREFIX/lib/postern
 sbin=$DESTDIR$PREFIX/sbin
 bin=$DESTDIR$PREFIX/bin

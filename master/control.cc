@@ -210,11 +210,11 @@ Task<Result<std::string>> ask_for_flush(std::string path) {
     if (!answer) {
         co_return answer.error();
     }
-    const queue::QmgrAnswer& said = std::get<queue::QmgrAnswer>(*answer);
-    if (!said.ok) {
-        co_return Error(Errc::temporary, said.text);
+    const auto* said = std::get_if<queue::QmgrAnswer>(&*answer);
+    if (said == nullptr || !said->ok) {
+        co_return Error(Errc::temporary, said == nullptr ? "unexpected answer" : said->text);
     }
-    co_return said.text;
+    co_return said->text;
 }
 
 int flush(const ControlContext& context) {

@@ -24,6 +24,7 @@ using namespace postern::master;
 constexpr std::pair<const char*, const char*> kPrograms[] = {
     {"tlsrpt", "show what is counted for TLS reports (RFC 8460), and send them now"},
     {"password", "make the line of a user with a password"},
+    {"queue", "show destinations, counts and ages of queued mail"},
     {"trace", "say how an address would be delivered, without sending anything"},
 };
 

@@ -22,9 +22,9 @@ Task<Result<void>> converse(UniqueFd socket, Request request) {
     if (!answer) {
         co_return answer.error();
     }
-    const auto& reply = std::get<queue::QmgrAnswer>(*answer);
-    if (!reply.ok) {
-        co_return Error(Errc::io, reply.text);
+    const auto* reply = std::get_if<queue::QmgrAnswer>(&*answer);
+    if (reply == nullptr || !reply->ok) {
+        co_return Error(Errc::io, reply == nullptr ? "unexpected answer" : reply->text);
     }
     co_return Result<void>();
 }
@@ -36,6 +36,32 @@ Result<void> ask(const std::string& queue_directory, Request request) {
         return socket.error();
     }
     return Loop::current().run_until(converse(std::move(*socket), std::move(request)));
+}
+
+using StatusPages = std::vector<queue::QueueStatus>;
+constexpr std::size_t kMaxPages = 10000;   // a qmgr that never comes to an end is not believed
+
+Task<Result<StatusPages>> read_status(UniqueFd socket) {
+    Channel<queue::ToQmgr, queue::FromQmgr> channel(std::move(socket));
+    StatusPages pages;
+    std::string after;
+    do {
+        queue::AskQueueStatus request;
+        request.after = after;
+        request.limit = queue::kMaxStatusPage;
+        channel.post(std::move(request));
+        Result<queue::FromQmgr> answer = co_await channel.receive(kPatience);
+        if (!answer) {
+            co_return answer.error();
+        }
+        auto* const page = std::get_if<queue::QueueStatus>(&*answer);
+        if (page == nullptr) {
+            co_return Error(Errc::io, "unexpected answer");
+        }
+        after = page->last;
+        pages.push_back(std::move(*page));
+    } while (!after.empty() && pages.size() < kMaxPages);
+    co_return pages;
 }
 
 LogDestination command_log(const Config& config) {
@@ -90,6 +116,14 @@ Result<void> ask_qmgr(const std::string& queue_directory, queue::FlushSite reque
 }
 Result<void> ask_qmgr(const std::string& queue_directory, queue::Altered request) {
     return ask(queue_directory, std::move(request));
+}
+
+Result<std::vector<queue::QueueStatus>> ask_qmgr_status(const std::string& queue_directory) {
+    Result<UniqueFd> socket = connect_unix_blocking(queue_directory + "/public/qmgr");
+    if (!socket) {
+        return socket.error();
+    }
+    return Loop::current().run_until(read_status(std::move(*socket)));
 }
 
 }  // namespace postern::tools

@@ -24,4 +24,7 @@ Result<void> ask_qmgr(const std::string& queue_directory, queue::FlushOne reques
 Result<void> ask_qmgr(const std::string& queue_directory, queue::FlushSite request);
 Result<void> ask_qmgr(const std::string& queue_directory, queue::Altered request);
 
+/// All pages of qmgr's account of its destinations; at least one.  Errors: as ask_qmgr().
+Result<std::vector<queue::QueueStatus>> ask_qmgr_status(const std::string& queue_directory);
+
 }  // namespace postern::tools

@@ -331,6 +331,9 @@ def report():
         ours = values.get("Postern")
         peer = [name for name in values if name != "Postern"]
         if not ours or not peer:
+            for name, some in values.items():
+                print("| %s | %s | %s | %s | |" % (measure, unit, figure(statistics.median(some)) if name == "Postern" else "",
+                                                   "" if name == "Postern" else "%s (%s)" % (figure(statistics.median(some)), name)))
             continue
         mine, theirs = statistics.median(ours), statistics.median(values[peer[0]])
         higher_is_better = unit.endswith("/s")

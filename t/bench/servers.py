@@ -68,6 +68,37 @@ class Server:
                 pass
         return ticks / os.sysconf("SC_CLK_TCK")
 
+    def named(self, name):
+        """The processes of one program."""
+        found = []
+        for pid in self.tree():
+            try:
+                with open("/proc/%d/comm" % pid) as file:
+                    if file.read().strip() == name:
+                        found.append(pid)
+            except OSError:
+                pass
+        return found
+
+    def cpu_of(self, name):
+        """Seconds of CPU of the living processes of one program."""
+        ticks = 0
+        for pid in self.named(name):
+            with open("/proc/%d/stat" % pid) as file:
+                ticks += sum(int(word) for word in file.read().rsplit(")", 1)[1].split()[11:13])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def memory_of(self, name):
+        """KiB of one program (PSS)."""
+        total = 0
+        for pid in self.named(name):
+            with open("/proc/%d/smaps_rollup" % pid) as file:
+                total += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+        return total
+
+    def alive(self):
+        return self.master != 0 and os.path.exists("/proc/%d" % self.master)
+
     def pss(self):
         """KiB."""
         total = 0
