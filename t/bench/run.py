@@ -346,12 +346,12 @@ def figure(value):
     return "%.0f" % value if value >= 100 else "%.1f" % value if value >= 10 else "%.2f" % value if value >= 0.1 else "%.4f" % value
 
 
-def journalled(where):
+def journalled(where, gigabytes=4, files=262144):
     """Mounts an ext4 file system of its own on `where`; true when that works."""
     image = where + ".img"
     with open(image, "wb") as file:
-        file.truncate(4 << 30)
-    if subprocess.run(["mkfs.ext4", "-q", "-F", image]).returncode != 0 or \
+        file.truncate(gigabytes << 30)
+    if subprocess.run(["mkfs.ext4", "-q", "-F", "-N", str(files), image]).returncode != 0 or \
             subprocess.run(["mount", "-o", "loop", image, where], stderr=subprocess.DEVNULL).returncode != 0:
         os.unlink(image)
         return False
