@@ -338,6 +338,22 @@ TEST_CASE("a day's report goes out once, some time after midnight", "[tlsrpt]") 
     CHECK(world.book->keys().empty());
 }
 
+TEST_CASE("master's wake-up sends what is due", "[tlsrpt]") {
+    World world;
+    world.server->count(outcome(TlsrptResult::success));
+    world.server->write_rest();
+    now_is += 2 * 86'400;
+    int ends[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
+    UniqueFd ours(ends[1]);
+    REQUIRE(::write(ours.get(), kTriggerFrame, sizeof kTriggerFrame) == sizeof kTriggerFrame);
+    spawn(world.server->serve(UniqueFd(ends[0])));
+    Loop::current().run_until(sleep_for(std::chrono::milliseconds(200)));
+    CHECK(world.mailer.sent.size() == 1);
+    ours = UniqueFd();
+    Loop::current().run_until(sleep_for(std::chrono::milliseconds(20)));
+}
+
 TEST_CASE("what failed is tried again each hour, and only there", "[tlsrpt]") {
     World world;
     world.dns.texts = {"v=TLSRPTv1; rua=mailto:tls@example.com,https://r.example.com/tls"};

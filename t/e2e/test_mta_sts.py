@@ -27,18 +27,19 @@ HOSTS = {"good": ("192.0.2.20", "mx.good.example"), "wrong": ("192.0.2.21", "mx.
          "clear": ("192.0.2.23", "mx.clear.example"), "testing": ("192.0.2.24", "mx.testing.example"), "none": ("192.0.2.25", "mx.none.example"),
          "redirect": ("192.0.2.26", "mx.redirect.example"), "html": ("192.0.2.27", "mx.html.example"), "badweb": ("192.0.2.28", "mx.badweb.example"),
          "change": ("192.0.2.29", "mx.change.example"), "plain": ("192.0.2.30", "mx.plain.example"), "long": ("192.0.2.31", "mx.long.example"),
-         "table": ("192.0.2.32", "mx.table.example"), "second": ("192.0.2.33", "mx.second.example")}
+         "table": ("192.0.2.32", "mx.table.example"), "second": ("192.0.2.33", "mx.second.example"),
+         "again": ("192.0.2.34", "mx.again.example")}
 RECORDS = []
 for label, (address, host) in HOSTS.items():
     RECORDS += ["%s.example. MX 10 %s." % (label, host), "%s. A %s" % (host, address)]
-    if label not in ("plain", "table"):
+    if label not in ("plain", "table", "again"):
         RECORDS += ["_mta-sts.%s.example. 1 TXT \"v=STSv1; id=1;\"" % label, "mta-sts.%s.example. A %s" % (label, WEB)]
 RECORDS += ["_smtp._tls.%s.example. TXT \"v=TLSRPTv1; rua=mailto:wilma@example.org\"" % label for label in HOSTS if label not in ("good", "none")]
 RECORDS += ["_smtp._tls.good.example. TXT \"v=TLSRPTv1; rua=mailto:wilma@example.org,https://reports.example/tls\"",
             "reports.example. A " + WEB]
 RECORDS += ["second.example. MX 5 mx.good.example."]   # not in its policy
 EXTRA = """
-transport_maps =
+transport_maps = inline:{{ again.example=skipping: }}
 inet_protocols = ipv4
 smtp_tls_security_level = may
 smtp_tls_loglevel = 1
@@ -53,6 +54,7 @@ maximal_backoff_time = 600s
 """
 MASTER = """
 smtp unix - - n - 1 smtp
+skipping unix - - n - 1 smtp -o smtp_tlsrpt_skip_reused_handshakes=yes
 mta-sts unix - - n - 1 mta-sts
 tlsrpt unix - - n 900 1 tlsrpt
 """
@@ -241,6 +243,9 @@ class MtaSts(unittest.TestCase):
         """After the others: what they did is told to whom it concerns."""
         for label in ("good", "wrong", "alien", "clear", "testing", "plain", "badweb", "html", "second", "none"):
             self.attempt(label, "report")
+        for user in ("first", "second"):
+            self.assert_sent("again", True, user)
+        self.assertRegex(self.mail.log(), r"TLS connection reused to mx\.again\.example")
         time.sleep(1.5)
         done = self.mail.control("tlsrpt", "--send", check=True).stdout.decode()
         self.assertRegex(done, r"report for good\.example on \d+-\d+-\d+: mailto:wilma@example\.org has it; https://reports\.example/tls has it")
@@ -286,6 +291,7 @@ class MtaSts(unittest.TestCase):
                     self.assertEqual(detail["sending-mta-ip"], HOSTS[label][0])   # one machine: it speaks to itself
         self.assertIn("mode: enforce", reports["good.example"][0]["policy"]["policy-string"])
         self.assertEqual(reports["good.example"][0]["policy"]["mx-host"], ["*.good.example"])
+        self.assertEqual(reports["again.example"][0]["summary"], {"total-successful-session-count": 1, "total-failure-session-count": 0})
         second = reports["second.example"][0]
         self.assertGreater(second["summary"]["total-successful-session-count"], 0)
         self.assertEqual((second["failure-details"][0]["result-type"], second["failure-details"][0]["receiving-mx-hostname"]),
