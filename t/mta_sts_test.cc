@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <thread>
 
@@ -151,7 +152,8 @@ namespace {
 /// A service that hangs up `losses` times, having read a question, and answers the next one.
 class Service {
 public:
-    explicit Service(int losses) : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    /// `mute`: it takes connections, and that is all.
+    explicit Service(int losses, bool mute = false) : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
         std::string name = "/tmp/postern-sts-XXXXXX";
         directory_ = ::mkdtemp(name.data());
         sockaddr_un where{};
@@ -159,11 +161,15 @@ public:
         path().copy(where.sun_path, sizeof where.sun_path - 1);
         REQUIRE(::bind(socket_.get(), reinterpret_cast<sockaddr*>(&where), sizeof where) == 0);
         REQUIRE(::listen(socket_.get(), 5) == 0);
-        thread_ = std::thread([this, losses] { run(losses); });
+        if (!mute) {
+            thread_ = std::thread([this, losses] { run(losses); });
+        }
     }
     ~Service() {
         ::shutdown(socket_.get(), SHUT_RDWR);
-        thread_.join();
+        if (thread_.joinable()) {
+            thread_.join();
+        }
         ::unlink(path().c_str());
         ::rmdir(directory_.c_str());
     }
@@ -218,4 +224,16 @@ TEST_CASE("a service that ended is asked again, once", "[mta-sts]") {
         CHECK(ask(client).has_value() == (losses < 2));
     }
     Loop::current().run_until(sleep_for(std::chrono::milliseconds(20)));   // readers of closed connections end
+}
+
+TEST_CASE("a service that never answers holds up mail once, not each time", "[mta-sts]") {
+    Service service(0, true);
+    StsClient client(service.path());
+    const auto begin = std::chrono::steady_clock::now();
+    CHECK_FALSE(ask(client));
+    const auto first = std::chrono::steady_clock::now();
+    CHECK(first - begin >= StsClient::kPatience - std::chrono::milliseconds(100));
+    CHECK_FALSE(ask(client));
+    CHECK(std::chrono::steady_clock::now() - first < std::chrono::seconds(1));
+    Loop::current().run_until(sleep_for(std::chrono::milliseconds(20)));
 }

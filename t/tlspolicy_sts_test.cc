@@ -276,6 +276,17 @@ TEST_CASE("a slow web server does not hold up mail for which a policy is kept", 
     CHECK(world.find().policy_id == "2");   // it came in the end
 }
 
+TEST_CASE("nor does it hold up mail for long when no policy is kept", "[tlspolicy]") {
+    World world;
+    world.web.delay = StsServer::kWithoutCache + std::chrono::seconds(1);
+    const StsAnswer none = world.find();
+    CHECK_FALSE(none.found);
+    CHECK(none.problem == 0);
+    Loop::current().run_until(sleep_for(std::chrono::milliseconds(1500)));
+    CHECK(world.find().found);
+    CHECK(world.web.asked.size() == 1);
+}
+
 TEST_CASE("a policy that cannot be written holds all the same", "[tlspolicy]") {
     World world;
     rlimit before{};

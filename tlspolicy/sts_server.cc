@@ -97,7 +97,7 @@ Task<StsAnswer> StsServer::find(std::string domain) {
             spawn(look_up(domain, lookup, false));
         }
         if (!lookup->done) {
-            const Millis patience = kept ? kWithCache : kForever;
+            const Millis patience = kept ? kWithCache : kWithoutCache;
             co_await lookup->news.wait(patience);
         }
         entry = lookup->fresh ? lookup->fresh : cache_.find(domain);

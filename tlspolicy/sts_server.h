@@ -29,12 +29,13 @@ public:
     void close_all();
 
     /// The policy of `domain`.  A kept one that has not expired is the answer when the newest cannot be had within
-    /// kWithCache; without one the answer waits for the fetch to end.
+    /// kWithCache; without one the answer is that there is none, after kWithoutCache.  The fetch goes on, for those who ask later.
     Task<StsAnswer> find(std::string domain);
     /// Fetches again what is a day old and still asked for, and forgets what has expired.
     Task<> refresh();
 
     static constexpr Millis kWithCache = std::chrono::seconds(3);
+    static constexpr Millis kWithoutCache = std::chrono::seconds(5);   ///< smtp waits a little longer (StsClient::kPatience)
     static constexpr std::int64_t kRetry = 300;               ///< seconds between attempts that fail (RFC 8461 section 3.3)
     static constexpr std::int64_t kDay = 86'400;
     static constexpr std::int64_t kUnused = 30 * kDay;        ///< after that a policy is left to expire

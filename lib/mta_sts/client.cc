@@ -7,8 +7,8 @@ namespace {
 
 using StsChannel = Channel<ToMtaSts, FromMtaSts>;
 constexpr Millis kConnect = std::chrono::seconds(2);
-/// After a failure the service is left alone for so long.
-constexpr std::chrono::seconds kPause{5};
+/// After a failure the service is left alone for so long: if it does not work at all, mail shall not wait for it each time.
+constexpr std::chrono::seconds kPause{30};
 
 struct Waiter {
     std::optional<StsAnswer> answer;
@@ -39,6 +39,7 @@ struct StsClient::State {
         }
     }
     void trouble(const std::string& why) {
+        not_before = Clock::now() + kPause;
         if (!complained) {
             log_warning("{}: {}; destinations are treated as without MTA-STS policy", path, why);
         }
@@ -58,7 +59,6 @@ Task<bool> StsClient::State::connected(Shared self) {
     }
     Result<UniqueFd> socket = co_await connect_unix(self->path, kConnect);
     if (!socket) {
-        self->not_before = Clock::now() + kPause;
         self->trouble(socket.error().what);
         co_return false;
     }
@@ -122,7 +122,8 @@ Task<std::optional<StsAnswer>> StsClient::State::ask_once(Shared self, std::stri
     self->waiting.erase(id);
     lost = !waiter.answer && self->channel != link;
     if (!waiter.answer && !lost) {
-        self->trouble("no answer");
+        self->trouble("no answer");   // it answers in time what it does not know, too
+        self->disconnect();
     }
     co_return std::move(waiter.answer);
 }
