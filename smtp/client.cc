@@ -1,12 +1,21 @@
 #include "smtp/client.h"
 
 #include "lib/base/strings.h"
+#include "lib/dns/trust_anchor.h"
 #include "lib/log/log.h"
 
 namespace postern::smtp {
 
 Result<std::unique_ptr<Client>> Client::create(const Config& config, Protocol protocol) {
-    Result<std::unique_ptr<Dns>> dns = Dns::create();
+    std::vector<std::string> anchors;
+    if (Settings(config, protocol).dns_support_level() == "dnssec") {
+        Result<std::vector<std::string>> read = read_trust_anchors(split(config.dnssec_trust_anchor_files(), ", \t\n"));
+        if (!read) {
+            return Error(Errc::config, "dnssec_trust_anchor_files: " + read.error().what);
+        }
+        anchors = std::move(*read);
+    }
+    Result<std::unique_ptr<Dns>> dns = Dns::create({}, anchors);
     if (!dns) {
         return dns.error();
     }
@@ -75,6 +84,7 @@ Result<void> Client::open() {
         return tls.error();
     }
     tls_ = std::move(*tls);
+    dane_ = std::make_unique<DaneFinder>(settings_, *dns_, *tls_);
     Result<std::unique_ptr<SaslClient>> sasl = SaslClient::create(settings_, tables);
     if (!sasl) {
         return sasl.error();

@@ -14,6 +14,7 @@
 #include "lib/table/status_filter.h"
 #include "lib/table/table.h"
 #include "smtp/connect.h"
+#include "smtp/dane.h"
 #include "smtp/generic.h"
 #include "smtp/hosts.h"
 #include "smtp/ledger.h"
@@ -47,6 +48,7 @@ public:
     TlsPolicies& tls() { return *tls_; }
     StsClient& sts() { return sts_; }
     TlsrptClient& tlsrpt() { return tlsrpt_; }
+    DaneFinder& dane() { return *dane_; }
     SaslClient& sasl() { return *sasl_; }
     GenericMaps& generic() { return *generic_; }
     Ledger& ledger() { return ledger_; }
@@ -72,6 +74,7 @@ private:
     std::unique_ptr<TlsPolicies> tls_;
     StsClient sts_;
     TlsrptClient tlsrpt_;
+    std::unique_ptr<DaneFinder> dane_;
     std::unique_ptr<SaslClient> sasl_;
     std::unique_ptr<GenericMaps> generic_;
     Ledger ledger_;

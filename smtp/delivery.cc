@@ -248,6 +248,8 @@ void Delivery::give_up() {
 /// What a connection has to have in common with the deliveries it is used for.
 std::string Delivery::cache_key(const std::string& destination) const {
     std::string key = to_lower(destination);
+    key += '\0';
+    key += policy_.signature();
     if (client_.settings().sasl_auth_enable() && client_.settings().sender_dependent_authentication()) {
         key += '\0';
         key += request_.sender;
@@ -258,15 +260,32 @@ std::string Delivery::cache_key(const std::string& destination) const {
     return key;
 }
 
-/// MTA-STS (RFC 8461), where it may have a say.  Without an answer it has none.
+/// MTA-STS (RFC 8461), where it may have a say: not for hosts with TLSA records (section 2).  Without an answer it has none.
 Task<> Delivery::ask_sts(const NextHop& hop) {
-    if (!client_.tls().wants_sts(hop, policy_)) {
+    const bool dane = policy_.level == TlsLevel::dane;
+    TlsPolicy plain = policy_;
+    if (dane) {
+        plain.level = TlsLevel::may;
+        plain = client_.tls().completed(std::move(plain));
+    }
+    if (!client_.tls().wants_sts(hop, plain)) {
         co_return;
     }
     std::optional<StsAnswer> answer = co_await client_.sts().ask(hop.domain);
-    if (answer) {
-        policy_ = client_.tls().under_sts(std::move(policy_), hop.domain, std::move(*answer));
+    if (!answer) {
+        co_return;
     }
+    plain = client_.tls().under_sts(std::move(plain), hop.domain, std::move(*answer));
+    if (dane) {
+        policy_.without_dane = std::make_shared<const TlsPolicy>(std::move(plain));
+    } else {
+        policy_ = std::move(plain);
+    }
+}
+
+/// Where the policy differs from host to host, so do the connections.
+std::string Delivery::cache_key(const std::string& destination_key, const HostAddress& host, const TlsPolicy& policy) const {
+    return policy_.is_dane() ? fmt::format("{}\n{}\n{}", destination_key, host.with_port(), policy.signature()) : destination_key;
 }
 
 Task<> Delivery::try_destination(std::string destination, bool last) {
@@ -286,7 +305,10 @@ Task<> Delivery::try_destination(std::string destination, bool last) {
     co_await ask_sts(*hop);
     const std::string key = cache_key(destination);
     client_.cache().begin(key);
-    std::string used = co_await try_kept_session(key);
+    std::string used;
+    if (!policy_.is_dane()) {
+        used = co_await try_kept_session(key);
+    }
     if (left() > 0) {
         HostList hosts;
         if (hop->socket_path.empty()) {
@@ -329,16 +351,27 @@ Task<> Delivery::try_hosts(const NextHop& hop, const HostList& hosts, const std:
             continue;
         }
         reopen();
+        std::optional<TlsPolicy> policy = co_await policy_for(host, hop);
+        if (!policy) {
+            continue;
+        }
+        const std::string host_key = cache_key(key, host, *policy);
+        if (policy_.is_dane()) {
+            co_await try_kept_session(host_key);
+            if (left() == 0) {
+                break;
+            }
+        }
         final_server_ = last && i + 1 == count;
         const bool best = host.preference == hosts.addresses.front().preference;
-        std::unique_ptr<Session> session = co_await open_session(host, hop, best);
+        std::unique_ptr<Session> session = co_await open_session(host, hop, std::move(*policy), best);
         if (session == nullptr) {
             continue;
         }
         ++sessions;
         const bool enough = settings.mx_session_limit() > 0 && sessions >= settings.mx_session_limit();
         final_server_ = final_server_ || (last && enough);
-        co_await transfer(std::move(session), key);
+        co_await transfer(std::move(session), host_key);
         if (enough) {
             break;
         }
@@ -376,9 +409,9 @@ Task<std::optional<Failure>> Delivery::prepare(Session& session, const NextHop& 
 
 /// Optional TLS that does not work is left out once the message has waited for a while, as in Postfix: by then it is no
 /// passing trouble.
-bool Delivery::plaintext_fallback(const Session& session) const {
+bool Delivery::plaintext_fallback(const Session& session, const TlsPolicy& policy) const {
     const std::int64_t waited = request_.active_usec - request_.arrival_usec;
-    return session.tls_failed() && policy_.level == TlsLevel::may && !client_.settings().tls_wrappermode() &&
+    return session.tls_failed() && policy.level == TlsLevel::may && !client_.settings().tls_wrappermode() &&
            waited >= client_.config().minimal_backoff_time().count() * 1'000'000 && !client_.settings().sasl_auth_enable();
 }
 
@@ -390,9 +423,19 @@ void Delivery::count_session(const NextHop& hop, const TlsPolicy& policy, const 
     }
 }
 
+/// What the destination's policy comes to for this host.  Nothing when it forbids to use it now; the reason is noted.
+Task<std::optional<TlsPolicy>> Delivery::policy_for(const HostAddress& host, const NextHop& hop) {
+    HostPolicy found = co_await client_.dane().find(policy_, hop, host);
+    if (!found.failure.dsn.empty()) {
+        log_warning("TLS policy lookup for {}/{}: {}", hop.domain, host.host, found.failure.text);
+        why_ = std::move(found.failure);
+        co_return std::nullopt;
+    }
+    co_return std::move(found.policy);
+}
+
 /// Null when the server cannot be used; the reason is noted.
-Task<std::unique_ptr<Session>> Delivery::open_session(const HostAddress& host, const NextHop& hop, bool best) {
-    TlsPolicy policy = policy_;
+Task<std::unique_ptr<Session>> Delivery::open_session(const HostAddress& host, const NextHop& hop, TlsPolicy policy, bool best) {
     if (std::optional<std::string> reason = client_.tls().forbids(policy, host)) {
         log_info("{}", *reason);
         if (counts_sessions(client_.settings(), hop)) {
@@ -416,7 +459,7 @@ Task<std::unique_ptr<Session>> Delivery::open_session(const HostAddress& host, c
         if (!failure) {
             co_return session;
         }
-        if (policy.level != TlsLevel::none && plaintext_fallback(*session)) {
+        if (plaintext_fallback(*session, policy)) {
             log_info("{}: {}: trying without TLS", request_.queue_id, failure->text);
             policy.level = TlsLevel::none;
             co_await session->quit();

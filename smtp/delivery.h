@@ -78,10 +78,12 @@ private:
     Task<> ask_sts(const NextHop& hop);
     void count_session(const NextHop& hop, const TlsPolicy& policy, const Session& session);
     Task<> try_hosts(const NextHop& hop, const HostList& hosts, const std::string& key, std::string skip, bool last);
-    Task<std::unique_ptr<Session>> open_session(const HostAddress& host, const NextHop& hop, bool best);
+    Task<std::optional<TlsPolicy>> policy_for(const HostAddress& host, const NextHop& hop);
+    Task<std::unique_ptr<Session>> open_session(const HostAddress& host, const NextHop& hop, TlsPolicy policy, bool best);
     Task<std::optional<Failure>> prepare(Session& session, const NextHop& hop, const TlsPolicy& policy, bool best);
-    bool plaintext_fallback(const Session& session) const;
+    bool plaintext_fallback(const Session& session, const TlsPolicy& policy) const;
     std::string cache_key(const std::string& destination) const;
+    std::string cache_key(const std::string& destination_key, const HostAddress& host, const TlsPolicy& policy) const;
     Task<std::string> try_kept_session(const std::string& key);
     Task<bool> transfer(std::unique_ptr<Session> session, const std::string& key);
     std::vector<std::string> destinations();

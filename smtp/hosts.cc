@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
@@ -103,7 +104,9 @@ Task<HostList> HostFinder::find_by_mx(const NextHop& hop) {
     for (const DnsAnswer::Record& record : records) {
         Found found = co_await addresses_of(bare(record.text), hop.port, record.preference);
         for (HostAddress& one : found.addresses) {
-            one.mx_secure = one.mx_secure && answer->secure;
+            one.by_mx = true;
+            one.mx_secure = answer->secure;
+            one.mx_canonical = answer->canonical;
             out.addresses.push_back(std::move(one));
         }
         if (found.addresses.empty() && (soft.dsn.empty() || soft.hard())) {
@@ -173,7 +176,11 @@ Task<HostFinder::Found> HostFinder::addresses_of(std::string host, std::uint16_t
                 break;
             }
             HostAddress one{host, record.text, port, preference};
-            one.mx_secure = answer->secure;
+            one.address_secure = answer->secure;
+            one.aliased = !answer->canonical.empty() && !equals_ignoring_case(answer->canonical, host);
+            if (one.aliased && one.address_secure) {   // a name that can be believed counts in policies and in the log
+                one.alias = std::exchange(one.host, answer->canonical);
+            }
             out.addresses.push_back(std::move(one));
         }
         if (answer->records.empty() && (out.failure.dsn.empty() || out.failure.hard())) {

@@ -20,7 +20,12 @@ struct HostAddress {
     std::string address;             ///< "192.0.2.1", "2001:db8::1"; the path of a Unix socket
     std::uint16_t port = 0;          ///< 0: a Unix socket
     std::uint16_t preference = 0;
-    bool mx_secure = false;          ///< host name and address came validated by DNSSEC
+    bool by_mx = false;              ///< an MX record names the host
+    bool mx_secure = true;           ///< that record was validated by DNSSEC, or there is none
+    bool address_secure = false;     ///< the address was, with all CNAME records on the way
+    bool aliased = false;            ///< there were CNAME records
+    std::string alias{};             ///< where these were validated, `host` is what they lead to and this what was asked for
+    std::string mx_canonical{};      ///< the same for the domain whose MX record it is
 
     bool is_unix() const { return port == 0; }
     bool is_ipv6() const { return port != 0 && address.find(':') != std::string::npos; }

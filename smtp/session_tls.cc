@@ -26,11 +26,14 @@ Task<std::optional<Failure>> Session::handshake(TlsPolicies& policies, const Tls
     tls_verdict_ = verdict_of(policy, host_, *tls_);
     const bool secured = policy.level == TlsLevel::fingerprint ? tls_->matched
                                                                : policy.authenticates() && tls_->trusted && tls_->matched;
+    // Whoever forged the MX record may have the right certificate for his host.
+    const bool verified = secured && policy.level != TlsLevel::half_dane;
+    tls_->matched = tls_->matched && policy.level != TlsLevel::half_dane;
     if (policies.log_level() >= 1) {
         if (tls_->has_certificate && !tls_->trusted && policy.level > TlsLevel::fingerprint) {
             log_info("certificate verification failed for {}: {}: {}", host_.with_port(), tls_->verify_error, tls_->issuer);
         }
-        const std::string_view word = !tls_->has_certificate ? "Anonymous" : secured ? "Verified" : tls_->trusted ? "Trusted" : "Untrusted";
+        const std::string_view word = !tls_->has_certificate ? "Anonymous" : verified ? "Verified" : tls_->trusted ? "Trusted" : "Untrusted";
         log_info("{} TLS connection {} to {}: {}", word, tls_->resumed ? "reused" : "established", host_.with_port(), tls_->summary);
     }
     if (policy.authenticates() && !secured) {

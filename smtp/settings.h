@@ -115,6 +115,12 @@ public:
     const std::string& tls_fingerprint_digest() const {
         return pick(&Config::smtp_tls_fingerprint_digest, &Config::lmtp_tls_fingerprint_digest);
     }
+    const std::string& tls_trust_anchor_file() const {
+        return pick(&Config::smtp_tls_trust_anchor_file, &Config::lmtp_tls_trust_anchor_file);
+    }
+    bool tls_force_insecure_host_tlsa_lookup() const {
+        return pick(&Config::smtp_tls_force_insecure_host_tlsa_lookup, &Config::lmtp_tls_force_insecure_host_tlsa_lookup);
+    }
     const std::string& tls_loglevel() const { return pick(&Config::smtp_tls_loglevel, &Config::lmtp_tls_loglevel); }
     const std::string& tls_servername() const { return pick(&Config::smtp_tls_servername, &Config::lmtp_tls_servername); }
     bool use_tls() const { return pick(&Config::smtp_use_tls, &Config::lmtp_use_tls); }

@@ -11,8 +11,10 @@ namespace postern::smtp {
 namespace {
 
 constexpr std::pair<std::string_view, TlsLevel> kLevels[] = {
-    {"none", TlsLevel::none},       {"may", TlsLevel::may},       {"encrypt", TlsLevel::encrypt},
-    {"fingerprint", TlsLevel::fingerprint}, {"verify", TlsLevel::verify}, {"secure", TlsLevel::secure},
+    {"none", TlsLevel::none},           {"may", TlsLevel::may},
+    {"encrypt", TlsLevel::encrypt},     {"dane", TlsLevel::dane},
+    {"dane-only", TlsLevel::dane_only}, {"fingerprint", TlsLevel::fingerprint},
+    {"verify", TlsLevel::verify},       {"secure", TlsLevel::secure},
 };
 
 std::string plain_fingerprint(std::string_view text) {
@@ -32,6 +34,27 @@ std::optional<TlsLevel> tls_level_named(std::string_view name) {
     return std::nullopt;
 }
 
+std::string_view tls_level_name(TlsLevel level) {
+    for (const auto& [word, named] : kLevels) {
+        if (named == level) {
+            return word;
+        }
+    }
+    return "half-dane";
+}
+
+std::string TlsPolicy::signature() const {
+    std::string out = fmt::format("{}\n{}\n{}\n{}\n{}\n{}", tls_level_name(level), protocols, grade, exclude, server_name, reuse);
+    out += sts ? "\n" + sts->domain : "";
+    for (const std::string& name : match) {
+        out += "\n" + name;
+    }
+    for (const TlsaRecord& record : tlsa) {
+        out += "\n" + record.text();
+    }
+    return out;
+}
+
 Result<std::unique_ptr<TlsPolicies>> TlsPolicies::create(const Settings& settings, const TableContext& tables) {
     std::unique_ptr<TlsPolicies> policies(new TlsPolicies(settings));
     if (Result<void> done = policies->open(tables); !done) {
@@ -47,8 +70,8 @@ Result<TlsPolicy> TlsPolicies::general() const {
     if (!level.empty()) {
         const auto named = tls_level_named(level);
         if (!named) {
-            return Error(Errc::config, fmt::format("parameter {}_tls_security_level: \"{}\" is none of none, may, encrypt, "
-                                                   "fingerprint, verify, secure", settings_.prefix(), level));
+            return Error(Errc::config, fmt::format("parameter {}_tls_security_level: \"{}\" is none of none, may, encrypt, dane, "
+                                                   "dane-only, fingerprint, verify, secure", settings_.prefix(), level));
         }
         policy.level = *named;
     } else if (settings_.enforce_tls()) {
@@ -73,13 +96,42 @@ TlsPolicy TlsPolicies::completed(TlsPolicy policy) const {
     if (policy.exclude.empty()) {
         policy.exclude = settings_.tls_exclude_ciphers() + (mandatory ? " " + settings_.tls_mandatory_exclude_ciphers() : "");
     }
-    if (policy.match.empty()) {
+    if (policy.match.empty() && policy.authenticates() && !policy.is_dane()) {
         const std::string& names = policy.level == TlsLevel::verify   ? settings_.tls_verify_cert_match()
                                    : policy.level == TlsLevel::secure ? settings_.tls_secure_cert_match()
                                                                       : settings_.tls_fingerprint_cert_match();
         policy.match = policy.level == TlsLevel::fingerprint ? split(names, ", \t|") : split(names, ", \t:");
     }
+    if (policy.tlsa.empty() && policy.level >= TlsLevel::verify) {
+        for (const std::string& file : split(settings_.tls_trust_anchor_file(), ", \t")) {
+            const std::vector<TlsaRecord>& anchors = trust_anchors_.at(file);   // open() has read them
+            policy.tlsa.insert(policy.tlsa.end(), anchors.begin(), anchors.end());
+        }
+    }
     return policy;
+}
+
+/// Of the parameter, and those that policy tables may name: later no file is in reach.
+Result<void> TlsPolicies::read_trust_anchors() {
+    std::vector<std::string> files = split(settings_.tls_trust_anchor_file(), ", \t");
+    const std::vector<std::string> more = split(settings_.config().tls_policy_trust_anchor_files(), ", \t");
+    files.insert(files.end(), more.begin(), more.end());
+    for (const std::string& file : files) {
+        Result<std::vector<TlsaRecord>> anchors = read_trust_anchor_certificates(file);
+        if (!anchors) {
+            return Error(Errc::config, "trust anchors: " + anchors.error().what);
+        }
+        trust_anchors_[file] = std::move(*anchors);
+    }
+    return {};
+}
+
+Result<std::vector<TlsaRecord>> TlsPolicies::trust_anchors(const std::string& file) const {
+    const auto known = trust_anchors_.find(file);
+    if (known != trust_anchors_.end()) {
+        return known->second;
+    }
+    return Error(Errc::config, fmt::format("tafile={} was not read at start: tls_policy_trust_anchor_files does not list it", file));
 }
 
 Result<void> TlsPolicies::open(const TableContext& tables) {
@@ -101,6 +153,14 @@ Result<void> TlsPolicies::open(const TableContext& tables) {
     if (general_.level == TlsLevel::none && maps_.empty()) {
         return {};   // no TLS at all: the library is not even woken
     }
+    if (Result<void> read = read_trust_anchors(); !read) {
+        return read;
+    }
+    Result<std::vector<DaneDigest>> digests = parse_dane_digests(settings_.config().tls_dane_digests());
+    if (!digests) {
+        return Error(Errc::config, "parameter tls_dane_digests: " + digests.error().what);
+    }
+    dane_digests_ = std::move(*digests);
     return open_contexts();
 }
 
@@ -120,6 +180,7 @@ Result<void> TlsPolicies::open_contexts() {
     tls.verify_depth = static_cast<int>(settings_.tls_scert_verifydepth());
     tls.protocols.clear();
     tls.groups = settings_.config().tls_eecdh_auto_curves();
+    tls.dane_digests = dane_digests_;
     Result<std::unique_ptr<TlsContext>> context =
         TlsContext::client(tls, static_cast<long>(settings_.tls_session_cache_timeout().count()));
     if (!context) {
@@ -156,6 +217,35 @@ Result<std::optional<std::string>> TlsPolicies::look_up(const NextHop& hop) {
     return std::optional<std::string>();
 }
 
+Result<void> TlsPolicies::apply_attribute(TlsPolicy& policy, const std::string& name, const std::string& value) const {
+    const auto append = [](auto& list, const auto& more) { list.insert(list.end(), more.begin(), more.end()); };
+    if (value.empty()) {
+        return Error(Errc::config, "attribute \"" + name + "\" has empty value");
+    }
+    if (name == "protocols") {
+        policy.protocols = value;
+    } else if (name == "ciphers") {
+        policy.grade = value;
+    } else if (name == "exclude") {
+        policy.exclude = value;
+    } else if (name == "match" && policy.authenticates() && !policy.is_dane()) {
+        append(policy.match, split(value, policy.level == TlsLevel::fingerprint ? "|" : ":"));
+    } else if (name == "tafile" && policy.level >= TlsLevel::verify) {
+        Result<std::vector<TlsaRecord>> anchors = trust_anchors(value);
+        if (!anchors) {
+            return anchors.error();
+        }
+        append(policy.tlsa, *anchors);
+    } else if (name == "servername") {
+        policy.server_name = value;
+    } else if (name == "connection_reuse") {
+        policy.reuse = equals_ignoring_case(value, "yes");
+    } else {
+        return Error(Errc::config, fmt::format("attribute \"{}\" is not known, or not for level {}", name, tls_level_name(policy.level)));
+    }
+    return {};
+}
+
 Result<TlsPolicy> TlsPolicies::apply_entry(TlsPolicy policy, std::string_view entry) const {
     const std::vector<std::string> words = split_list(entry);
     const auto level = words.empty() ? std::nullopt : tls_level_named(words[0]);
@@ -172,24 +262,11 @@ Result<TlsPolicy> TlsPolicies::apply_entry(TlsPolicy policy, std::string_view en
         const std::size_t equals = word.find('=');
         const std::string name = to_lower(trim(word.substr(0, equals)));
         const std::string value(equals == std::string_view::npos ? "" : trim(word.substr(equals + 1)));
-        if (value.empty()) {
-            return Error(Errc::config, "attribute \"" + name + "\" has empty value");
+        if (!value.empty() && take_sts_attribute(sts, name, value)) {
+            continue;
         }
-        if (name == "protocols") {
-            policy.protocols = value;
-        } else if (name == "ciphers") {
-            policy.grade = value;
-        } else if (name == "exclude") {
-            policy.exclude = value;
-        } else if (name == "match" && policy.authenticates()) {
-            const std::vector<std::string> more = split(value, policy.level == TlsLevel::fingerprint ? "|" : ":");
-            policy.match.insert(policy.match.end(), more.begin(), more.end());
-        } else if (name == "servername") {
-            policy.server_name = value;
-        } else if (name == "connection_reuse") {
-            policy.reuse = equals_ignoring_case(value, "yes");
-        } else if (!take_sts_attribute(sts, name, value)) {
-            return Error(Errc::config, "attribute \"" + name + "\" is not known, or not for level " + words[0]);
+        if (Result<void> applied = apply_attribute(policy, name, value); !applied) {
+            return applied.error();
         }
     }
     adopt_sts_attributes(policy, std::move(sts));
@@ -218,7 +295,8 @@ Result<TlsPolicy> TlsPolicies::find(const NextHop& hop) {
     if (settings_.tls_wrappermode() && !policy.required()) {
         return Error(Errc::config, settings_.prefix() + "_tls_wrappermode requires level encrypt or stronger");
     }
-    return completed(std::move(policy));
+    // What DANE comes to is found host by host (smtp/dane.h), and completed then.
+    return policy.is_dane() ? std::move(policy) : completed(std::move(policy));
 }
 
 TlsDemand TlsPolicies::demand(const TlsPolicy& policy, const NextHop& hop, const HostAddress& host) const {
@@ -237,8 +315,11 @@ TlsDemand TlsPolicies::demand(const TlsPolicy& policy, const NextHop& hop, const
     if (valid_ip_address(out.server_name)) {
         out.server_name.clear();   // RFC 6066 section 3
     }
+    out.tlsa = policy.tlsa;
     for (const std::string& name : policy.match) {
-        if (policy.level == TlsLevel::fingerprint) {
+        if (policy.is_dane()) {
+            out.names.push_back(name);
+        } else if (policy.level == TlsLevel::fingerprint) {
             out.fingerprints.push_back(plain_fingerprint(name));
         } else if (policy.level > TlsLevel::fingerprint) {
             out.names.push_back(name == "hostname" ? host.host : name == "nexthop" ? hop.domain
@@ -251,6 +332,10 @@ TlsDemand TlsPolicies::demand(const TlsPolicy& policy, const NextHop& hop, const
     // What is part of a session's meaning is part of its key: a name checked for one destination says nothing about another.
     out.session_key = fmt::format("{}\n{}\n{}\n{}\n{}", host.with_port(), out.server_name, policy.protocols, policy.grade,
                                   policy.exclude);
+    if (!out.tlsa.empty()) {   // OpenSSL keeps the verdict with the session: it holds for these records and names alone
+        const Result<std::string> digest = fingerprint(policy.signature() + "\n" + hop.domain, "sha256");
+        out.session_key += "\n" + (digest ? *digest : policy.signature());
+    }
     return out;
 }
 

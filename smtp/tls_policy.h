@@ -1,6 +1,7 @@
 /// What TLS has to be for a destination: smtp_tls_security_level, smtp_tls_policy_maps (TLS_README).
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,8 +17,11 @@
 
 namespace postern::smtp {
 
-enum class TlsLevel : unsigned char { none, may, encrypt, fingerprint, verify, secure };
+/// In the order of what they ask for, as in Postfix.  half_dane is dane behind an MX record that anybody may have forged; it is
+/// found for a host (smtp/dane.h), never configured.
+enum class TlsLevel : unsigned char { none, may, encrypt, fingerprint, half_dane, dane, dane_only, verify, secure };
 std::optional<TlsLevel> tls_level_named(std::string_view name);
+std::string_view tls_level_name(TlsLevel level);
 
 /// What MTA-STS (RFC 8461) says about a destination; from mta-sts(8), or from a table that a policy plug-in fills.
 struct StsRule {
@@ -36,6 +40,7 @@ struct StsRule {
 struct TlsPolicy {
     TlsLevel level = TlsLevel::none;
     std::vector<std::string> match;      ///< as configured: "nexthop", "dot-nexthop", "hostname", names; fingerprints
+    std::vector<TlsaRecord> tlsa;        ///< what alone is trusted: the host's TLSA records, or the files of trust anchors
     std::string protocols;               ///< as smtp_tls_protocols
     std::string grade;                   ///< medium, high
     std::string exclude;                 ///< ciphers that are not wanted
@@ -43,9 +48,14 @@ struct TlsPolicy {
     bool reuse = false;                  ///< connections under TLS may be kept
     bool from_table = false;             ///< smtp_tls_policy_maps has an entry for the destination
     std::shared_ptr<const StsRule> sts{};   ///< null: none; copies of the policy share it
+    std::shared_ptr<const TlsPolicy> without_dane{};   ///< level dane: what holds for a host without TLSA records; null: may
 
     bool required() const { return level >= TlsLevel::encrypt; }
     bool authenticates() const { return level >= TlsLevel::fingerprint; }
+    /// Its meaning depends on the host's TLSA records.
+    bool is_dane() const { return level >= TlsLevel::half_dane && level <= TlsLevel::dane_only; }
+    /// The same for policies that ask for the same, and only for them: connections are kept by it.
+    std::string signature() const;
 };
 
 /// An attribute of smtp_tls_policy_maps with which a policy plug-in describes an MTA-STS policy (Postfix's TLS_README):
@@ -59,6 +69,9 @@ public:
 
     /// Errors: temporary (a table cannot answer), config (what it says makes no sense): the mail waits.
     Result<TlsPolicy> find(const NextHop& hop);
+    /// `policy` for a level that was found later than by find(): protocols and ciphers that go with it.
+    TlsPolicy completed(TlsPolicy policy) const;
+    const std::vector<DaneDigest>& dane_digests() const { return dane_digests_; }
     /// For start_tls_client().
     TlsDemand demand(const TlsPolicy& policy, const NextHop& hop, const HostAddress& host) const;
     TlsContext& context(const TlsPolicy& policy) { return policy.sts && sts_context_ ? *sts_context_ : *context_; }
@@ -79,15 +92,19 @@ private:
     explicit TlsPolicies(const Settings& settings) : settings_(settings) {}
     Result<void> open(const TableContext& tables);
     Result<TlsPolicy> general() const;
+    Result<void> read_trust_anchors();
+    Result<std::vector<TlsaRecord>> trust_anchors(const std::string& file) const;
     Result<std::optional<std::string>> look_up(const NextHop& hop);
-    TlsPolicy completed(TlsPolicy policy) const;
     Result<void> open_contexts();
     void adopt_sts_attributes(TlsPolicy& policy, StsRule sts) const;
     bool sts_enabled() const;
+    Result<void> apply_attribute(TlsPolicy& policy, const std::string& name, const std::string& value) const;
 
     const Settings& settings_;
     TableList maps_;
     TlsPolicy general_;
+    std::map<std::string, std::vector<TlsaRecord>> trust_anchors_;   ///< by file
+    std::vector<DaneDigest> dane_digests_;
     std::unique_ptr<TlsContext> context_;
     std::unique_ptr<TlsContext> sts_context_;   ///< with the system's authorities; null when context_ has enough of its own
     int log_level_ = 0;

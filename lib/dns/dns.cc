@@ -10,68 +10,18 @@
 #include <set>
 
 #include "lib/base/strings.h"
+#include "lib/dns/records.h"
 #include "lib/mail/address.h"
 
 namespace postern {
 
 namespace {
 
-/// "a.b.c" from wire labels at `at`; false when they do not fit.
-bool wire_name(std::string_view wire, std::size_t at, std::string& out) {
-    out.clear();
-    while (at < wire.size()) {
-        const auto length = static_cast<unsigned char>(wire[at]);
-        if (length == 0) {
-            return true;
-        }
-        if (length > 63 || at + 1 + length > wire.size()) {
-            return false;
-        }
-        out += out.empty() ? "" : ".";
-        out += wire.substr(at + 1, length);
-        at += 1 + length;
+std::string without_final_dot(std::string name) {
+    if (!name.empty() && name.back() == '.') {
+        name.pop_back();
     }
-    return false;
-}
-
-bool decode_record(DnsType type, std::string_view wire, DnsAnswer::Record& out) {
-    std::array<char, INET6_ADDRSTRLEN> text{};
-    switch (type) {
-    case DnsType::a:
-        if (wire.size() != 4 || ::inet_ntop(AF_INET, wire.data(), text.data(), text.size()) == nullptr) {
-            return false;
-        }
-        out.text = text.data();
-        return true;
-    case DnsType::aaaa:
-        if (wire.size() != 16 || ::inet_ntop(AF_INET6, wire.data(), text.data(), text.size()) == nullptr) {
-            return false;
-        }
-        out.text = text.data();
-        return true;
-    case DnsType::mx:
-        if (wire.size() < 3) {
-            return false;
-        }
-        out.preference = static_cast<std::uint16_t>(static_cast<unsigned char>(wire[0]) << 8 |
-                                                    static_cast<unsigned char>(wire[1]));
-        return wire_name(wire, 2, out.text);
-    case DnsType::txt:
-        for (std::size_t at = 0; at < wire.size();) {
-            const auto length = static_cast<unsigned char>(wire[at]);
-            if (at + 1 + length > wire.size()) {
-                return false;
-            }
-            out.text += wire.substr(at + 1, length);
-            at += 1 + length;
-        }
-        return true;
-    case DnsType::ns:
-    case DnsType::ptr:
-    case DnsType::cname:
-        return wire_name(wire, 0, out.text);
-    }
-    return false;
+    return name;
 }
 
 /// /etc/hosts, both ways: libunbound does not answer PTR questions from it.
@@ -92,6 +42,17 @@ struct HostsFile {
     }
 };
 
+/// The library reads anchors when it is first asked, and can do nothing at all when one is bad.  So it is asked here, by a context of
+/// the anchor's own, for what it knows without any server.
+Result<void> check_anchor(const std::string& anchor) {
+    ub_ctx* const context = ub_ctx_create();
+    ub_result* answer = nullptr;
+    const bool good = context != nullptr && ub_ctx_debugout(context, nullptr) == 0 && ub_ctx_add_ta(context, anchor.c_str()) == 0 && ub_resolve(context, "localhost", 1, 1, &answer) == 0;
+    ub_resolve_free(answer);
+    ub_ctx_delete(context);
+    return good ? Result<void>() : Error(Errc::config, "DNSSEC trust anchor \"" + printable(anchor, 80) + "\" is not understood");
+}
+
 class Unbound : public Dns {
 public:
     Unbound() : context_(ub_ctx_create()) {}
@@ -101,7 +62,7 @@ public:
         ub_ctx_delete(context_);
     }
 
-    Result<void> configure(const std::string& server) {
+    Result<void> configure(const std::string& server, const std::vector<std::string>& anchors) {
         if (context_ == nullptr) {
             return Error(Errc::config, "cannot start the resolver library");
         }
@@ -109,6 +70,12 @@ public:
             ub_ctx_resolvconf(context_, nullptr);   // without a readable file the library asks the root servers itself
         } else if (const int status = ub_ctx_set_fwd(context_, server.c_str()); status != 0) {
             return Error(Errc::config, "DNS server \"" + server + "\": " + ub_strerror(status));
+        }
+        for (const std::string& anchor : anchors) {
+            if (Result<void> checked = check_anchor(anchor); !checked) {
+                return checked;
+            }
+            ub_ctx_add_ta(context_, anchor.c_str());
         }
         // The resolver may well be on this host, and know private networks.
         ub_ctx_set_option(context_, "do-not-query-localhost:", "no");
@@ -227,6 +194,9 @@ private:
             waiting.reason = result.bogus != 0 ? "DNSSEC validation failed" : "the server failed";
             return;
         }
+        if (result.canonname != nullptr) {
+            waiting.answer.canonical = without_final_dot(result.canonname);
+        }
         for (int i = 0; result.havedata != 0 && result.data[i] != nullptr; ++i) {
             DnsAnswer::Record record;
             const std::string_view wire(result.data[i], static_cast<std::size_t>(result.len[i]));
@@ -246,9 +216,9 @@ constexpr Millis kPatience = std::chrono::seconds(10);
 
 }  // namespace
 
-Result<std::unique_ptr<Dns>> Dns::create(const std::string& server) {
+Result<std::unique_ptr<Dns>> Dns::create(const std::string& server, const std::vector<std::string>& anchors) {
     auto dns = std::make_unique<Unbound>();
-    if (Result<void> ready = dns->configure(server); !ready) {
+    if (Result<void> ready = dns->configure(server, anchors); !ready) {
         return ready.error();
     }
     return std::unique_ptr<Dns>(std::move(dns));

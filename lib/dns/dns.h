@@ -14,14 +14,15 @@
 
 namespace postern {
 
-enum class DnsType : std::uint16_t { a = 1, ns = 2, cname = 5, ptr = 12, mx = 15, txt = 16, aaaa = 28 };
+enum class DnsType : std::uint16_t { a = 1, ns = 2, cname = 5, ptr = 12, mx = 15, txt = 16, aaaa = 28, tlsa = 52 };
 
 /// What a lookup found.  Names come without the final dot.
 struct DnsAnswer {
     bool nxdomain = false;              ///< the name does not exist
     bool secure = false;                ///< validated by DNSSEC
+    std::string canonical{};            ///< the name at the end of the CNAME records; empty: there were none
     struct Record {
-        std::string text;               ///< address, name, or text strings joined
+        std::string text;               ///< address, name, text strings joined; TLSA: the data as it is (lib/dns/tlsa.h)
         std::uint16_t preference = 0;   ///< MX
     };
     std::vector<Record> records;        ///< empty with nxdomain false: the name has no such record
@@ -30,8 +31,10 @@ struct DnsAnswer {
 class Dns {
 public:
     /// Asks the servers of /etc/resolv.conf; or, when `server` is not empty, that one ("192.0.2.1" or "192.0.2.1@5353").
-    /// Errors: config (the library does not start, or does not take `server`).
-    static Result<std::unique_ptr<Dns>> create(const std::string& server = {});
+    /// Answers are validated from the trust anchors on (lib/dns/trust_anchor.h): `secure` then says whether they are signed, and
+    /// those with bad signatures are failures.  Without anchors nothing is secure.
+    /// Errors: config (the library does not start, or does not take `server` or an anchor).
+    static Result<std::unique_ptr<Dns>> create(const std::string& server = {}, const std::vector<std::string>& anchors = {});
     virtual ~Dns() = default;
 
     /// Errors: temporary (SERVFAIL, refused), timeout.  "Does not exist" is an answer.

@@ -189,6 +189,9 @@ Result<void> configure_client(SSL_CTX* context, const TlsSettings& settings) {
     // Sessions are kept by destination, in TlsContext::remember().
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(context, tls_new_session);
+    if (Result<void> allowed = allow_dane(context, settings.dane_digests); !allowed) {
+        return allowed;
+    }
     return configure_common(context, settings);
 }
 

@@ -13,6 +13,7 @@
 
 #include "lib/async/loop.h"
 #include "lib/base/result.h"
+#include "lib/stream/tls_dane.h"
 
 struct ssl_ctx_st;
 struct ssl_st;
@@ -39,6 +40,7 @@ struct TlsSettings {
     bool ask_client_certificate = false;
     bool require_client_certificate = false;
     bool any_client_purpose = false;      ///< servers: a client's certificate may be one that is made for servers
+    std::vector<DaneDigest> dane_digests; ///< clients: what TlsDemand::tlsa may use
     bool prefer_server_ciphers = false;
     long ticket_seconds = 7200;           ///< servers: life of a session ticket; 0: none are given
     /// Servers: the key and certificates (PEM) for a name the client asks for; nothing: those above.  An error, which it
@@ -88,6 +90,8 @@ struct TlsDemand {
     std::vector<std::string> fingerprints;   ///< of certificate or public key, lower-case hexadecimal digits
     std::string fingerprint_digest = "sha256";
     bool wildcards_match_many = true;        ///< tls_wildcard_matches_multiple_labels
+    /// Not empty: these decide instead of the context's authorities (demand_dane()); "trusted" and "matched" are then one.
+    std::vector<TlsaRecord> tlsa;
 };
 
 /// What is known about the server after the handshake.

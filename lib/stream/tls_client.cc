@@ -121,6 +121,11 @@ Result<void> prepare_client(ssl_st* ssl, TlsSessionKey& key, const TlsDemand& de
     if (!demand.server_name.empty() && SSL_set_tlsext_host_name(ssl, demand.server_name.c_str()) != 1) {
         return Error(Errc::io, openssl_error());
     }
+    if (!demand.tlsa.empty()) {
+        if (Result<void> done = demand_dane(ssl, demand); !done) {
+            return done;
+        }
+    }
     SSL_set_ex_data(ssl, key_index(), &key);
     if (ssl_session_st* session = key.context->session(key.key)) {
         SSL_set_session(ssl, session);
@@ -156,6 +161,10 @@ TlsPeer examine_peer(ssl_st* ssl, const TlsDemand& demand) {
     for (const std::string& wanted : demand.fingerprints) {
         peer.matched = peer.matched ||
                        (!wanted.empty() && (wanted == peer.certificate_fingerprint || wanted == peer.key_fingerprint));
+    }
+    if (!demand.tlsa.empty()) {
+        peer.matched = peer.trusted;   // OpenSSL has looked for the names too, where they count
+        return peer;
     }
     if (demand.names.empty()) {
         return peer;

@@ -25,9 +25,10 @@ server:
   verbosity: 0
   access-control: 0.0.0.0/0 allow
   do-ip6: no
-  module-config: "iterator"
+  module-config: "{modules}"
   unblock-lan-zones: yes
 {zones}
+{clauses}
 forward-zone:
   name: "servfail.zz."
   forward-addr: 192.0.2.99
@@ -41,9 +42,10 @@ remote-control:
 
 class World:
     """`records` are lines of a zone file, "name type data"; `zones` the names that end here.  Names below "silent.zz" are
-    never answered, those below "servfail.zz" fail."""
+    never answered, those below "servfail.zz" fail.  `files` maps zones to files of their own, perhaps signed; with `anchors`,
+    a file, answers are validated."""
 
-    def __init__(self, where, addresses, zones, records):
+    def __init__(self, where, addresses, zones, records, files=None, anchors=None):
         self.where = where
         self.unpacked = where + "/debian"
         program = shutil.which("unbound")
@@ -55,6 +57,10 @@ class World:
         self.enter(addresses)
         text = '  local-zone: "silent.zz." deny\n' + "".join('  local-zone: "%s" static\n' % zone for zone in zones)
         text += "".join("  local-data: '%s'\n" % record for record in records)
+        self.clauses = '  trust-anchor-file: "%s"\n' % anchors if anchors else ""
+        for zone, path in (files or {}).items():
+            self.clauses += 'auth-zone:\n  name: "%s"\n  zonefile: "%s"\n  for-downstream: no\n  for-upstream: yes\n  fallback-enabled: no\n' % (zone, path)
+        self.modules = "validator iterator" if anchors else "iterator"
         self.write(text)
         self.text = text
         self.process = subprocess.Popen([program, "-d", "-c", where + "/unbound.conf"], env=environment, stdin=subprocess.DEVNULL)
@@ -64,7 +70,7 @@ class World:
 
     def write(self, zones):
         with open(self.where + "/unbound.conf", "w") as file:
-            file.write(UNBOUND.format(dns=DNS, dir=self.where, zones=zones))
+            file.write(UNBOUND.format(dns=DNS, dir=self.where, zones=zones, clauses=self.clauses, modules=self.modules))
 
     def replace(self, old, new):
         """From here on the record `old` is `new`; what others have in their caches stays there."""
@@ -82,7 +88,7 @@ class World:
         for address in [DNS] + list(addresses):
             subprocess.run(["ip", "address", "add", address + "/32", "dev", "lo"], check=True)
         with open(self.where + "/resolv.conf", "w") as file:
-            file.write("nameserver %s\noptions timeout:1 attempts:2\n" % DNS)
+            file.write("nameserver %s\noptions timeout:1 attempts:2 trust-ad\n" % DNS)
         with open(self.where + "/hosts", "w") as file:
             file.write("127.0.0.1 localhost\n")
         for name in ("resolv.conf", "hosts"):

@@ -1,0 +1,175 @@
+// What TLSA records, or their absence, make of a policy: smtp/dane.h.
+#include <catch2/catch.hpp>
+
+#include "t/smtp_dialogue.h"
+
+using namespace postern;
+using namespace postern::smtp;
+
+namespace {
+
+constexpr const char* kDnssec = "smtp_dns_support_level = dnssec\nsmtp_tls_security_level = dane\nsmtp_tls_protocols = >=TLSv1\n"
+                                "smtp_tls_mandatory_protocols = >=TLSv1.2\n";
+
+std::string tlsa(std::uint8_t usage, std::uint8_t matching, std::size_t size = 32) {
+    return std::string{static_cast<char>(usage), 1, static_cast<char>(matching)} + std::string(size, 'x');
+}
+
+HostAddress host(bool secure = true, bool mx_secure = true) {
+    HostAddress out{"mx.example", "192.0.2.1", 25, 10};
+    out.by_mx = true;
+    out.mx_secure = mx_secure;
+    out.address_secure = secure;
+    return out;
+}
+
+struct World {
+    explicit World(const std::string& more = "") : dialogue(kDnssec + more) {}
+
+    void add(const std::string& name, const std::string& data, bool secure = true) {
+        dialogue.names->add("_25._tcp." + name, DnsType::tlsa, data);
+        dialogue.names->answers[{"_25._tcp." + name, DnsType::tlsa}].secure = secure;
+    }
+    HostPolicy find(const HostAddress& at, const std::string& level = "dane") {
+        TlsPolicy policy;
+        policy.level = *tls_level_named(level);
+        NextHop hop;
+        hop.text = hop.domain = "domain.example";
+        hop.port = 25;
+        return Loop::current().run_until(dialogue.client().dane().find(policy, hop, at));
+    }
+    /// "dane", or "failure: 4.7.5 text".
+    std::string level(const HostAddress& at, const std::string& wanted = "dane") {
+        const HostPolicy found = find(at, wanted);
+        return found.failure.dsn.empty() ? std::string(tls_level_name(found.policy.level)) : "failure: " + found.failure.dsn + " " + found.failure.text;
+    }
+
+    DeliveryDialogue dialogue;
+};
+
+}  // namespace
+
+TEST_CASE("records that can be used make DANE, with SNI and names", "[dane]") {
+    World world;
+    world.add("mx.example", tlsa(3, 1));
+    const HostPolicy found = world.find(host());
+    CHECK(found.failure.dsn.empty());
+    CHECK(found.policy.level == TlsLevel::dane);
+    CHECK(found.policy.server_name == "mx.example");
+    CHECK(found.policy.match == std::vector<std::string>{"mx.example", "domain.example"});
+    CHECK(found.policy.tlsa.size() == 1);
+    CHECK(found.policy.protocols == ">=TLSv1.2");   // as for every mandatory level
+    CHECK(world.level(host(), "dane-only") == "dane-only");
+}
+
+TEST_CASE("records that cannot be used ask for encryption, and mandatory DANE does not put up with that", "[dane]") {
+    World world;
+    world.add("mx.example", tlsa(1, 1));
+    world.add("mx.example", tlsa(3, 1, 5));
+    world.add("mx.example", "x");
+    CHECK(world.level(host()) == "encrypt");
+    CHECK(world.level(host(), "dane-only") == "failure: 4.7.5 TLSA records unusable");
+    const HostPolicy found = world.find(host());
+    CHECK(found.found.size() == 4);
+    CHECK(found.policy.tlsa.empty());
+}
+
+TEST_CASE("without records it is opportunistic TLS, or nothing", "[dane]") {
+    World world;
+    CHECK(world.level(host()) == "may");
+    CHECK(world.level(host(), "dane-only") == "failure: 4.7.5 no TLSA records found");
+    world.add("mx.example", tlsa(3, 1), false);   // anybody may have written it
+    CHECK(world.level(host()) == "may");
+    World insecure;
+    insecure.add("mx.example", tlsa(3, 1));
+    CHECK(insecure.level(host(false)) == "may");
+}
+
+TEST_CASE("records that cannot be looked up keep the host from being used", "[dane]") {
+    World world;
+    world.dialogue.names->broken["_25._tcp.mx.example"] = Errc::temporary;
+    CHECK(world.level(host()) == "failure: 4.7.5 TLSA lookup error for mx.example:25");
+    CHECK(world.level(host(), "dane-only") == "failure: 4.7.5 TLSA lookup error for mx.example:25");
+    CHECK(world.level(host(false)) == "may");   // not even asked for: the zone cannot have any
+}
+
+TEST_CASE("an MX record that may be forged is what smtp_tls_dane_insecure_mx_policy says", "[dane]") {
+    const auto level = [](const std::string& policy, const std::string& wanted) {
+        World world("smtp_tls_dane_insecure_mx_policy = " + policy + "\n");
+        world.add("mx.example", tlsa(3, 1));
+        return world.level(host(true, false), wanted);
+    };
+    CHECK(level("dane", "dane") == "half-dane");
+    CHECK(level("encrypt", "dane") == "encrypt");
+    CHECK(level("may", "dane") == "may");
+    CHECK(level("dane", "dane-only") == "failure: 4.7.5 non DNSSEC destination");
+}
+
+TEST_CASE("the records of an alias are at its target, else at itself", "[dane]") {
+    HostAddress alias = host();
+    alias.aliased = true;
+    alias.alias = "alias.example";
+    World both;
+    both.add("mx.example", tlsa(3, 1));
+    both.add("alias.example", tlsa(2, 1));
+    CHECK(both.find(alias).policy.server_name == "mx.example");
+    World own;
+    own.add("alias.example", tlsa(2, 1));
+    CHECK(own.find(alias).policy.server_name == "alias.example");
+    own.dialogue.names->broken["_25._tcp.mx.example"] = Errc::timeout;
+    CHECK(own.level(alias) == "failure: 4.7.5 TLSA lookup error for mx.example:25");
+
+    HostAddress leads_out = host(false);   // a signed alias of a name that is not signed
+    leads_out.aliased = true;
+    World out;
+    out.add("mx.example", tlsa(3, 1));
+    CHECK(out.level(leads_out) == "may");
+    out.dialogue.names->add("mx.example", DnsType::cname, "elsewhere.example");
+    CHECK(out.level(leads_out) == "may");
+    out.dialogue.names->answers[{"mx.example", DnsType::cname}].secure = true;
+    CHECK(out.level(leads_out) == "dane");
+}
+
+TEST_CASE("smtp_tls_force_insecure_host_tlsa_lookup asks all the same", "[dane]") {
+    World world("smtp_tls_force_insecure_host_tlsa_lookup = yes\n");
+    world.add("mx.example", tlsa(3, 1));
+    CHECK(world.level(host(false)) == "dane");
+}
+
+TEST_CASE("what defeats DANE is warned of, and mandatory DANE does without delivery", "[dane]") {
+    for (const std::string& more : {std::string("smtp_dns_support_level = enabled\n"), std::string("ignore_mx_lookup_error = yes\n")}) {
+        World world(more);
+        world.add("mx.example", tlsa(3, 1));
+        CHECK(world.level(host()) == "may");
+        CHECK(world.level(host(), "dane-only") == "failure: 4.7.5 client TLS configuration problem");
+        CHECK_FALSE(world.dialogue.log().lines().empty());
+    }
+}
+
+TEST_CASE("other levels are none of its business", "[dane]") {
+    World world;
+    world.add("mx.example", tlsa(3, 1));
+    for (const std::string level : {"none", "may", "encrypt", "fingerprint", "verify", "secure"}) {
+        CHECK(world.level(host(), level) == level);
+    }
+}
+
+TEST_CASE("a delivery tries the next host when TLSA records cannot be had, and sends nothing in the clear", "[dane]") {
+    World world;
+    ScriptDns& names = *world.dialogue.names;
+    for (const auto& [name, preference] : {std::pair<std::string, std::uint16_t>{"a.example", 10}, {"b.example", 20}, {"c.example", 30}}) {
+        names.add("d.example", DnsType::mx, name, preference);
+        names.add(name, DnsType::a, "192.0.2." + std::to_string(preference));
+        names.answers[{name, DnsType::a}].secure = true;
+    }
+    names.answers[{"d.example", DnsType::mx}].secure = true;
+    names.broken["_25._tcp.a.example"] = Errc::temporary;
+    world.add("b.example", tlsa(3, 1));
+    world.dialogue.net->servers["192.0.2.10"].scripts = {good_script()};
+    world.dialogue.net->servers["192.0.2.20"].scripts = {good_script()};
+    world.dialogue.net->servers["192.0.2.30"].scripts = {good_script()};
+    world.dialogue.deliver("d.example", {"x@d.example"});
+    CHECK(world.dialogue.fate(0) == "sent 2.0.0");
+    CHECK(world.dialogue.net->tried == std::vector<std::string>{"192.0.2.20", "192.0.2.30"});
+    CHECK(world.dialogue.heard("192.0.2.20").find("MAIL") == std::string::npos);
+}
