@@ -428,6 +428,9 @@ Task<std::optional<TlsPolicy>> Delivery::policy_for(const HostAddress& host, con
     HostPolicy found = co_await client_.dane().find(policy_, hop, host);
     if (!found.failure.dsn.empty()) {
         log_warning("TLS policy lookup for {}/{}: {}", hop.domain, host.host, found.failure.text);
+        if (counts_sessions(client_.settings(), hop)) {
+            client_.tlsrpt().tell(outcome_without_dane(hop, policy_, host, found.failure.text));
+        }
         why_ = std::move(found.failure);
         co_return std::nullopt;
     }

@@ -10,7 +10,11 @@ constexpr std::string_view kNotInPolicy = "the MTA-STS policy does not name this
 Session::TlsVerdict distrusted(const TlsPeer& peer) {
     // OpenSSL's words for X509_V_ERR_CERT_HAS_EXPIRED.
     const bool expired = peer.verify_error == "certificate has expired";
-    return {expired ? TlsrptResult::certificate_expired : TlsrptResult::certificate_not_trusted, peer.verify_error};
+    const bool mismatch = peer.verify_error == "hostname mismatch";   // DANE-TA: OpenSSL looks at names too
+    return {expired    ? TlsrptResult::certificate_expired
+            : mismatch ? TlsrptResult::certificate_host_mismatch
+                       : TlsrptResult::certificate_not_trusted,
+            peer.verify_error};
 }
 
 TlsrptResult result_of(StsProblem problem) {
@@ -30,6 +34,11 @@ TlsrptOutcome about(const NextHop& hop, const TlsPolicy& policy) {
         out.policy = static_cast<std::uint8_t>(TlsrptPolicy::sts);
         out.policy_strings = policy.sts->lines;
         out.mx_patterns = policy.sts->patterns;
+    } else if (policy.is_dane()) {
+        out.policy = static_cast<std::uint8_t>(TlsrptPolicy::tlsa);
+        for (const TlsaRecord& record : policy.tlsa) {
+            out.policy_strings.push_back(record.text());
+        }
     }
     return out;
 }
@@ -72,6 +81,16 @@ TlsrptOutcome outcome_of(const NextHop& hop, const TlsPolicy& policy, const Sess
     out.receiving_host = session.host().host;
     out.receiving_helo = session.server_helo();
     out.receiving_ip = session.host().address;
+    return out;
+}
+
+TlsrptOutcome outcome_without_dane(const NextHop& hop, const TlsPolicy& policy, const HostAddress& host, std::string reason) {
+    TlsrptOutcome out = about(hop, policy);
+    const bool required = policy.level == TlsLevel::dane_only && reason.find("lookup error") == std::string::npos;
+    out.result = static_cast<std::uint8_t>(required ? TlsrptResult::dane_required : TlsrptResult::dnssec_invalid);
+    out.reason = std::move(reason);
+    out.receiving_host = host.host;
+    out.receiving_ip = host.address;
     return out;
 }
 

@@ -19,5 +19,7 @@ bool counts_sessions(const Settings& settings, const NextHop& hop);
 TlsrptOutcome outcome_of(const NextHop& hop, const TlsPolicy& policy, const Session& session);
 /// Of an MX host that was passed over because the MTA-STS policy does not name it.
 TlsrptOutcome outcome_of_forbidden(const NextHop& hop, const TlsPolicy& policy, const HostAddress& host);
+/// The host was not tried: its TLSA records cannot be looked up, or there are none and DANE is mandatory; `reason` says which.
+TlsrptOutcome outcome_without_dane(const NextHop& hop, const TlsPolicy& policy, const HostAddress& host, std::string reason);
 
 }  // namespace postern::smtp

@@ -251,11 +251,15 @@ private:
             if (!hop) {
                 return fail(steps, EX_TEMPFAIL, "deferred", hop.error().what);
             }
+            const std::optional<smtp::TlsPolicy> policy = trace_tls(steps, *client, *hop);
             const smtp::HostList found = Loop::current().run_until(client->hosts().find(*hop));
             for (const smtp::HostAddress& host : found.addresses) {
                 steps.add("host", fmt::format("{}{}", host.with_port(),
                                               hop->literal_host || host.is_unix() ? "" : fmt::format(" preference {}", host.preference)));
                 any = true;
+                if (policy) {
+                    trace_host_tls(steps, *client, *policy, *hop, host);
+                }
             }
             if (found.addresses.empty()) {
                 steps.add("no host", fmt::format("{}: {} {}", text, found.failure.dsn, found.failure.text));
@@ -268,6 +272,40 @@ private:
         if (!any) {
             fail(steps, worst, worst == 1 ? "bounced" : "deferred", "no host to deliver to");
         }
+    }
+
+    /// What the destination's policy is, and who says so.  Nothing when it cannot be told: the mail would wait.
+    std::optional<smtp::TlsPolicy> trace_tls(Steps& steps, smtp::Client& client, const smtp::NextHop& hop) {
+        Result<smtp::TlsPolicy> policy = client.tls().find(hop);
+        if (!policy) {
+            fail(steps, EX_TEMPFAIL, "deferred", "TLS policy: " + policy.error().what);
+            return std::nullopt;
+        }
+        const std::string from = client.settings().prefix() + (policy->from_table ? "_tls_policy_maps" : "_tls_security_level");
+        steps.add("TLS policy", fmt::format("{} ({})", smtp::tls_level_name(policy->level), from));
+        return std::move(*policy);
+    }
+
+    /// What it comes to for one host: with DANE that is another question to the DNS.
+    void trace_host_tls(Steps& steps, smtp::Client& client, const smtp::TlsPolicy& policy, const smtp::NextHop& hop,
+                        const smtp::HostAddress& host) {
+        const smtp::HostPolicy found = Loop::current().run_until(client.dane().find(policy, hop, host));
+        for (const std::string& line : found.found) {
+            steps.add("DANE", printable(line));
+        }
+        if (!found.failure.dsn.empty()) {
+            steps.add("TLS", fmt::format("{}: not used: {} {}", host.host, found.failure.dsn, found.failure.text));
+            return;
+        }
+        const TlsDemand demand = client.tls().demand(found.policy, hop, host);
+        std::string text = fmt::format("{}: {}", host.host, smtp::tls_level_name(found.policy.level));
+        for (const std::string& name : demand.names) {
+            text += (&name == demand.names.data() ? ", certificate for " : ", ") + name;
+        }
+        text += demand.fingerprints.empty() ? "" : fmt::format(", one of {} fingerprints", demand.fingerprints.size());
+        text += found.policy.tlsa.empty() ? "" : fmt::format(", vouched for by one of {} TLSA records or trust anchors", found.policy.tlsa.size());
+        text += found.policy.level > smtp::TlsLevel::none && !demand.server_name.empty() ? ", SNI " + demand.server_name : "";
+        steps.add("TLS", text);
     }
 
     const Config& config_;

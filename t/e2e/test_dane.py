@@ -148,6 +148,23 @@ class Dane(unittest.TestCase):
         self.logged(r"to=<two@expired\.dane\.zz>.*status=sent")
         self.logged(r"Verified TLS connection reused to mx-expired\.dane\.zz")
 
+    def trace(self, domain):
+        return subprocess.run([BIN + "/postern", "-c", self.mail.path("etc"), "trace", "a@" + domain], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30).stdout.decode()
+
+    def test_postern_trace_tells_the_policy_and_the_records(self):
+        said = self.trace("mixed.dane.zz")
+        self.assertRegex(said, r"(?m)^ +TLS policy +dane \(smtp_tls_security_level\)$")
+        self.assertRegex(said, r"(?m)^ +DANE +_25\._tcp\.mx-mixed\.dane\.zz: TLSA 3 1 200 0011 \(unusable\)$")
+        self.assertRegex(said, r"(?m)^ +DANE +_25\._tcp\.mx-mixed\.dane\.zz: TLSA 3 1 1 [0-9A-F]{64} \(usable\)$")
+        self.assertRegex(said, r"(?m)^ +TLS +mx-mixed\.dane\.zz: dane, certificate for mx-mixed\.dane\.zz, mixed\.dane\.zz, vouched for by "
+                               r"one of 1 TLSA records or trust anchors, SNI mx-mixed\.dane\.zz$")
+        self.assertRegex(self.trace("none.dane.zz"), r"(?m)^ +DANE +no TLSA records found\n +TLS +mx-none\.dane\.zz: may$")
+        said = self.trace("onlyplain.zz")
+        self.assertRegex(said, r"(?m)^ +TLS policy +dane-only \(smtp_tls_policy_maps\)$")
+        self.assertRegex(said, r"(?m)^ +TLS +mx-ok\.dane\.zz: not used: 4\.7\.5 non DNSSEC destination$")
+        self.assertIn("not used: 4.7.5 TLSA lookup error for mx-bogus.dane.zz:25", self.trace("bogus.dane.zz"))
+
     def test_posttls_finger_says_the_same(self):
         if not shutil.which("posttls-finger"):
             self.skipTest("Postfix is not installed")
