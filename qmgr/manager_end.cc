@@ -123,6 +123,7 @@ Report Manager::report_for(Message& message, std::uint8_t kind) {
     report.dsn_ret = envelope.dsn_ret;
     report.encoding = envelope.encoding;
     report.smtputf8 = envelope.smtputf8;
+    report.requiretls = envelope.requiretls;
     report.arrival_usec = envelope.arrival_usec;
     return report;
 }

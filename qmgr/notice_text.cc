@@ -175,7 +175,8 @@ bool wants_headers_only(const Config& config, const Report& report, Audience aud
     if (report.kind != kReportFailure || too_big || audience == Audience::postmaster) {
         return true;
     }
-    return report.dsn_ret == queue::kRetHeaders;
+    const bool secret = report.requiretls && config.requiretls_redact_dsn();   // the way back may be less safe (RFC 8689 section 5)
+    return secret || report.dsn_ret == queue::kRetHeaders;
 }
 
 /// RFC 5322 section 3.6.4: what the message refers to, then the message.

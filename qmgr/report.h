@@ -44,6 +44,7 @@ struct Report {
     std::uint8_t dsn_ret = queue::kRetNone;
     std::uint8_t encoding = queue::kEncodingUnspecified;
     bool smtputf8 = false;
+    bool requiretls = false;                 ///< what is sent back asks for REQUIRETLS too (RFC 8689 section 5)
     std::int64_t arrival_usec = 0;
     std::int64_t expires_usec = 0;           ///< Will-Retry-Until of a delay notice
     std::vector<ReportRecipient> recipients; ///< at least one
@@ -51,7 +52,7 @@ struct Report {
 template <class A>
 void fields(A& a, Report& m) {
     a(m.kind, m.queue_id, m.message, m.headers, m.body, m.sender, m.dsn_envid, m.dsn_ret, m.encoding, m.smtputf8,
-      m.arrival_usec, m.expires_usec, m.recipients);
+      m.requiretls, m.arrival_usec, m.expires_usec, m.recipients);
 }
 
 /// The notice is queued (or none is due by the rules); otherwise why not, and qmgr keeps the message.

@@ -249,7 +249,7 @@ void Delivery::give_up() {
 std::string Delivery::cache_key(const std::string& destination) const {
     std::string key = to_lower(destination);
     key += '\0';
-    key += policy_.signature();
+    key += policy_.signature() + (requires_tls() ? "\nrequiretls" : "");
     if (client_.settings().sasl_auth_enable() && client_.settings().sender_dependent_authentication()) {
         key += '\0';
         key += request_.sender;
@@ -258,29 +258,6 @@ std::string Delivery::cache_key(const std::string& destination) const {
         key += std::string("\0sts", 4);   // a connection from before the policy may lack what it demands
     }
     return key;
-}
-
-/// MTA-STS (RFC 8461), where it may have a say: not for hosts with TLSA records (section 2).  Without an answer it has none.
-Task<> Delivery::ask_sts(const NextHop& hop) {
-    const bool dane = policy_.level == TlsLevel::dane;
-    TlsPolicy plain = policy_;
-    if (dane) {
-        plain.level = TlsLevel::may;
-        plain = client_.tls().completed(std::move(plain));
-    }
-    if (!client_.tls().wants_sts(hop, plain)) {
-        co_return;
-    }
-    std::optional<StsAnswer> answer = co_await client_.sts().ask(hop.domain);
-    if (!answer) {
-        co_return;
-    }
-    plain = client_.tls().under_sts(std::move(plain), hop.domain, std::move(*answer));
-    if (dane) {
-        policy_.without_dane = std::make_shared<const TlsPolicy>(std::move(plain));
-    } else {
-        policy_ = std::move(plain);
-    }
 }
 
 /// Where the policy differs from host to host, so do the connections.
@@ -302,7 +279,12 @@ Task<> Delivery::try_destination(std::string destination, bool last) {
         co_return;
     }
     policy_ = std::move(*policy);
-    co_await ask_sts(*hop);
+    const bool demanding = policy_.level > TlsLevel::may || client_.tls().wants_sts(*hop, policy_);
+    if (demanding && tls_is_not_required()) {
+        policy_ = client_.tls().opportunistic(std::move(policy_));
+    } else {
+        co_await ask_sts(*hop);
+    }
     const std::string key = cache_key(destination);
     client_.cache().begin(key);
     std::string used;
@@ -407,36 +389,6 @@ Task<std::optional<Failure>> Delivery::prepare(Session& session, const NextHop& 
     co_return failure;
 }
 
-/// Optional TLS that does not work is left out once the message has waited for a while, as in Postfix: by then it is no
-/// passing trouble.
-bool Delivery::plaintext_fallback(const Session& session, const TlsPolicy& policy) const {
-    const std::int64_t waited = request_.active_usec - request_.arrival_usec;
-    return session.tls_failed() && policy.level == TlsLevel::may && !client_.settings().tls_wrappermode() &&
-           waited >= client_.config().minimal_backoff_time().count() * 1'000'000 && !client_.settings().sasl_auth_enable();
-}
-
-/// For the TLS reports (RFC 8460).  What a resumed session has proved, it has proved before.
-void Delivery::count_session(const NextHop& hop, const TlsPolicy& policy, const Session& session) {
-    const bool again = session.tls() != nullptr && session.tls()->resumed && client_.config().smtp_tlsrpt_skip_reused_handshakes();
-    if (session.tls_verdict() && !again && counts_sessions(client_.settings(), hop)) {
-        client_.tlsrpt().tell(outcome_of(hop, policy, session));
-    }
-}
-
-/// What the destination's policy comes to for this host.  Nothing when it forbids to use it now; the reason is noted.
-Task<std::optional<TlsPolicy>> Delivery::policy_for(const HostAddress& host, const NextHop& hop) {
-    HostPolicy found = co_await client_.dane().find(policy_, hop, host);
-    if (!found.failure.dsn.empty()) {
-        log_warning("TLS policy lookup for {}/{}: {}", hop.domain, host.host, found.failure.text);
-        if (counts_sessions(client_.settings(), hop)) {
-            client_.tlsrpt().tell(outcome_without_dane(hop, policy_, host, found.failure.text));
-        }
-        why_ = std::move(found.failure);
-        co_return std::nullopt;
-    }
-    co_return std::move(found.policy);
-}
-
 /// Null when the server cannot be used; the reason is noted.
 Task<std::unique_ptr<Session>> Delivery::open_session(const HostAddress& host, const NextHop& hop, TlsPolicy policy, bool best) {
     if (std::optional<std::string> reason = client_.tls().forbids(policy, host)) {
@@ -468,7 +420,13 @@ Task<std::unique_ptr<Session>> Delivery::open_session(const HostAddress& host, c
             co_await session->quit();
             continue;
         }
-        failed_all(session.get(), *failure);
+        Failure why = *failure;
+        const bool for_lack_of_tls = why.dsn == "4.7.4" || (why.dsn == "4.7.5" && !session->tls_failed());
+        if (requires_tls() && for_lack_of_tls) {
+            why.dsn = "5.7.10";   // no waiting for what a sender shall decide about: when no host is better, it goes back
+            why.text = "REQUIRETLS: " + why.text;
+        }
+        failed_all(session.get(), why);
         co_await tell();
         co_await session->quit();
         co_return nullptr;

@@ -64,6 +64,9 @@ public:
     /// yet had better not be sent now.
     bool is_wanted() { return listener_.is_open(); }
     Content& content() { return content_; }
+    /// REQUIRETLS (RFC 8689): only a server that is known for certain, and offers it too, may have the message.  Mailbox
+    /// servers behind LMTP are part of this system.
+    bool requires_tls() const { return request_.requiretls && client_.config().requiretls_enable() && !client_.settings().lmtp(); }
 
 private:
     enum class State : unsigned char { open, kept, answered };
@@ -81,6 +84,8 @@ private:
     Task<std::optional<TlsPolicy>> policy_for(const HostAddress& host, const NextHop& hop);
     Task<std::unique_ptr<Session>> open_session(const HostAddress& host, const NextHop& hop, TlsPolicy policy, bool best);
     Task<std::optional<Failure>> prepare(Session& session, const NextHop& hop, const TlsPolicy& policy, bool best);
+    bool tls_is_not_required() const;
+    bool insist_on_tls(TlsPolicy& policy, const HostAddress& host);
     bool plaintext_fallback(const Session& session, const TlsPolicy& policy) const;
     std::string cache_key(const std::string& destination) const;
     std::string cache_key(const std::string& destination_key, const HostAddress& host, const TlsPolicy& policy) const;

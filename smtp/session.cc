@@ -34,6 +34,8 @@ void take_keyword(Features& features, std::string_view line, const std::vector<s
         features.chunking = true;
     } else if (keyword == "dsn") {
         features.dsn = true;
+    } else if (keyword == "requiretls") {
+        features.requiretls = true;
     } else if (keyword == "starttls") {
         features.starttls = true;
     } else if (keyword == "auth" && (features.auth.empty() || line[end] == ' ')) {

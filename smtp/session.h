@@ -30,6 +30,7 @@ struct Features {
     bool chunking = false;          ///< RFC 3030
     bool dsn = false;               ///< RFC 3461
     bool starttls = false;          ///< RFC 3207
+    bool requiretls = false;        ///< RFC 8689
     std::string auth;               ///< mechanisms, separated by blanks; RFC 4954
     std::string xforward;           ///< attributes, separated by blanks
 };

@@ -111,6 +111,18 @@ TlsPolicy TlsPolicies::completed(TlsPolicy policy) const {
     return policy;
 }
 
+TlsPolicy TlsPolicies::opportunistic(TlsPolicy policy) const {
+    if (policy.level <= TlsLevel::may) {
+        return policy;
+    }
+    TlsPolicy out;
+    out.level = settings_.tls_wrappermode() ? TlsLevel::encrypt : TlsLevel::may;
+    out.server_name = policy.server_name;
+    out.reuse = policy.reuse;
+    out.from_table = policy.from_table;
+    return completed(std::move(out));
+}
+
 /// Of the parameter, and those that policy tables may name: later no file is in reach.
 Result<void> TlsPolicies::read_trust_anchors() {
     std::vector<std::string> files = split(settings_.tls_trust_anchor_file(), ", \t");

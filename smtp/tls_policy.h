@@ -71,6 +71,8 @@ public:
     Result<TlsPolicy> find(const NextHop& hop);
     /// `policy` for a level that was found later than by find(): protocols and ciphers that go with it.
     TlsPolicy completed(TlsPolicy policy) const;
+    /// The same with level may at most: nothing is demanded of the server.
+    TlsPolicy opportunistic(TlsPolicy policy) const;
     const std::vector<DaneDigest>& dane_digests() const { return dane_digests_; }
     /// For start_tls_client().
     TlsDemand demand(const TlsPolicy& policy, const NextHop& hop, const HostAddress& host) const;

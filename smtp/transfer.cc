@@ -102,6 +102,12 @@ bool Transfer::acceptable() {
         delivery_.failed_all(&session_, why);
         return false;
     }
+    if (delivery_.requires_tls() && !features.requiretls) {
+        // Another server may offer it: only when none does is it for good (RFC 8689 section 4.2.1).
+        Failure why{"5.7.30", fmt::format("REQUIRETLS support is required, but was not offered by host {}", peer), true};
+        delivery_.failed_all(&session_, why);
+        return false;
+    }
     const std::uint64_t size = delivery_.content().size_bytes();
     if (features.size_limit > 0 && size > features.size_limit) {
         Failure why{"5.3.4", fmt::format("message size {} exceeds size limit {} of server {}", size, features.size_limit, peer)};
@@ -124,6 +130,9 @@ std::string Transfer::mail_command() const {
     }
     if (needs_utf8_) {
         out += " SMTPUTF8";
+    }
+    if (features.requiretls && request.requiretls) {
+        out += " REQUIRETLS";
     }
     if (!features.auth.empty() && settings_.send_dummy_mail_auth()) {
         out += " AUTH=<>";

@@ -94,6 +94,9 @@ Task<std::string> Session::ehlo_reply() {
     if (config_.smtputf8_enable()) {
         offer("SMTPUTF8");
     }
+    if (config_.requiretls_enable() && tls_active) {   // RFC 8689 section 2: never in the clear
+        offer("REQUIRETLS");
+    }
     offer("CHUNKING");
     std::string out;
     for (std::size_t i = 0; i < lines.size(); ++i) {

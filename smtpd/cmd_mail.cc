@@ -107,6 +107,12 @@ Task<bool> Session::mail_parameters(std::string_view text) {
             envelope.encoding = queue::kEncoding7bit;
         } else if (name == "SMTPUTF8" && config_.smtputf8_enable() && equals == std::string::npos) {
             envelope.smtputf8 = true;
+        } else if (name == "REQUIRETLS" && config_.requiretls_enable() && equals == std::string::npos) {
+            if (client_.tls() == nullptr) {
+                co_await reject("MAIL", 530, "5.7.10", "REQUIRETLS needs a TLS session");
+                co_return false;
+            }
+            envelope.requiretls = true;
         } else if (name == "RET" && (equals_ignoring_case(value, "FULL") || equals_ignoring_case(value, "HDRS"))) {
             problem = envelope.dsn_ret != queue::kRetNone ? "501 5.5.4 Bad RET parameter syntax" : nullptr;
             envelope.dsn_ret = equals_ignoring_case(value, "FULL") ? queue::kRetFull : queue::kRetHeaders;

@@ -154,6 +154,74 @@ TEST_CASE("other levels are none of its business", "[dane]") {
     }
 }
 
+namespace {
+
+struct Insisting {
+    explicit Insisting(const std::string& more = "", Protocol protocol = Protocol::smtp) : dialogue(more, protocol) {}
+    void deliver(const std::string& script, bool requiretls, const std::string& content = "Subject: x\n\nbody\n") {
+        dialogue.net->servers["192.0.2.1"].scripts = {script};
+        queue::Deliver request;
+        request.queue_id = "4A1B";
+        request.nexthop = "[192.0.2.1]";
+        request.sender = "s@us.example";
+        request.requiretls = requiretls;
+        queue::DeliverTo to;
+        to.recipient.address = "x@d.example";
+        request.recipients.push_back(std::move(to));
+        dialogue.deliver(std::move(request), content);
+    }
+    DeliveryDialogue dialogue;
+};
+
+}  // namespace
+
+TEST_CASE("a message with REQUIRETLS goes back rather than out in the clear", "[requiretls]") {
+    Insisting mail("smtp_tls_security_level = may\n");
+    mail.deliver(good_script(), true);
+    CHECK(mail.dialogue.fate(0) == "bounced 5.7.10");
+    CHECK(mail.dialogue.reason(0).find("REQUIRETLS: TLS is required, but was not offered by host") == 0);
+    CHECK(mail.dialogue.heard("192.0.2.1").find("MAIL") == std::string::npos);
+}
+
+TEST_CASE("REQUIRETLS where TLS is switched off", "[requiretls]") {
+    Insisting mail("smtp_tls_security_level = none\n");
+    mail.deliver(good_script(), true);
+    CHECK(mail.dialogue.fate(0) == "bounced 5.7.10");
+    CHECK(mail.dialogue.net->tried.empty());
+}
+
+TEST_CASE("requiretls_enable = no, and mailbox servers, ask for nothing", "[requiretls]") {
+    Insisting off("smtp_tls_security_level = may\nrequiretls_enable = no\n");
+    off.deliver(good_script(), true);
+    CHECK(off.dialogue.fate(0) == "sent 2.0.0");
+    CHECK(off.dialogue.heard("192.0.2.1").find("REQUIRETLS") == std::string::npos);
+    Insisting mailbox("lmtp_tls_security_level = none\n", Protocol::lmtp);
+    mailbox.deliver(good_script(), true);
+    CHECK(mailbox.dialogue.fate(0) == "sent 2.0.0");
+}
+
+TEST_CASE("TLS-Required: No makes TLS optional, unless REQUIRETLS says otherwise", "[requiretls]") {
+    const std::string content = "Subject: x\ntls-required: (please) No\n\nbody\n";
+    Insisting secure("smtp_tls_security_level = secure\n");
+    secure.deliver(good_script(), false, content);
+    CHECK(secure.dialogue.fate(0) == "sent 2.0.0");
+    Insisting both("smtp_tls_security_level = secure\n");
+    both.deliver(good_script(), true, content);
+    CHECK(both.dialogue.fate(0) == "bounced 5.7.10");
+    Insisting other("smtp_tls_security_level = secure\n");
+    other.deliver(good_script(), false, "TLS-Required: yes\n\nbody\n");
+    CHECK(other.dialogue.fate(0) == "deferred 4.7.4");
+    Insisting off("smtp_tls_security_level = secure\ntls_required_enable = no\n");
+    off.deliver(good_script(), false, content);
+    CHECK(off.dialogue.fate(0) == "deferred 4.7.4");
+}
+
+TEST_CASE("REQUIRETLS is known of a server that says so", "[requiretls]") {
+    CHECK(parse_features("250-mx\n250-REQUIRETLS\n250 DSN", {}).requiretls);
+    CHECK_FALSE(parse_features("250-mx\n250 DSN", {}).requiretls);
+    CHECK_FALSE(parse_features("250-mx\n250 REQUIRETLS", {"requiretls"}).requiretls);
+}
+
 TEST_CASE("a delivery tries the next host when TLSA records cannot be had, and sends nothing in the clear", "[dane]") {
     World world;
     ScriptDns& names = *world.dialogue.names;

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """DANE (RFC 7672) end to end: zones with real signatures, a validating resolver, servers with good, other and expired certificates;
 the same destinations as Postfix's posttls-finger sees them, where that is installed.  Needs root."""
+import glob
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -110,7 +112,9 @@ class Dane(unittest.TestCase):
         cls.world = World(cls.where, ADDRESSES, [], [], files=files, anchors=signer.anchors())
         cls.addClassCleanup(cls.world.close)
         cls.peers = {name: Peer(port=25, address=address[name], name="mx-%s.dane.zz" % name,
-                                tls=None if name == "clear" else good[name]) for name in HOSTS}
+                                tls=None if name == "clear" else good[name],
+                                features=["PIPELINING", "8BITMIME"] + (["REQUIRETLS"] if name in ("ok", "none", "clear") else []))
+                     for name in HOSTS}
         cls.mail = Suite(MAIN.format(where=cls.where), MASTER, port=PORT)
         cls.addClassCleanup(cls.mail.stop)
         cls.mail.start()
@@ -137,7 +141,7 @@ class Dane(unittest.TestCase):
         self.assertIn("Verified TLS connection established to mx-ok.dane.zz[192.0.2.10]:25", self.mail.log())
         self.assertNotIn("mx-alias.dane.zz", self.mail.log())   # a signed alias gives way to its target's name, as in Postfix
         self.assertEqual(self.peers["bogus"].commands, [])
-        self.assertNotIn("MAIL", self.peers["wrong"].verbs())
+        self.assertFalse([m for m in self.peers["wrong"].messages if "a@" in m["recipients"][0]])
         self.assertNotIn("MAIL", self.peers["clear"].verbs())
         self.assertTrue(all(message["tls"] for peer in self.peers.values() for message in peer.messages))
 
@@ -147,6 +151,42 @@ class Dane(unittest.TestCase):
         self.send("two@expired.dane.zz")
         self.logged(r"to=<two@expired\.dane\.zz>.*status=sent")
         self.logged(r"Verified TLS connection reused to mx-expired\.dane\.zz")
+
+    def test_requiretls(self):
+        context = ssl._create_unverified_context()
+        with self.mail.smtp() as smtp:
+            smtp.ehlo()
+            self.assertNotIn("requiretls", smtp.esmtp_features)
+            self.assertEqual(smtp.docmd("MAIL", "FROM:<fred@example.org> REQUIRETLS")[0], 530)
+            smtp.starttls(context=context)
+            smtp.ehlo()
+            self.assertIn("requiretls", smtp.esmtp_features)
+            for name in ("ok", "mixed", "none", "clear"):
+                smtp.sendmail("fred@example.org", ["secret@%s.dane.zz" % name], "Subject: hi\r\n\r\nsecret body\r\n", mail_options=["REQUIRETLS"])
+        self.logged(r"to=<secret@ok\.dane\.zz>.*status=sent")
+        self.assertIn("REQUIRETLS", [m["sender"] for m in self.peers["ok"].messages if "secret@" in m["recipients"][0]][0])
+        self.logged(r"to=<secret@mixed\.dane\.zz>.*dsn=5\.7\.30, status=bounced \(REQUIRETLS support is required, but was not offered by host mx-mixed")
+        self.logged(r"to=<secret@none\.dane\.zz>.*dsn=5\.7\.10, status=bounced \(REQUIRETLS: Server certificate not trusted\)")
+        self.logged(r"to=<secret@clear\.dane\.zz>.*dsn=5\.7\.10, status=bounced \(REQUIRETLS: TLS is required, but was not offered by host mx-clear")
+        for name in ("mixed", "none", "clear"):
+            self.assertFalse([m for m in self.peers[name].messages if "secret@" in m["recipients"][0]])
+        bounces = self.mail.wait_for(lambda: self.notices("5.7.10", 2), 15, "two bounces")
+        self.assertFalse([text for text in bounces if "secret body" in text])
+
+    def notices(self, code, count):
+        found = []
+        for folder in ("new", "cur"):
+            for path in glob.glob(self.mail.path("mail/fred/%s/*" % folder)):
+                with open(path, encoding="utf-8", errors="replace") as file:
+                    text = file.read()
+                if "Status: " + code in text:
+                    found.append(text)
+        return found if len(found) >= count else None
+
+    def test_tls_required_no(self):
+        with self.mail.smtp() as smtp:
+            smtp.sendmail("fred@example.org", ["public@wrong.dane.zz"], "TLS-Required: No\r\nSubject: hi\r\n\r\nbody\r\n")
+        self.logged(r"to=<public@wrong\.dane\.zz>.*status=sent")
 
     def trace(self, domain):
         return subprocess.run([BIN + "/postern", "-c", self.mail.path("etc"), "trace", "a@" + domain], stdin=subprocess.DEVNULL,

@@ -1,0 +1,102 @@
+// What TLS has to be for a delivery: policies of tables, of the DNS and of the message itself.
+#include <fmt/format.h>
+
+#include "lib/base/strings.h"
+#include "lib/log/log.h"
+#include "lib/mail/header.h"
+#include "smtp/delivery.h"
+#include "smtp/tls_report.h"
+
+namespace postern::smtp {
+
+/// MTA-STS (RFC 8461), where it may have a say: not for hosts with TLSA records (section 2).  Without an answer it has none.
+Task<> Delivery::ask_sts(const NextHop& hop) {
+    const bool dane = policy_.level == TlsLevel::dane;
+    TlsPolicy plain = policy_;
+    if (dane) {
+        plain.level = TlsLevel::may;
+        plain = client_.tls().completed(std::move(plain));
+    }
+    if (!client_.tls().wants_sts(hop, plain)) {
+        co_return;
+    }
+    std::optional<StsAnswer> answer = co_await client_.sts().ask(hop.domain);
+    if (!answer) {
+        co_return;
+    }
+    plain = client_.tls().under_sts(std::move(plain), hop.domain, std::move(*answer));
+    if (dane) {
+        policy_.without_dane = std::make_shared<const TlsPolicy>(std::move(plain));
+    } else {
+        policy_ = std::move(plain);
+    }
+}
+
+/// "TLS-Required: No" (RFC 8689 section 5): the sender wants the mail to arrive, whatever the server's TLS is like.
+bool Delivery::tls_is_not_required() const {
+    if (request_.requiretls || !client_.config().tls_required_enable()) {
+        return false;
+    }
+    const HeaderField field = find_field(content_.headers(), "TLS-Required");
+    return !field.whole.empty() && equals_ignoring_case(strip_comments(field.value), "no");
+}
+
+/// What the destination's policy comes to for this host.  Nothing when it forbids to use it now; the reason is noted.
+Task<std::optional<TlsPolicy>> Delivery::policy_for(const HostAddress& host, const NextHop& hop) {
+    HostPolicy found = co_await client_.dane().find(policy_, hop, host);
+    if (!found.failure.dsn.empty()) {
+        log_warning("TLS policy lookup for {}/{}: {}", hop.domain, host.host, found.failure.text);
+        if (counts_sessions(client_.settings(), hop)) {
+            client_.tlsrpt().tell(outcome_without_dane(hop, policy_, host, found.failure.text));
+        }
+        why_ = std::move(found.failure);
+        co_return std::nullopt;
+    }
+    if (requires_tls() && !insist_on_tls(found.policy, host)) {
+        co_return std::nullopt;
+    }
+    co_return std::move(found.policy);
+}
+
+/// A policy under which a certificate is good enough for REQUIRETLS (section 4.2.1).  False, with the reason noted, without TLS, or when
+/// the name of the host cannot be believed, so that no certificate proves anything.
+bool Delivery::insist_on_tls(TlsPolicy& policy, const HostAddress& host) {
+    const bool off = policy.level == TlsLevel::none;
+    if (off || policy.level == TlsLevel::half_dane) {
+        why_ = {"5.7.10", off ? "REQUIRETLS: TLS is switched off here" : fmt::format("REQUIRETLS: the MX record that names {} is not signed", host.host),
+                true};
+        log_info("{}: {}", request_.queue_id, why_.text);
+        return false;
+    }
+    if (!policy.authenticates()) {
+        TlsPolicy secure = client_.tls().opportunistic(std::move(policy));
+        secure.level = TlsLevel::secure;
+        secure.protocols.clear();
+        secure.grade.clear();
+        secure.exclude.clear();
+        secure.match = {"nexthop", "dot-nexthop"};
+        if (client_.settings().dns_support_level() == "dnssec" && host.by_mx && host.mx_secure) {
+            secure.match.emplace_back("hostname");
+        }
+        policy = client_.tls().completed(std::move(secure));
+    }
+    return true;
+}
+
+/// Optional TLS that does not work is left out once the message has waited for a while, as in Postfix: by then it is no
+/// passing trouble.
+bool Delivery::plaintext_fallback(const Session& session, const TlsPolicy& policy) const {
+    const std::int64_t waited = request_.active_usec - request_.arrival_usec;
+    return session.tls_failed() && policy.level == TlsLevel::may && !client_.settings().tls_wrappermode() &&
+           waited >= client_.config().minimal_backoff_time().count() * 1'000'000 && !client_.settings().sasl_auth_enable();
+}
+
+/// For the TLS reports (RFC 8460).  What a resumed session has proved, it has proved before.
+void Delivery::count_session(const NextHop& hop, const TlsPolicy& policy, const Session& session) {
+    const bool again = session.tls() != nullptr && session.tls()->resumed && client_.config().smtp_tlsrpt_skip_reused_handshakes();
+    if (session.tls_verdict() && !again && counts_sessions(client_.settings(), hop)) {
+        client_.tlsrpt().tell(outcome_of(hop, policy, session));
+    }
+}
+
+}  // namespace postern::smtp

@@ -1,0 +1,36 @@
+/// DNS record data of every type, TLSA records and what is asked of them, and files of trust anchors.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string_view>
+
+#include "lib/dns/records.h"
+#include "lib/dns/tlsa.h"
+#include "lib/dns/trust_anchor.h"
+#include "lib/stream/tls_dane.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    using namespace postern;
+    const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+    for (const DnsType type : {DnsType::a, DnsType::ns, DnsType::cname, DnsType::ptr, DnsType::mx, DnsType::txt, DnsType::aaaa, DnsType::tlsa}) {
+        DnsAnswer::Record record;
+        const bool good = decode_record(type, bytes, record);
+        // Text of addresses is longer than the data, all else is no longer.
+        if (good && type != DnsType::a && type != DnsType::aaaa && record.text.size() > size) {
+            std::abort();
+        }
+    }
+    static const std::vector<DaneDigest> digests = *parse_dane_digests("sha512 sha256");
+    const Result<TlsaRecord> record = parse_tlsa(bytes);
+    if (record && (record->data.size() + 3 != size || record->text().empty())) {
+        std::abort();
+    }
+    if (record && tlsa_usable(*record, digests) && (record->usage < 2 || record->usage > 3 || record->selector > 1 || record->matching > 2)) {
+        std::abort();
+    }
+    const Result<std::vector<std::string>> anchors = parse_trust_anchors(bytes);
+    if (anchors && anchors->empty()) {
+        std::abort();
+    }
+    return 0;
+}
