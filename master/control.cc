@@ -13,8 +13,10 @@
 
 #include <fmt/format.h>
 
+#include "lib/base/strings.h"
 #include "lib/config/check.h"
 #include "lib/config/version.h"
+#include "lib/dns/trust_anchor.h"
 #include "lib/ipc/channel.h"
 #include "lib/log/log.h"
 #include "lib/queue/messages.h"
@@ -78,6 +80,18 @@ std::optional<Config> load_config(const ControlContext& context) {
     return *std::move(config);
 }
 
+/// Without one smtp(8) would not start, and all mail for other hosts would wait.
+bool check_trust_anchors(const Config& config) {
+    if (config.smtp_dns_support_level() != "dnssec" && config.lmtp_dns_support_level() != "dnssec") {
+        return true;
+    }
+    const Result<std::vector<std::string>> anchors = read_trust_anchors(split(config.dnssec_trust_anchor_files(), ", \t\n"));
+    if (!anchors) {
+        fmt::print(stderr, "postern: error: dnssec_trust_anchor_files: {}\n", anchors.error().what);
+    }
+    return static_cast<bool>(anchors);
+}
+
 /// main.cf, master.cf, programs, directories.  True when a master would start.
 bool check_all(const ControlContext& context, Severity least, bool correct) {
     if (!report_configuration(context, least)) {
@@ -94,6 +108,9 @@ bool check_all(const ControlContext& context, Severity least, bool correct) {
     if (::geteuid() != 0 && least == Severity::notice) {
         fmt::print(stderr, "postern: notice: not root: everything runs as the present user, without changing user or root "
                            "directory\n");
+    }
+    if (!check_trust_anchors(loaded->config)) {
+        return false;
     }
     const Result<DirectoryReport> report = set_up_directories(loaded->config, correct);
     if (!report) {
