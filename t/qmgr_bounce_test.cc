@@ -142,6 +142,9 @@ TEST_CASE("RET=HDRS, size and audience decide how much comes back", "[bounce]") 
     CHECK(big.headers_only);
     CHECK(contains(big.head, "Content-Description: Undelivered Message Headers\nContent-Type: text/rfc822-headers\n"));
     report.body.length = 1;
+    report.requiretls = true;   // RFC 8689 section 5: who knows which way the notice goes
+    CHECK(make_notice(config, report, Audience::sender, "a@b.example", kMoment).headers_only);
+    report.requiretls = false;
     report.dsn_ret = queue::kRetHeaders;
     CHECK(make_notice(config, report, Audience::sender, "a@b.example", kMoment).headers_only);
 }

@@ -110,6 +110,8 @@ TEST_CASE("commands with bad syntax get the right code", "[smtpd]") {
         {"MAIL FROM:<s@c.example> SIZE=99999999999", "552 5.3.4 Message size exceeds fixed limit"},
         {"MAIL FROM:<s@c.example> ENVID=a+b", "501 5.5.4 Bad ENVID parameter syntax"},
         {"MAIL FROM:<s\xc3\xa9@c.example>", "553 5.6.7 Must declare SMTPUTF8 to send unicode address"},
+        {"MAIL FROM:<s@c.example> REQUIRETLS", "530 5.7.10 REQUIRETLS needs a TLS session"},
+        {"MAIL FROM:<s@c.example> REQUIRETLS=yes", "555 5.5.4 Unsupported option: REQUIRETLS=yes"},
         {"DATA", "503 5.5.1 Error: need RCPT command"},
         {"DATA x", "501 5.5.4 Syntax: DATA"},
         {"RSET x", "501 5.5.4 Syntax: RSET"},
