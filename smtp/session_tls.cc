@@ -88,6 +88,12 @@ Task<std::optional<Failure>> Session::secure(TlsPolicies& policies, const TlsPol
     if (!failure) {
         failure = co_await hello(how);   // RFC 3207 section 4.2: what was said in the clear is forgotten
     }
+    // Whoever put commands of his own in front of ours (CVE-2009-3555) has the server answer more than it was asked.
+    if (!failure && settings_.tls_block_early_mail_reply() && !stream_->buffered().empty()) {
+        dead_ = true;
+        Failure early{"4.7.0", fmt::format("host {} answered commands that were not sent", host_.name_and_address()), true};
+        co_return early;
+    }
     co_return failure;
 }
 

@@ -118,6 +118,9 @@ public:
     const std::string& tls_trust_anchor_file() const {
         return pick(&Config::smtp_tls_trust_anchor_file, &Config::lmtp_tls_trust_anchor_file);
     }
+    bool tls_block_early_mail_reply() const {
+        return pick(&Config::smtp_tls_block_early_mail_reply, &Config::lmtp_tls_block_early_mail_reply);
+    }
     bool tls_force_insecure_host_tlsa_lookup() const {
         return pick(&Config::smtp_tls_force_insecure_host_tlsa_lookup, &Config::lmtp_tls_force_insecure_host_tlsa_lookup);
     }
