@@ -29,6 +29,7 @@ maximal_backoff_time = 600s
 MASTER = """
 smtp unix - - n - 1 smtp
 wrapped unix - - n - 1 smtp -o smtp_tls_wrappermode=yes -o smtp_tls_security_level=encrypt -o smtp_tls_policy_maps=
+early unix - - n - 1 smtp -o smtp_tls_block_early_mail_reply=yes
 login unix - - n - 1 smtp -o smtp_sasl_auth_enable=yes -o smtp_sasl_password_maps=static:fred:sesam
  -o smtp_sasl_security_options=noanonymous -o smtp_sasl_tls_security_options=noanonymous
 """
@@ -60,6 +61,7 @@ class Tls(unittest.TestCase):
 /@u([0-9]+)-.*\.example$/ smtp:[localhost]:$1
 /@w([0-9]+)\.example$/ wrapped:[localhost]:$1
 /@s([0-9]+)\.example$/ login:[localhost]:$1
+/@e([0-9]+)\.example$/ early:[localhost]:$1
 """)
         cls.levels = {1: "none", 2: "may", 3: "encrypt", 4: "verify", 5: "secure match=localhost", 6: "secure match=other.example",
                       7: "fingerprint match=" + ":".join(print_[i:i + 2] for i in range(0, 64, 2)), 8: "fingerprint match=00:11",
@@ -143,6 +145,13 @@ class Tls(unittest.TestCase):
     def test_protocols(self):
         peer, line, log = self.attempt(10, tls=self.good)
         self.assertIn("TLSv1.2 with cipher", log)
+
+    def test_replies_to_what_was_not_sent_are_noticed(self):
+        said = iter(["250-peer\n250 STARTTLS", "250-peer\n250 8BITMIME\n250 2.1.0 for the MAIL of somebody else"])
+        peer, port = self.peer(3, tls=self.good, replies={"EHLO": lambda _: next(said, "")})
+        self.send("a@e%d.example" % port)
+        self.logged(r"to=<a@e%d\.example>.*dsn=4\.7\.0, status=deferred \(host localhost\[127\.0\.0\.1\] answered commands that were not sent\)" % port)
+        self.assertNotIn("MAIL", peer.verbs())
 
     def test_replies_in_front_of_the_handshake_are_dropped(self):
         # What somebody in the middle adds behind "220" must not be taken for the server's words under TLS.
