@@ -4,8 +4,10 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import unittest
 
@@ -35,6 +37,7 @@ smtp unix - - n - 2 smtp
 relay unix - - n - 2 smtp
 lmtp unix - - n - 2 lmtp
 never unix - - n - 2 smtp -o smtp_never_send_ehlo=yes
+strict unix - - n - 2 smtp -o smtp_per_request_deadline=yes
 """
 
 
@@ -49,6 +52,7 @@ class Client(unittest.TestCase):
 /@u([0-9]+)\.example$/ smtp:[127.0.0.1]:$1
 /@l([0-9]+)\.example$/ lmtp:inet:[127.0.0.1]:$1
 /@n([0-9]+)\.example$/ never:[127.0.0.1]:$1
+/@s([0-9]+)\.example$/ strict:[127.0.0.1]:$1
 /@two([0-9]+)-([0-9]+)\.example$/ smtp:[127.0.0.1]:$1,[127.0.0.1]:$2
 /@unix\.example$/ lmtp:unix:{dir}/lmtp-socket
 /@bad\.example$/ smtp:[127.0.0.1
@@ -217,6 +221,71 @@ class Client(unittest.TestCase):
         self.send("a@" + domain, text=b"Subject: large\n\n" + body)
         self.logged(r"to=<a@%s>.*status=sent" % domain, 30)
         self.assertEqual(peer.messages[0]["content"].split(b"\r\n\r\n", 1)[1].replace(b"\r\n", b"\n"), body)
+
+    def test_a_server_that_trickles(self):
+        """One line of its reply every second keeps within smtp_helo_timeout, unless that counts for the whole reply."""
+        Client.next_port += 1
+        listener = socket.create_server(("127.0.0.1", Client.next_port))
+        self.addCleanup(listener.close)
+
+        def trickle(client):
+            with client:
+                try:
+                    client.sendall(b"220 slow.example ESMTP\r\n")
+                    client.recv(1000)
+                    for line in (b"250-slow.example\r\n",) * 5 + (b"250 slow\r\n",):
+                        client.sendall(line)
+                        time.sleep(1)
+                    client.recv(1000)
+                    client.sendall(b"554 5.5.0 enough\r\n")
+                except OSError:
+                    pass
+
+        def accept():
+            for _ in range(2):
+                threading.Thread(target=trickle, args=(listener.accept()[0],), daemon=True).start()
+        threading.Thread(target=accept, daemon=True).start()
+        port = Client.next_port
+        self.send("a@u%d.example" % port)
+        self.send("a@s%d.example" % port)
+        self.logged(r"to=<a@s%d\.example>.*dsn=4\.4\.2, status=deferred \(conversation with .* timed out while performing the EHLO handshake" % port)
+        self.logged(r"to=<a@u%d\.example>.*dsn=5\.5\.0, status=bounced" % port)
+
+    def test_chunks(self):
+        features = ["PIPELINING", "CHUNKING", "8BITMIME"]
+        peer, domain = self.peer(features=features)
+        self.send("a@" + domain, text=b"Subject: dots\n\n.\n..two\nlast line\n")
+        self.logged(r"to=<a@%s>.*status=sent" % domain)
+        self.assertEqual(peer.verbs(), ["EHLO", "MAIL", "RCPT", "BDAT", "QUIT"])
+        self.assertTrue(peer.messages[0]["content"].endswith(b"\r\n\r\n.\r\n..two\r\nlast line\r\n"), peer.messages[0]["content"])
+        body = b"".join(b"%06d .dot\n.%06d\n" % (i, i) for i in range(60000))
+        for lmtp in (False, True):
+            peer, domain = self.peer(features=features, lmtp=lmtp)
+            self.send("a@" + domain, "b@" + domain, text=b"Subject: large\n\n" + body)
+            self.logged(r"to=<b@%s>.*status=sent" % domain, 30)
+            self.assertEqual(peer.messages[0]["content"].split(b"\r\n\r\n", 1)[1].replace(b"\r\n", b"\n"), body)
+            self.assertGreater(peer.verbs().count("BDAT"), 3)
+
+    def test_chunks_by_lmtp_have_an_answer_for_each_recipient(self):
+        refuse = lambda command: "552 5.2.2 over quota" if "<c@" in command else ""
+        unknown = lambda command: "550 5.1.1 unknown" if "<b@" in command else ""
+        peer, domain = self.peer(lmtp=True, features=["PIPELINING", "CHUNKING"], replies={".": refuse, "RCPT": unknown})
+        self.send("a@" + domain, "b@" + domain, "c@" + domain)
+        self.logged(r"to=<a@%s>.*status=sent" % domain)
+        self.logged(r"to=<b@%s>.*dsn=5\.1\.1, status=bounced \(.*in reply to RCPT TO command" % domain)
+        self.logged(r"to=<c@%s>.*dsn=5\.2\.2, status=bounced \(.*in reply to BDAT command" % domain)
+
+    def test_a_chunk_is_refused(self):
+        for reply, dsn, status in (("552 5.3.4 too big", "5.3.4", "bounced"), ("452 4.3.1 no room", "4.3.1", "deferred")):
+            peer, domain = self.peer(features=["PIPELINING", "CHUNKING"], replies={"BDAT": reply})
+            self.send("a@" + domain, text="Subject: x\n\n" + "y" * 70 + "\n" + ("z" * 70 + "\n") * 60000)
+            self.logged(r"to=<a@%s>.*dsn=%s, status=%s \(host .* said: %s \(in reply to BDAT command\)\)" % (domain, dsn, status, reply))
+            self.assertEqual(peer.messages, [])
+
+    def test_the_connection_ends_between_chunks(self):
+        peer, domain = self.peer(features=["PIPELINING", "CHUNKING"], replies={"BDAT": None})
+        self.send("a@" + domain, text="Subject: x\n\n" + ("z" * 70 + "\n") * 60000)
+        self.logged(r"to=<a@%s>.*dsn=4\.4\.2, status=deferred \(lost connection with .* while sending message body\)" % domain)
 
     def test_size_is_known_before_it_is_sent(self):
         peer, domain = self.peer(features=["SIZE 1000", "PIPELINING"])
