@@ -332,7 +332,8 @@ def bench_fair(servers, full, sinks):
         probes(server, sinks["probe"], "nothing else to do")
     for server in servers:
         source(server, backlog, "u@dead.example")
-        probes(server, sinks["probe"], "%d messages for a dead destination" % backlog)
+        # Long enough to see the first connections time out, after 30 seconds, and all the others be deferred.
+        probes(server, sinks["probe"], "%d messages for a dead destination" % backlog, 160)
         restarted(server, lambda: empty_queue(server))
     for server in servers:
         source(server, backlog, "u@slow.example")
