@@ -1,6 +1,7 @@
 // What TLSA records, or their absence, make of a policy: smtp/dane.h.
 #include <catch2/catch.hpp>
 
+#include "smtp/tls_report.h"
 #include "t/smtp_dialogue.h"
 
 using namespace postern;
@@ -152,6 +153,22 @@ TEST_CASE("other levels are none of its business", "[dane]") {
     for (const std::string level : {"none", "may", "encrypt", "fingerprint", "verify", "secure"}) {
         CHECK(world.level(host(), level) == level);
     }
+}
+
+TEST_CASE("TLS reports name TLSA policies and why a host was passed over", "[dane]") {
+    World world;
+    world.add("mx.example", tlsa(3, 1));
+    NextHop hop;
+    hop.domain = "domain.example";
+    const TlsrptOutcome failed = outcome_without_dane(hop, world.find(host()).policy, host(), "TLSA lookup error for mx.example:25");
+    CHECK(failed.domain == "domain.example");
+    CHECK(failed.policy == static_cast<std::uint8_t>(TlsrptPolicy::tlsa));
+    CHECK(failed.result == static_cast<std::uint8_t>(TlsrptResult::dnssec_invalid));
+    REQUIRE(failed.policy_strings.size() == 1);
+    CHECK(failed.policy_strings[0].substr(0, 10) == "3 1 1 7878");
+    TlsPolicy required;
+    required.level = TlsLevel::dane_only;
+    CHECK(outcome_without_dane(hop, required, host(), "no TLSA records found").result == static_cast<std::uint8_t>(TlsrptResult::dane_required));
 }
 
 namespace {
