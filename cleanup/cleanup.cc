@@ -39,7 +39,7 @@ int main(int argc, char** argv) {
     const TableContext tables = table_context(config);
     const std::unique_ptr<Router> router = or_fatal(Router::create(config, tables));
     const std::unique_ptr<cleanup::AddressMaps> maps = or_fatal(cleanup::AddressMaps::open(config, tables, *router));
-    const std::unique_ptr<cleanup::ContentChecks> checks = or_fatal(cleanup::ContentChecks::open(config, tables));
+    const std::unique_ptr<ContentChecks> checks = or_fatal(ContentChecks::open(config, tables));
     const queue::TrustedPeers submitters(config);
     service.confine(kRights);
 

@@ -146,10 +146,7 @@ Refusal Message::take_pieces() {
     if (body.empty()) {
         return {};
     }
-    if (shared_.checks.checks_body() && begin_.check_headers_and_body) {
-        return check_body_lines(body);
-    }
-    return add_body(body);
+    return walker_ ? check_body(body) : add_body(body);
 }
 
 Refusal Message::add_body(std::string_view bytes) {
@@ -163,13 +160,16 @@ Refusal Message::add_field(std::string_view text) {
 }
 
 Refusal Message::take_field(std::string field) {
-    if (shared_.checks.checks_headers() && begin_.check_headers_and_body && !skip_header_checks_) {
+    const std::string_view own_name = std::string_view(field).substr(0, header_name_length(field));
+    const LineKind line_kind = is_mime_field(own_name) ? LineKind::mime_header : LineKind::header;
+    note_mime_field(own_name, field);
+    if (shared_.checks.checks(line_kind) && begin_.check_headers_and_body && !skip_header_checks_) {
         field.pop_back();
-        const Result<CheckAction> action = shared_.checks.header(field);
+        const Result<CheckAction> action = shared_.checks.look_up(line_kind, field);
         if (!action) {
             return map_error(action.error());
         }
-        Checked checked = apply(*action, "header", field);
+        Checked checked = apply(*action, line_kind, false, field);
         field += '\n';
         if (checked.refusal || !checked.keep) {
             return checked.refusal;
@@ -238,6 +238,12 @@ bool Message::drops(std::string_view field_name) const {
 Refusal Message::header_end() {
     header_ended_ = true;
     const Config& config = shared_.config;
+    if (shared_.checks.checks_parts() && begin_.check_headers_and_body) {
+        walker_.emplace(MimeWalker::Limits{static_cast<std::size_t>(config.line_length_limit()), static_cast<std::size_t>(config.header_size_limit()),
+                                           static_cast<std::size_t>(config.mime_nesting_limit()),
+                                           static_cast<std::size_t>(config.mime_boundary_length_limit()), !config.disable_mime_input_processing()});
+        walker_->start_body(content_type_, transfer_encoding_);
+    }
     const bool complete = begin_.complete_headers || config.always_add_missing_headers();
     const bool resent = !resent_.empty();
     const std::int64_t now = begin_.envelope.arrival_usec / 1000000;
@@ -293,6 +299,10 @@ Refusal Message::work_out_recipients() {
 Task<queue::FromCleanup> Message::finish() {
     splitter_.finish();
     Refusal no = take_pieces();
+    if (!no && walker_) {
+        walker_->finish();
+        no = check_pieces();
+    }
     if (!no) {
         no = work_out_recipients();
     }

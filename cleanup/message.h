@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "cleanup/characters.h"
-#include "cleanup/checks.h"
+#include "lib/checks/mime_walker.h"
 #include "lib/mail/header_kinds.h"
 #include "cleanup/maps.h"
 #include "cleanup/splitter.h"
@@ -67,13 +67,15 @@ private:
     Refusal header_end();
     Refusal add_field(std::string_view text);
     Refusal add_body(std::string_view bytes);
-    Refusal check_body_lines(std::string_view bytes);
-    Refusal check_line(const std::string& line);
+    Refusal check_body(std::string_view bytes);
+    Refusal check_pieces();
+    Refusal check_piece(MimeWalker::Piece piece);
+    void note_mime_field(std::string_view name, const std::string& field);
     struct Checked {
         Refusal refusal;
         bool keep = true;
     };
-    Checked apply(const CheckAction& action, const char* what, std::string& text);
+    Checked apply(const CheckAction& action, LineKind kind, bool in_body, std::string& text);
     void log_action(const char* action, const char* what, std::string_view line, std::string_view text) const;
     Refusal work_out_recipients();
     bool drops(std::string_view field_name) const;
@@ -86,8 +88,9 @@ private:
     HeaderSet seen_;
     std::string resent_;                       ///< "Resent-" once a resent field was seen
     std::vector<std::string> extra_bcc_;       ///< BCC actions
-    std::string body_line_;                    ///< waits for its end, for body_checks
-    std::uint64_t body_checked_ = 0;
+    std::optional<MimeWalker> walker_;         ///< takes the body apart, when parts of it are checked
+    std::string content_type_, transfer_encoding_;
+    bool part_field_kept_ = true;
     bool header_ended_ = false, skip_header_checks_ = false, skip_body_checks_ = false, discard_ = false;
     bool committed_ = false;
 };

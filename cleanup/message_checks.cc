@@ -64,9 +64,11 @@ Refusal Message::refuse_character(std::string_view bytes, std::size_t at) const 
     return refuse(550, kDsn, kText);
 }
 
-/// Carries out one action on `text` (a field or a body line, without its last LF), which it may replace.
-Message::Checked Message::apply(const CheckAction& action, const char* what, std::string& text) {
-    const bool in_header = std::string_view(what) == "header";
+/// Carries out one action on `text` (a field or a body line, without its last LF), which it may replace.  `in_body`: it is not
+/// of the message's own header.
+Message::Checked Message::apply(const CheckAction& action, LineKind kind, bool in_body, std::string& text) {
+    const bool in_header = kind != LineKind::body;
+    const char* const what = in_header ? "header" : "body";
     switch (action.kind) {
     case Kind::none:
         break;
@@ -80,6 +82,9 @@ Message::Checked Message::apply(const CheckAction& action, const char* what, std
         log_action("info", what, text, action.text);
         break;
     case Kind::ignore:
+        return {{}, false};
+    case Kind::strip:
+        log_action("strip", what, text, action.text);
         return {{}, false};
     case Kind::reject: {
         const DsnText reason = split_dsn(action.text, "5.7.1", "message content rejected");
@@ -108,7 +113,7 @@ Message::Checked Message::apply(const CheckAction& action, const char* what, std
         break;
     case Kind::prepend:
         log_action("prepend", what, text, action.text);
-        return {in_header ? add_field(action.text + "\n") : add_body(action.text + "\n"), true};
+        return {in_body ? add_body(action.text + "\n") : add_field(action.text + "\n"), true};
     case Kind::replace:
         log_action("replace", what, text, action.text);
         if (!in_header || header_name_length(action.text) > 0) {
@@ -121,44 +126,59 @@ Message::Checked Message::apply(const CheckAction& action, const char* what, std
     return {};
 }
 
-Refusal Message::check_line(const std::string& line) {
-    std::string text = line.substr(0, line.size() - (line.ends_with('\n') ? 1 : 0));
+/// Of the message's own header: what its body is.
+void Message::note_mime_field(std::string_view name, const std::string& field) {
+    if (equals_ignoring_case(name, "content-type")) {
+        content_type_ = unfold(find_field(field, "content-type").value);
+    } else if (equals_ignoring_case(name, "content-transfer-encoding")) {
+        transfer_encoding_ = trim(unfold(find_field(field, "content-transfer-encoding").value));
+    }
+}
+
+/// A field of a part's or an attached message's header, or a line of a part's first body_checks_size_limit bytes.
+Refusal Message::check_piece(MimeWalker::Piece piece) {
+    const bool body = piece.kind == LineKind::body;
+    const auto size_limit = static_cast<std::uint64_t>(shared_.config.body_checks_size_limit());
+    if (piece.rest) {
+        return part_field_kept_ ? add_body(piece.text) : Refusal();
+    }
+    part_field_kept_ = true;
+    const bool passed = body ? skip_body_checks_ || piece.offset >= size_limit : skip_header_checks_;
+    if (passed || !shared_.checks.checks(piece.kind)) {
+        return add_body(piece.text);
+    }
+    std::string text = piece.text.substr(0, piece.text.size() - (piece.text.ends_with('\n') ? 1 : 0));
     const std::string before = text;
-    const Result<CheckAction> action = shared_.checks.body(text);
+    const Result<CheckAction> action = shared_.checks.look_up(piece.kind, text);
     if (!action) {
         return map_error(action.error());
     }
-    Checked checked = apply(*action, "body", text);
+    Checked checked = apply(*action, piece.kind, true, text);
+    part_field_kept_ = checked.keep;
     if (checked.refusal || !checked.keep) {
         return checked.refusal;
     }
-    return add_body(text == before ? line : text + "\n");
+    return add_body(text == before ? piece.text : text + "\n");
 }
 
-/// body_checks see one line at a time, of at most line_length_limit bytes, in the first body_checks_size_limit bytes.
-Refusal Message::check_body_lines(std::string_view bytes) {
-    const auto line_limit = static_cast<std::size_t>(shared_.config.line_length_limit());
-    const auto size_limit = static_cast<std::uint64_t>(shared_.config.body_checks_size_limit());
-    while (!bytes.empty()) {
-        if (skip_body_checks_ || body_checked_ >= size_limit) {
-            const std::string waiting = std::exchange(body_line_, {});
-            Refusal no = waiting.empty() ? Refusal() : add_body(waiting);
-            return no ? no : add_body(bytes);
-        }
-        const std::size_t end = bytes.find('\n');
-        const std::size_t room = line_limit - std::min(line_limit, body_line_.size());
-        const std::size_t take = std::min(end == std::string_view::npos ? bytes.size() : end + 1, room);
-        body_line_ += bytes.substr(0, take);
-        bytes.remove_prefix(take);
-        if (!body_line_.ends_with('\n') && body_line_.size() < line_limit) {
-            break;   // the rest of the line comes later; finish() ends the last one with LF
-        }
-        body_checked_ += body_line_.size();
-        if (Refusal no = check_line(std::exchange(body_line_, {}))) {
+Refusal Message::check_pieces() {
+    for (MimeWalker::Piece& piece : walker_->take_pieces()) {
+        if (Refusal no = check_piece(std::move(piece))) {
             return no;
         }
     }
     return {};
+}
+
+Refusal Message::check_body(std::string_view bytes) {
+    const auto size_limit = static_cast<std::uint64_t>(shared_.config.body_checks_size_limit());
+    if (walker_->is_plain_body(size_limit)) {   // the rest is of no interest
+        walker_->finish();
+        Refusal no = check_pieces();
+        return no ? no : add_body(bytes);
+    }
+    walker_->feed(bytes);
+    return check_pieces();
 }
 
 }  // namespace postern::cleanup

@@ -21,8 +21,8 @@ constexpr postern::Rights kRights{
 namespace postern::qmgr {
 namespace {
 
-Task<> serve(const Config& config, Connection client) {
-    BounceSession session(config, std::move(client));
+Task<> serve(const Config& config, const NoticeTemplates& templates, Connection client) {
+    BounceSession session(config, std::move(client), templates);
     co_await session.run();
 }
 
@@ -32,6 +32,14 @@ Task<> serve(const Config& config, Connection client) {
 int main(int argc, char** argv) {
     using namespace postern;
     Service service("bounce", argc, argv);
+    const Config& config = service.config();
+    const Result<NoticeTemplates> templates = NoticeTemplates::open(config);
+    if (!templates) {
+        fatal("{}", templates.error().what);
+    }
+    if (const Result<std::string> expanded = preview_templates(config, *templates); !expanded) {
+        fatal("parameter bounce_template_file: {}", expanded.error().what);
+    }
     service.confine(kRights);
-    return service.serve([&](Connection client) { return qmgr::serve(service.config(), std::move(client)); });
+    return service.serve([&](Connection client) { return qmgr::serve(config, *templates, std::move(client)); });
 }

@@ -123,7 +123,7 @@ Task<Result<std::string>> BounceSession::send(const Report& report, const Notice
         const Result<std::string> read = queue::read_extent(report.message.get(), start, kPiece);
         header = read ? *read : "";
     }
-    const NoticeText notice = make_notice(config_, report, plan.audience, plan.to, wall_clock_usec(), header);
+    const NoticeText notice = make_notice(config_, report, plan.audience, plan.to, wall_clock_usec(), header, templates_);
     queue::Begin begin;
     begin.envelope.sender = plan.sender;
     queue::Recipient recipient;

@@ -23,8 +23,9 @@ std::vector<NoticePlan> notices_for(const Config& config, const Report& report);
 
 class BounceSession {
 public:
-    BounceSession(const Config& config, Connection client)
-        : config_(config), channel_(std::move(client.fd), kMaxReport) {}
+    /// Everything named outlives the session.
+    BounceSession(const Config& config, Connection client, const NoticeTemplates& templates = NoticeTemplates::builtin())
+        : config_(config), templates_(templates), channel_(std::move(client.fd), kMaxReport) {}
 
     /// Answers one Report after another until qmgr closes the connection.
     Task<> run();
@@ -36,6 +37,7 @@ private:
     Task<Result<void>> send_extent(int fd, queue::Extent extent);
 
     const Config& config_;
+    const NoticeTemplates& templates_;
     Channel<FromBounce, ToBounce> channel_;
     queue::CleanupClient cleanup_;
 };

@@ -13,6 +13,7 @@
 #include "lib/log/delivery.h"
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
+#include "lib/mail/verp.h"
 #include "lib/queue/maildrop.h"
 #include "lib/queue/queue_id.h"
 
@@ -144,6 +145,7 @@ Result<std::unique_ptr<Message>> Manager::load(const std::string& id, const std:
     const std::string path = queue::queue_path(directory, id);
     auto message = std::make_unique<Message>();
     message->id = id;
+    message->confirm_delay = config_.confirm_delay_cleared();
     // Agents get this descriptor and must not write, whatever cleanup's own is good for.
     message->file.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
     if (!message->file) {
@@ -340,7 +342,9 @@ queue::Deliver Manager::request(Message& message, const Batch& batch) {
     deliver.body = message.content.body();
     deliver.transport = batch.transport;
     deliver.nexthop = batch.nexthop;
-    deliver.sender = envelope.sender;
+    const queue::Recipient& first = envelope.recipients[batch.recipients.front()];
+    deliver.sender = message.is_verp() ? verp_sender(envelope.sender, first.original.empty() ? first.address : first.original, envelope.verp_delimiters)
+                                       : envelope.sender;
     for (const std::uint32_t index : batch.recipients) {
         deliver.recipients.push_back({envelope.recipients[index], index});
     }

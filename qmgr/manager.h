@@ -131,6 +131,7 @@ private:
     void look_finished(Message& message);
     Task<> conclude(Message& message);
     Task<> report_failures(Message& message);
+    Task<> send_failures(Message& message, Report report, const std::vector<std::uint32_t>& told);
     Task<> report_successes(Message& message);
     Task<> report_delay(Message& message);
     void report_probe(const Message& message);

@@ -10,6 +10,7 @@
 #include "lib/async/offload.h"
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
+#include "lib/mail/verp.h"
 #include "lib/queue/queue_id.h"
 #include "qmgr/manager.h"
 
@@ -22,7 +23,7 @@ ReportRecipient report_line(const Message& message, const queue::RecipientDone& 
     line.dsn = done.dsn;
     line.reason = done.reason;
     const bool ours = done.action.empty() || action == "failed" || action == "delayed" || message.envelope().verify_only;
-    line.action = ours ? std::string(action) : done.action;
+    line.action = ours ? std::string(action) : done.action == "none" ? "relayed" : done.action;
     line.remote_mta = done.remote_mta;
     line.diagnostic = done.diagnostic;
     line.time_usec = now;
@@ -128,24 +129,38 @@ Report Manager::report_for(Message& message, std::uint8_t kind) {
     return report;
 }
 
-/// Failures the sender need not hear of (NOTIFY without FAILURE) count as reported.
+/// Failures the sender need not hear of (NOTIFY without FAILURE) count as reported.  With VERP each recipient has a notice of
+/// its own, to the sender it was given.
 Task<> Manager::report_failures(Message& message) {
     Report report = report_for(message, kReportFailure);
+    const bool each = message.is_verp() && !config_.disable_verp_bounces();
     std::vector<std::uint32_t> told;
-    for (const queue::RecipientDone& done : message.results) {
+    for (std::size_t i = 0; i < message.results.size(); ++i) {
+        const queue::RecipientDone& done = message.results[i];
         if (message.fates[done.index] != Fate::bounced) {
             continue;
         }
-        if (wants_notice(message.envelope().recipients[done.index], queue::kNotifyFailure)) {
-            report.recipients.push_back(report_line(message, done, "failed", clock_()));
-            told.push_back(done.index);
-        } else {
+        const queue::Recipient& recipient = message.envelope().recipients[done.index];
+        if (!wants_notice(recipient, queue::kNotifyFailure)) {
             message.fates[done.index] = Fate::reported;
+            continue;
+        }
+        report.recipients.push_back(report_line(message, done, "failed", clock_()));
+        told.push_back(done.index);
+        if (each) {
+            report.sender = verp_sender(message.envelope().sender, recipient.original.empty() ? recipient.address : recipient.original,
+                                        message.envelope().verp_delimiters);
+            co_await send_failures(message, std::move(report), told);
+            report = report_for(message, kReportFailure);
+            told.clear();
         }
     }
-    if (told.empty()) {
-        co_return;
+    if (!told.empty()) {
+        co_await send_failures(message, std::move(report), told);
     }
+}
+
+Task<> Manager::send_failures(Message& message, Report report, const std::vector<std::uint32_t>& told) {
     report.message = UniqueFd(::fcntl(message.file.get(), F_DUPFD_CLOEXEC, 3));
     const Result<void> reported = co_await notifier_.report(std::move(report));
     if (!reported) {
@@ -163,8 +178,9 @@ Task<> Manager::report_successes(Message& message) {
     Report report = report_for(message, traced ? kReportTrace : kReportSuccess);
     std::vector<queue::JournalRecord> records;
     for (const queue::RecipientDone& done : message.results) {
-        const bool success = message.fates[done.index] == Fate::delivered && done.action != "none" &&
-                             (message.envelope().recipients[done.index].notify & queue::kNotifySuccess) != 0;
+        // "none": the next host reports what was asked for, but knows nothing of our warnings.
+        const bool passed_on = done.action == "none" && (message.envelope().recipients[done.index].notify & queue::kNotifySuccess) != 0;
+        const bool success = message.fates[done.index] == Fate::delivered && !passed_on && message.wants_success(done.index);
         if (traced || success) {
             report.recipients.push_back(report_line(message, done, trace_action(message, done), clock_()));
             queue::JournalRecord record;

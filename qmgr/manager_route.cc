@@ -135,6 +135,8 @@ void Manager::route(Message& message, const std::vector<std::uint32_t>& indices)
         }
         if (scheduler_.one_recipient_each(target.transport)) {
             scheduler_.add(message.key, target.transport, target.nexthop, destination_key(target), {index}, clock_());
+        } else if (message.is_verp()) {
+            scheduler_.add(message.key, target.transport, target.nexthop, "", {index}, clock_());
         } else {
             groups[{std::move(target.transport), std::move(target.nexthop)}].push_back(index);
         }

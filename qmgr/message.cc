@@ -51,6 +51,12 @@ bool wants_notice(const queue::Recipient& recipient, std::uint8_t kind) {
 
 bool Message::has(Fate fate) const { return std::find(fates.begin(), fates.end(), fate) != fates.end(); }
 
+bool Message::wants_success(std::uint32_t index) const {
+    const std::uint8_t notify = envelope().recipients[index].notify;
+    const bool relieved = confirm_delay && delay_warned && (notify == 0 || (notify & queue::kNotifyDelay) != 0);
+    return relieved || (notify & queue::kNotifySuccess) != 0;
+}
+
 queue::RecipientDone* Message::result_of(std::uint32_t index) {
     const auto found = std::find_if(results.begin(), results.end(), [&](const auto& result) { return result.index == index; });
     return found == results.end() ? nullptr : &*found;
@@ -66,7 +72,7 @@ void Message::resume(const queue::JournalState& state) {
         const queue::RecipientState& past = state.recipients[i];
         if (past.kind == queue::kJournalDelivered) {
             fates[i] = Fate::delivered;
-            if (!past.success_reported && (recipients[i].notify & queue::kNotifySuccess) != 0) {
+            if (!past.success_reported && wants_success(i)) {
                 results.push_back(done_of(past.last, i, queue::kDelivered));
             }
         } else if (past.kind == queue::kJournalBounced) {
@@ -92,7 +98,7 @@ bool Message::record(queue::RecipientDone done) {
     case queue::kDelivered:
         fates[index] = Fate::delivered;
         unjournaled.push_back(index);
-        if (traced || (envelope().recipients[index].notify & queue::kNotifySuccess) != 0) {
+        if (traced || wants_success(index)) {
             results.push_back(std::move(done));
         }
         return true;
@@ -111,7 +117,7 @@ std::vector<queue::JournalRecord> Message::delivered_records(std::int64_t now_us
     std::vector<queue::JournalRecord> records;
     records.reserve(unjournaled.size());
     for (const std::uint32_t index : unjournaled) {
-        const bool told = (envelope().recipients[index].notify & queue::kNotifySuccess) != 0;
+        const bool told = wants_success(index);
         const queue::RecipientDone* known = told ? result_of(index) : nullptr;
         records.push_back(known != nullptr ? record_of(*known, queue::kJournalDelivered, now_usec)
                                            : mark(queue::kJournalDelivered, index, now_usec));

@@ -46,16 +46,21 @@ struct Message {
     bool stopped = false;                 ///< postsuper: nothing more is given out in this attempt
     bool deleted = false;                 ///< postsuper removed or requeued its file
     bool delay_warned = false;
+    bool confirm_delay = false;           ///< confirm_delay_cleared: who was warned hears when it is over
     bool expire = false;                  ///< postsuper -e
     bool concluding = false;
 
     const queue::Envelope& envelope() const { return content.envelope(); }
     /// A probe of verify(8).
     bool is_probe() const { return envelope().verify_only && envelope().origin == queue::kOriginVerify; }
+    /// Each recipient gets it from a sender address of its own.
+    bool is_verp() const { return envelope().verp_delimiters.size() == 2 && !envelope().sender.empty(); }
     std::string path() const { return directory + "/" + id; }
     bool has(Fate fate) const;
     /// Recipients that the scheduler or an agent has now.
     std::size_t scheduled() const { return pending - (open.size() - routed); }
+    /// Somebody wants to hear that this recipient has it.
+    bool wants_success(std::uint32_t index) const;
     /// The result for a recipient; null when there is none.
     queue::RecipientDone* result_of(std::uint32_t index);
 

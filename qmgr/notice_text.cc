@@ -6,6 +6,7 @@
 #include <ctime>
 
 #include "lib/base/strings.h"
+#include "lib/log/log.h"
 #include "lib/mail/address.h"
 #include "lib/mail/date.h"
 #include "lib/mail/header.h"
@@ -42,53 +43,28 @@ std::string one_line(std::string_view text) {
     return line;
 }
 
-std::string_view subject(std::uint8_t kind, Audience audience) {
-    if (kind == kReportDelay) {
-        return audience == Audience::sender ? "Delayed Mail (still being retried)" : "Postmaster Warning: Delayed Mail";
+const NoticeTemplate& template_for(const NoticeTemplates& templates, std::uint8_t kind) {
+    switch (kind) {
+    case kReportDelay: return templates.delay;
+    case kReportSuccess: return templates.success;
+    case kReportTrace: return templates.verify;
+    default: return templates.failure;
     }
-    if (kind == kReportSuccess) {
-        return "Successful Mail Delivery Report";
-    }
-    if (kind == kReportTrace) {
-        return "Mail Delivery Status Report";
-    }
-    return audience == Audience::sender ? "Undelivered Mail Returned to Sender" : "Postmaster Copy: Undelivered Mail";
 }
 
-std::string hours(std::int64_t seconds) { return std::to_string(seconds / 3600); }
+const std::string& subject(const NoticeTemplate& chosen, Audience audience) {
+    const bool copy = audience != Audience::sender && !chosen.postmaster_subject.empty();
+    return copy ? chosen.postmaster_subject : chosen.subject;
+}
 
-/// Postfix's default templates (bounce(5)).
-std::string human_text(const Config& config, std::uint8_t kind) {
-    std::string text = fmt::format("This is the mail system at host {}.\n\n", config.myhostname());
-    constexpr std::string_view kHelp =
-        "For further assistance, please send mail to postmaster.\n\n"
-        "If you do so, please include this problem report. You can\n"
-        "delete your own text from the attached returned message.\n\n";
-    switch (kind) {
-    case kReportDelay:
-        text += "####################################################################\n"
-                "# THIS IS A WARNING ONLY.  YOU DO NOT NEED TO RESEND YOUR MESSAGE. #\n"
-                "####################################################################\n\n";
-        text += fmt::format("Your message could not be delivered for more than {} hour(s).\n"
-                            "It will be retried until it is {} day(s) old.\n\n",
-                            hours(config.delay_warning_time().count()), config.maximal_queue_lifetime().count() / 86400);
-        text += kHelp;
-        break;
-    case kReportSuccess:
-        text += "Your message was successfully delivered to the destination(s)\n"
-                "listed below. If the message was delivered to mailbox you will\n"
-                "receive no further notifications. Otherwise you may still receive\n"
-                "notifications of mail delivery errors from other systems.\n\n";
-        break;
-    case kReportTrace:
-        text += "Enclosed is the mail delivery report that you requested.\n\n";
-        break;
-    default:
-        text += "I'm sorry to have to inform you that your message could not\n"
-                "be delivered to one or more recipients. It's attached below.\n\n";
-        text += kHelp;
+/// The part for people, before the recipients.
+std::string human_text(const Config& config, const NoticeTemplate& chosen) {
+    Result<std::string> text = expand_notice(config, chosen.body);
+    if (!text) {   // looked at when the process started; a value may have become too long since
+        log_warning("bounce_template_file: {}", text.error().what);
+        return "This is the mail system at host " + config.myhostname() + ".\n";
     }
-    return text + "                   The mail system\n";
+    return std::move(*text);
 }
 
 std::string sanitized(const ReportRecipient& recipient) {
@@ -161,7 +137,10 @@ std::string recipient_fields(const Config& config, const Report& report, const R
     return text;
 }
 
-std::string from_line(const Config& config) {
+std::string from_line(const Config& config, const NoticeTemplate& chosen) {
+    if (!chosen.from.empty()) {
+        return fmt::format("From: {}\n", chosen.from);
+    }
     const std::string address = "MAILER-DAEMON@" + config.myorigin();
     return config.header_from_format() == "obsolete" ? fmt::format("From: {} (Mail Delivery System)\n", address)
                                                      : fmt::format("From: Mail Delivery System <{}>\n", address);
@@ -255,7 +234,8 @@ std::string notice_name(std::uint8_t kind, Audience audience) {
 }
 
 NoticeText make_notice(const Config& config, const Report& report, Audience audience, std::string_view to,
-                       std::int64_t now_usec, std::string_view original_header) {
+                       std::int64_t now_usec, std::string_view original_header, const NoticeTemplates& templates) {
+    const NoticeTemplate& chosen = template_for(templates, report.kind);
     NoticeText notice;
     notice.headers_only = wants_headers_only(config, report, audience);
     std::string status;
@@ -270,11 +250,13 @@ NoticeText make_notice(const Config& config, const Report& report, Audience audi
         status += recipient_fields(config, report, line, notice.utf8);
     }
     const std::string boundary = fmt::format("{}.{}/{}", report.queue_id, now_usec / 1'000'000, config.myhostname());
-    const bool eight_bit_people = notice.utf8 || report.encoding == queue::kEncoding8bit;   // reasons may quote the message
+    // Reasons may quote the message.
+    const bool eight_bit_people = notice.utf8 || report.encoding == queue::kEncoding8bit || !chosen.is_ascii();
+    const std::string charset = chosen.charset != "us-ascii" ? chosen.charset : eight_bit_people ? "utf-8" : "us-ascii";
     const std::string_view status_encoding = notice.utf8 ? "Content-Transfer-Encoding: 8bit\n" : "";
     std::string& head = notice.head;
-    head = from_line(config);
-    head += fmt::format("Subject: {}\nTo: {}\n", subject(report.kind, audience), one_line(external_form(to)));
+    head = from_line(config, chosen);
+    head += fmt::format("Subject: {}\nTo: {}\n", subject(chosen, audience), one_line(external_form(to)));
     head += thread_fields(original_header);
     head += "Auto-Submitted: auto-replied\nMIME-Version: 1.0\n";
     head += fmt::format("Content-Type: multipart/report; report-type={};\n\tboundary=\"{}\"\n",
@@ -282,8 +264,8 @@ NoticeText make_notice(const Config& config, const Report& report, Audience audi
     head += encoding_field(report, notice.utf8);
     head += "\nThis is a MIME-encapsulated message.\n";
     head += fmt::format("\n--{}\nContent-Description: Notification\nContent-Type: text/plain; charset={}\n{}\n", boundary,
-                        eight_bit_people ? "utf-8" : "us-ascii", eight_bit_people ? "Content-Transfer-Encoding: 8bit\n" : "");
-    head += human_text(config, report.kind) + people;
+                        charset, eight_bit_people ? "Content-Transfer-Encoding: 8bit\n" : "");
+    head += human_text(config, chosen) + people;
     head += fmt::format("\n--{}\nContent-Description: Delivery report\nContent-Type: message/{}\n{}\n", boundary,
                         notice.utf8 ? "global-delivery-status" : "delivery-status", status_encoding);
     head += message_fields(config, report, notice.utf8) + status;

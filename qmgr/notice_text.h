@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "lib/config/config.h"
+#include "lib/notice/templates.h"
 #include "qmgr/report.h"
 
 namespace postern::qmgr {
@@ -30,7 +31,8 @@ struct NoticeText {
 /// `to` is the address the notice goes to.  `original_header` is the header of the message that the notice is about,
 /// when the notice is to refer to it (enable_threaded_bounces; RFC 5322 section 3.6.4).
 NoticeText make_notice(const Config& config, const Report& report, Audience audience, std::string_view to,
-                       std::int64_t now_usec, std::string_view original_header = {});
+                       std::int64_t now_usec, std::string_view original_header = {},
+                       const NoticeTemplates& templates = NoticeTemplates::builtin());
 
 /// What log lines call it: "sender non-delivery notification".
 std::string notice_name(std::uint8_t kind, Audience audience);

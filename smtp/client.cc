@@ -95,6 +95,11 @@ Result<void> Client::open() {
         return generic.error();
     }
     generic_ = std::move(*generic);
+    Result<std::unique_ptr<ContentChecks>> checks = ContentChecks::open(settings_.checks(), tables, CheckActions::changes_only);
+    if (!checks) {
+        return checks.error();
+    }
+    checks_ = std::move(*checks);
     cache_ = std::make_unique<SessionCache>(settings_, std::move(*kept));
     hosts_ = std::make_unique<HostFinder>(settings_, *dns_, static_cast<const SelfTest&>(*this));
     return {};

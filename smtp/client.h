@@ -51,6 +51,7 @@ public:
     DaneFinder& dane() { return *dane_; }
     SaslClient& sasl() { return *sasl_; }
     GenericMaps& generic() { return *generic_; }
+    ContentChecks& checks() { return *checks_; }
     Ledger& ledger() { return ledger_; }
     /// What all agents of the instance know together; null in tests that need none.
     std::unique_ptr<SharedLedger> shared_ledger;
@@ -77,6 +78,7 @@ private:
     std::unique_ptr<DaneFinder> dane_;
     std::unique_ptr<SaslClient> sasl_;
     std::unique_ptr<GenericMaps> generic_;
+    std::unique_ptr<ContentChecks> checks_;
     Ledger ledger_;
     TableList reply_filter_, ignored_maps_;
     StatusFilter status_filter_;

@@ -106,6 +106,7 @@ Result<void> Content::open(const queue::Deliver& request) {
 }
 
 void Content::replace(std::string text) {
+    make_filter_ = nullptr;
     text_ = std::move(text);
     whole_ = true;
     headers_ = text_;
@@ -124,9 +125,37 @@ void Content::replace_headers(std::string headers) {
 void Content::rewind() {
     headers_given_ = headers_.empty();
     body_at_ = 0;
+    filter_ = make_filter_ ? make_filter_() : nullptr;
 }
 
+void Content::set_filter(std::function<std::unique_ptr<CheckFilter>()> make) {
+    make_filter_ = std::move(make);
+    rewind();
+}
+
+/// The filter may keep all of a piece: then the next one has to come too.
 Result<std::string_view> Content::next() {
+    if (!filter_) {
+        return make_filter_ ? Result<std::string_view>(std::string_view()) : next_raw();
+    }
+    filtered_.clear();
+    while (filtered_.empty() && filter_) {
+        const Result<std::string_view> piece = next_raw();
+        if (!piece) {
+            return piece;
+        }
+        const Result<void> passed = piece->empty() ? filter_->finish(filtered_) : filter_->feed(*piece, filtered_);
+        if (!passed) {
+            return passed.error();
+        }
+        if (piece->empty()) {
+            filter_.reset();
+        }
+    }
+    return std::string_view(filtered_);
+}
+
+Result<std::string_view> Content::next_raw() {
     if (!headers_given_) {
         headers_given_ = true;
         return headers_;

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 
 #include "lib/base/result.h"
+#include "lib/checks/filter.h"
 #include "lib/queue/deliver.h"
 
 namespace postern::smtp {
@@ -48,10 +51,14 @@ public:
     std::uint64_t size_bytes() const { return size_; }
     /// Other headers in front of the same body.
     void replace_headers(std::string headers);
-    /// Instead of what the queue file has (converted content).
+    /// Instead of what the queue file has (converted content).  What was filtered is not filtered again.
     void replace(std::string text);
+    /// What next() gives goes through a filter, a new one each time from the start.
+    void set_filter(std::function<std::unique_ptr<CheckFilter>()> make);
 
 private:
+    Result<std::string_view> next_raw();
+
     const queue::Deliver* request_ = nullptr;
     std::string text_;            ///< headers, or body and headers of a small message, or what replace() was given
     std::string own_headers_;     ///< what replace_headers() was given
@@ -61,6 +68,9 @@ private:
     std::uint64_t body_at_ = 0;   ///< how far next() is
     bool whole_ = false;          ///< body_ has everything
     bool headers_given_ = false;
+    std::function<std::unique_ptr<CheckFilter>()> make_filter_;
+    std::unique_ptr<CheckFilter> filter_;   ///< null: none, or it has come to the end
+    std::string filtered_;
 };
 
 /// A byte over 127 is in `text`.

@@ -70,6 +70,11 @@ void Delivery::answer(std::size_t i, Fate fate) {
     if (client_.status_filter().apply(why.dsn, why.text) && fate.outcome != queue::kDelivered) {
         fate.outcome = why.hard() ? queue::kBounced : queue::kDeferred;
     }
+    const bool softened = fate.outcome == queue::kBounced && client_.config().soft_bounce() && !request_.verify_only;
+    if (softened) {   // a safety net while testing
+        fate.outcome = queue::kDeferred;
+        why.dsn.replace(0, std::min<std::size_t>(1, why.dsn.size()), "4");
+    }
     const queue::Recipient& to = recipient(i);
     const std::string address = external_form(to.address);
     const std::string original = external_form(to.original);
@@ -80,7 +85,7 @@ void Delivery::answer(std::size_t i, Fate fate) {
     line.relay = fate.relay;
     line.times = {request_.arrival_usec, request_.active_usec, request_.handed_usec, connected_usec_, now_usec()};
     line.dsn = why.dsn;
-    line.status = status_word(fate.outcome, request_.verify_only);
+    line.status = softened ? "SOFTBOUNCE" : status_word(fate.outcome, request_.verify_only);
     line.text = why.text;
     log_delivery(line);
     queue::RecipientDone done;
@@ -195,10 +200,29 @@ Result<void> Delivery::apply_generic_maps() {
     return {};
 }
 
+/// smtp_header_checks and its kin, each time the content is sent.
+void Delivery::filter_content() {
+    if (client_.checks().empty()) {
+        return;
+    }
+    content_.set_filter([this] {
+        const Config& config = client_.config();
+        const MimeWalker::Limits limits{static_cast<std::size_t>(config.line_length_limit()), static_cast<std::size_t>(config.header_size_limit()),
+                                        static_cast<std::size_t>(config.mime_nesting_limit()),
+                                        static_cast<std::size_t>(config.mime_boundary_length_limit()), true};
+        auto log = [id = request_.queue_id](const char* action, const char* what, std::string_view line, std::string_view text) {
+            log_info("{}: {}: {} {}{}{}", id, action, what, line.substr(0, 60), text.empty() ? "" : ": ", text);
+        };
+        const auto body_limit = static_cast<std::uint64_t>(config.body_checks_size_limit());
+        return std::make_unique<CheckFilter>(client_.checks(), limits, body_limit, std::move(log));
+    });
+}
+
 Task<> Delivery::run() {
     Result<void> opened = content_.open(request_);
     if (opened) {
         opened = apply_generic_maps();
+        filter_content();
     }
     if (!opened) {
         log_warning("{}: {}", request_.queue_id, opened.error().what);

@@ -93,6 +93,7 @@ private:
     Task<bool> transfer(std::unique_ptr<Session> session, const std::string& key);
     std::vector<std::string> destinations();
     Result<void> apply_generic_maps();
+    void filter_content();
     void give_up();
     void reopen();
     std::size_t left() const;

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "lib/checks/checks.h"
 #include "lib/config/config.h"
 
 namespace postern::smtp {
@@ -61,6 +62,17 @@ public:
     }
     const std::string& discard_ehlo_keyword_address_maps() const {
         return pick(&Config::smtp_discard_ehlo_keyword_address_maps, &Config::lmtp_discard_lhlo_keyword_address_maps);
+    }
+    /// smtp_header_checks and its kin.
+    ContentChecks::Settings checks() const {
+        if (lmtp_) {
+            return {{"lmtp_header_checks", "lmtp_mime_header_checks", "lmtp_nested_header_checks", "lmtp_body_checks"},
+                    {&config_.lmtp_header_checks(), &config_.lmtp_mime_header_checks(), &config_.lmtp_nested_header_checks(),
+                     &config_.lmtp_body_checks()}};
+        }
+        return {{"smtp_header_checks", "smtp_mime_header_checks", "smtp_nested_header_checks", "smtp_body_checks"},
+                {&config_.smtp_header_checks(), &config_.smtp_mime_header_checks(), &config_.smtp_nested_header_checks(),
+                 &config_.smtp_body_checks()}};
     }
     const std::string& generic_maps() const { return pick(&Config::smtp_generic_maps, &Config::lmtp_generic_maps); }
     const std::string& reply_filter() const { return pick(&Config::smtp_reply_filter, &Config::lmtp_reply_filter); }

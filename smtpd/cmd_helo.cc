@@ -80,6 +80,10 @@ Task<std::string> Session::ehlo_reply() {
             }
         }
     }
+    Result<bool> may_verp = server_.clients().verp.matches(info_.name, info_.address);
+    if (may_verp && *may_verp) {
+        offer("XVERP");
+    }
     Result<bool> may_xclient = server_.clients().xclient.matches(info_.name, info_.address);
     if (may_xclient && *may_xclient) {
         offer("XCLIENT", "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT");

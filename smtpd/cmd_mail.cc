@@ -6,6 +6,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/mail/address.h"
+#include "lib/mail/verp.h"
 #include "lib/mail/xtext.h"
 #include "smtpd/session.h"
 
@@ -83,6 +84,22 @@ Task<> Session::mail(const Command& command) {
     co_await reply("250 2.1.0 Ok");
 }
 
+/// XVERP, from clients that may (VERP_README).  Null, or what is wrong.
+const char* Session::take_verp(const std::string& delimiters) {
+    const Result<bool> allowed = server_.clients().verp.matches(info_.name, info_.address);
+    if (!allowed || !*allowed) {
+        return "555 5.5.4 Unsupported option: ";
+    }
+    if (!valid_verp_delimiters(delimiters, config_.verp_delimiter_filter())) {
+        return "501 5.5.4 Bad XVERP parameter syntax";
+    }
+    if (mail_->envelope.sender.empty()) {
+        return "503 5.5.4 Error: XVERP requires non-null sender";
+    }
+    mail_->envelope.verp_delimiters = delimiters;
+    return nullptr;
+}
+
 /// Answers when a parameter is not acceptable.
 Task<bool> Session::mail_parameters(std::string_view text) {
     queue::Envelope& envelope = mail_->envelope;
@@ -121,6 +138,8 @@ Task<bool> Session::mail_parameters(std::string_view text) {
             const bool good = !value.empty() && value.size() <= 100 && envelope.dsn_envid.empty() && valid_xtext(value);
             problem = good ? nullptr : "501 5.5.4 Bad ENVID parameter syntax";
             envelope.dsn_envid = value;
+        } else if (name == "XVERP") {
+            problem = take_verp(equals == std::string::npos ? config_.default_verp_delimiters() : value);
         } else if (name == "AUTH") {
             problem = value.empty() ? "501 5.5.4 Bad AUTH parameter syntax" : nullptr;
             if (sasl_.authenticated()) {

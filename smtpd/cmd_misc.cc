@@ -108,11 +108,12 @@ Task<> Session::etrn(const Command& command) {
     if (verdict.outcome == Verdict::Outcome::reject) {
         co_return co_await reject("ETRN", verdict);
     }
-    Result<AddressClass> address_class = server_.router().classify(domain);
-    if (!address_class) {
+    const Result<bool> flushed = server_.flushes(domain);
+    if (!flushed) {
+        log_warning("{}", flushed.error().what);
         co_return co_await refuse("458 4.3.0 Unable to queue messages for this site: lookup failure");
     }
-    if (*address_class == AddressClass::other) {
+    if (!*flushed) {
         co_return co_await reject("ETRN", 459, "4.7.1", fmt::format("<{}>: service unavailable", domain));
     }
     Result<UniqueFd> socket = co_await connect_unix("public/" + config_.queue_service_name(), Seconds(10));

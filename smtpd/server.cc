@@ -97,6 +97,7 @@ Result<void> Server::open_tables() {
         {clients_.mynetworks, "mynetworks", config_.mynetworks()},
         {clients_.mx_backup_networks, "permit_mx_backup_networks", config_.permit_mx_backup_networks()},
         {clients_.xclient, "smtpd_authorized_xclient_hosts", config_.smtpd_authorized_xclient_hosts()},
+        {clients_.verp, "smtpd_authorized_verp_clients", config_.smtpd_authorized_verp_clients()},
         {clients_.xforward, "smtpd_authorized_xforward_hosts", config_.smtpd_authorized_xforward_hosts()},
         {clients_.bare_newline_exclusions, "smtpd_forbid_bare_newline_exclusions",
          config_.smtpd_forbid_bare_newline_exclusions()},
@@ -144,6 +145,12 @@ Result<void> Server::open_tables() {
         }
         want.list = std::move(*list);
     }
+    Result<MatchList> flushed = MatchList::open("fast_flush_domains", config_.fast_flush_domains(), MatchKind::domain,
+                                                matches_subdomains(config_, "fast_flush_domains"), tables_);
+    if (!flushed) {
+        return flushed.error();
+    }
+    flush_domains_ = std::move(*flushed);
     return {};
 }
 

@@ -42,6 +42,7 @@ struct ClientLists {
     MatchList mx_backup_networks;
     MatchList xclient;
     MatchList xforward;
+    MatchList verp;
     MatchList bare_newline_exclusions;
     MatchList sasl_exceptions;
     MatchList event_limit_exceptions;
@@ -64,6 +65,8 @@ public:
     const Words& words() const { return words_; }
     /// smtpd_forbidden_commands: for commands that are unknown.
     Result<bool> forbidden(std::string_view verb) { return forbidden_commands_.matches(verb); }
+    /// fast_flush_domains: deferred mail for the domain may be asked for.
+    Result<bool> flushes(std::string_view domain) { return flush_domains_.matches(domain); }
     ClientLimits& limits() { return *limits_; }
     AuthClient& auth() { return *auth_; }
     Outlet& outlet() { return *outlet_; }
@@ -99,6 +102,7 @@ private:
     TableList rbl_replies_;
     MatchList mechanism_filter_;
     MatchList forbidden_commands_;
+    MatchList flush_domains_;
     PolicyServers policy_servers_;
     RuleContext rules_;
     Lists lists_;

@@ -20,7 +20,11 @@ constexpr std::size_t kRows = 17;
 }  // namespace
 
 Session::Session(Stream& client, Server& server, ClientInfo info)
-    : client_(client), server_(server), config_(server.config()), info_(std::move(info)), counted_(server.limits()) {}
+    : client_(client), server_(server), config_(server.config()), info_(std::move(info)), counted_(server.limits()) {
+    if (Transcript::wanted(config_)) {
+        transcript_.emplace(config_);
+    }
+}
 
 Session::~Session() = default;
 
@@ -51,6 +55,29 @@ Task<> Session::run() {
     }
     log_disconnect();
     client_.close();
+    co_await tell_postmaster();
+}
+
+/// notify_classes: what was said, to error_notice_recipient.
+Task<> Session::tell_postmaster() {
+    if (!transcript_ || !transcript_->due() || info_.local) {
+        co_return;
+    }
+    queue::Begin begin = transcript_->notice(config_, info_.text(), aborted_);
+    std::string content = std::move(begin.content);
+    begin.content.clear();
+    const std::unique_ptr<Submission> submission = server_.outlet().begin(std::move(begin));
+    const Receipt receipt = co_await submission->finish(std::move(content));
+    if (!receipt.queued) {
+        log_warning("postmaster notice about {}: {}", info_.text(), receipt.text);
+    }
+}
+
+/// What logs in is nobody's business.
+void Session::note_command(const Command& command, const std::string& line) {
+    if (transcript_) {
+        transcript_->heard(command.verb == "AUTH" ? "AUTH (not shown)" : line);
+    }
 }
 
 /// TLS before the first byte (smtpd_tls_wrappermode).  False when there is nobody to talk to.
@@ -145,6 +172,7 @@ Task<bool> Session::over_limit(ClientEvent event) {
 
 Task<> Session::one_command(std::string line) {
     const Command command = split_command(line);
+    note_command(command, line);
     if (!client_.line_had_crlf() && bare_newline_policy() == BareNewline::reject) {
         log_info("{}: bare <LF> received after {} from {}", "NOQUEUE", stage_, info_.text());
         co_await refuse(fmt::format("{} 5.5.2 {} Error: bare <LF> received", config_.smtpd_forbid_bare_newline_reject_code(),
@@ -209,10 +237,12 @@ Task<bool> Session::forbidden(const Command& command) {
 Task<> Session::end_of_conversation(const Error& error) {
     if (error.code == Errc::timeout) {
         log_info("timeout after {} from {}", stage_, info_.text());
+        aborted_ = "timeout";
         co_await reply(fmt::format("421 4.4.2 {} Error: timeout exceeded", config_.myhostname()));
         co_return;
     }
     log_info("lost connection after {} from {}", stage_, info_.text());
+    aborted_ = "lost connection";
 }
 
 void Session::log_disconnect() {
@@ -235,6 +265,9 @@ void Session::log_disconnect() {
 }
 
 Task<> Session::reply(std::string text) {
+    if (transcript_) {
+        transcript_->said(text);
+    }
     client_.write(text);
     client_.write("\r\n");
     if (client_.congested()) {
@@ -243,8 +276,11 @@ Task<> Session::reply(std::string text) {
     }
 }
 
-Task<> Session::refuse(std::string text) {
+Task<> Session::refuse(std::string text, Trouble trouble) {
     ++counters_.errors;
+    if (transcript_) {
+        transcript_->happened(trouble);
+    }
     if (counters_.errors >= config_.smtpd_soft_error_limit()) {
         co_await sleep_for(config_.smtpd_error_sleep_time());
     }
@@ -273,7 +309,7 @@ std::string Session::envelope_text() const {
 Task<> Session::reject(std::string_view where, const Verdict& verdict) {
     log_info("NOQUEUE: reject: {}: {} {} {};{}", where_from(where), verdict.code, verdict.dsn, verdict.text,
              envelope_text());
-    co_await refuse(fmt::format("{} {} {}", verdict.code, verdict.dsn, printable(verdict.text)));
+    co_await refuse(fmt::format("{} {} {}", verdict.code, verdict.dsn, printable(verdict.text)), Trouble::policy);
     finished_ = finished_ || verdict.disconnect || verdict.code == 421 || verdict.code == 521;
 }
 

@@ -18,6 +18,7 @@
 #include "smtpd/content.h"
 #include "smtpd/restrictions.h"
 #include "smtpd/server.h"
+#include "smtpd/transcript.h"
 
 namespace postern::smtpd {
 
@@ -97,7 +98,9 @@ public:
 private:
     // Replies.  `text` begins with the code: "250 2.1.0 Ok".  refuse() also counts an error.
     Task<> reply(std::string text);
-    Task<> refuse(std::string text);
+    Task<> refuse(std::string text, Trouble trouble = Trouble::protocol);
+    Task<> tell_postmaster();
+    void note_command(const Command& command, const std::string& line);
     /// Logs a reject line, answers, counts.  `where` is "RCPT", "MAIL", ...
     Task<> reject(std::string_view where, const Verdict& verdict);
     Task<> reject(std::string_view where, int code, std::string_view dsn, std::string text);
@@ -140,6 +143,7 @@ private:
     Task<Verdict> judge(const RestrictionList& list, std::string command, Deferral& deferral);
     Task<Verdict> judge_alone(const RestrictionList& list, std::string command);
     Task<Verdict> judge_list(const RestrictionList& list, const Subject& who, Deferral& deferral);
+    const char* take_verp(const std::string& delimiters);
     Task<bool> mail_parameters(std::string_view text);
     Task<bool> rcpt_parameters(std::string_view text, queue::Recipient& recipient);
     Task<Verdict> judge_recipient(bool bare_postmaster, std::string command);
@@ -173,6 +177,8 @@ private:
     std::string stage_ = "CONNECT";          ///< for "lost connection after ..."
     std::vector<std::string> hidden_keywords_;
     CountedClient counted_;
+    std::optional<Transcript> transcript_;     ///< when notify_classes wants to know
+    std::string aborted_;                      ///< why the session ended before QUIT, for the transcript
     std::string etrn_domain_;                ///< while ETRN is being judged
     Deferral deferred_at_connect_, deferred_at_helo_, deferred_at_mail_;   ///< until a recipient is judged
     bool finished_ = false;

@@ -425,7 +425,7 @@ TEST_CASE("header_checks and body_checks carry out their actions", "[cleanup]") 
     CHECK(c.log.count(": reject: header Subject: bad from client.example[192.0.2.1]; from=<from@remote.example> "
                       "to=<rcpt@example.org> proto=ESMTPSA helo=<helo.example>: 5.7.1 no thanks") == 1);
     CHECK_FALSE(c.submit(remote_mail("Subject: later\n\n")));
-    CHECK(c.refused.code == 450);
+    CHECK(c.refused.code == 451);
     CHECK(c.refused.dsn + " " + c.refused.text == "4.7.9 wait");
     REQUIRE(c.submit(remote_mail("Subject: drop\nA: b\n\n")));
     CHECK(c.header.find("Subject") == std::string::npos);

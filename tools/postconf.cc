@@ -4,6 +4,7 @@
 ///     postconf -e name=value ...    -# name ...    -X name ...            change main.cf
 ///     postconf -M | -F | -P [-fhoqvx] [service[/type[/name]] ...]          show services, their fields, their -o
 ///     postconf -Me service/type=line ...  -Fe .../field=value  -Pe .../name=value  -M# -MX -PX ...
+///     postconf -b | -t [template_file]                                     texts of delivery notices (bounce(5))
 ///     postconf -a | -A | -l | -m | -T mode                                 what this build supports
 ///
 /// Runs with the caller's rights; the files' own permissions decide.
@@ -18,6 +19,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/config/main_cf.h"
+#include "lib/notice/templates.h"
 #include "lib/table/table.h"
 #include "tools/postconf.h"
 
@@ -27,7 +29,7 @@ using namespace postern;
 using namespace postern::postconf;
 
 constexpr std::string_view kUsage =
-    "usage: postconf [-adefhHlmnoqvxAFMPX#] [-c directory] [-C class] [-o name=value] [-T mode] [name ...]\n";
+    "usage: postconf [-abdefhHlmnoqtvxAFMPX#] [-c directory] [-C class] [-o name=value] [-T mode] [name ...]\n";
 
 int usage() {
     fmt::print(stderr, "{}", kUsage);
@@ -50,6 +52,25 @@ int show_tls(std::string_view mode) {
         fmt::print(stderr, "postconf: fatal: -T {}: unknown; accepted: compile-version, run-version\n", mode);
         return 1;
     }
+    return 0;
+}
+
+/// -b: the texts of notices as senders see them.  -t: the templates.
+int show_templates(const Request& request, bool expanded) {
+    const Result<Config> config = Config::load(request.directory, request.overrides);
+    if (!config) {
+        fmt::print(stderr, "postconf: fatal: {}\n", config.error().what);
+        return 1;
+    }
+    const Result<NoticeTemplates> templates = request.words.empty() ? NoticeTemplates::open(*config) : NoticeTemplates::read(request.words.front());
+    const Result<std::string> text = !templates ? Result<std::string>(templates.error())
+                                     : expanded ? preview_templates(*config, *templates)
+                                                : format_templates(*templates);
+    if (!text) {
+        fmt::print(stderr, "postconf: fatal: {}\n", text.error().what);
+        return 1;
+    }
+    fmt::print("{}", *text);
     return 0;
 }
 
@@ -103,12 +124,12 @@ int main(int argc, char** argv) {
     request.directory_given = ::getenv("MAIL_CONFIG") != nullptr;
     std::string_view tls_mode;
     char listing = '\0';
-    for (int option; (option = ::getopt(argc, argv, "aAc:C:deFfhHlmMnNo:pPqT:vxX#")) != -1;) {
+    for (int option; (option = ::getopt(argc, argv, "aAbc:C:deFfhHlmMnNo:pPqtT:vxX#")) != -1;) {
         if (take_flag(request, option)) {
             continue;
         }
         switch (option) {
-        case 'a': case 'A': case 'l': case 'm': listing = static_cast<char>(option); break;
+        case 'a': case 'A': case 'b': case 'l': case 'm': case 't': listing = static_cast<char>(option); break;
         case 'c': request.directory = optarg; request.directory_given = true; break;
         case 'C': set_classes(request, optarg); break;
         case 'T': tls_mode = optarg; break;
@@ -124,6 +145,7 @@ int main(int argc, char** argv) {
     switch (listing) {
     case 'a': list("postern"); return 0;
     case 'A': return 0;
+    case 'b': case 't': return show_templates(request, listing == 'b');
     case 'l': list("flock fcntl dotlock"); return 0;
     case 'm':
         for (const std::string& type : table_types()) {

@@ -127,11 +127,11 @@ private:
             return {};   // Sendmail's traffic log
         }
         const std::string delimiters = value.substr(1);
-        constexpr std::string_view kAllowed = "-=+";   // verp_delimiter_filter
-        if (!delimiters.empty() && (delimiters.size() != 2 || delimiters.find_first_not_of(kAllowed) != std::string::npos)) {
-            return usage("-V requires two characters from -=+");
+        if (!delimiters.empty() && delimiters.size() != 2) {
+            return usage("-XV requires two characters, or none");
         }
-        out.envelope.verp_delimiters = delimiters.empty() ? "+=" : delimiters;
+        out.verp = true;
+        out.envelope.verp_delimiters = delimiters;
         return {};
     }
     Result<void> long_option(const std::string& value) {

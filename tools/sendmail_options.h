@@ -27,6 +27,7 @@ struct Options {
     std::string argument;              ///< id or site of -q
     bool recipients_from_header = false;   ///< -t
     bool dot_ends = true;              ///< without -i
+    bool verp = false;                 ///< -XV; without delimiters in the envelope: default_verp_delimiters
     bool has_sender = false;           ///< -f or -r was given
     std::string alias_database;        ///< -oA
     queue::Envelope envelope;          ///< sender, DSN requests, encoding, full name, flags

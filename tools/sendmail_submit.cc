@@ -15,6 +15,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/mail/address.h"
+#include "lib/mail/verp.h"
 #include "lib/log/log.h"
 #include "lib/queue/drop_stream.h"
 #include "lib/queue/maildrop.h"
@@ -167,6 +168,13 @@ Result<void> complete_envelope(const Config& config, Options& options) {
             return Error(Errc::not_found, fmt::format("no login name found for user ID {}", ::getuid()));
         }
         options.envelope.sender = user->pw_name;
+    }
+    std::string& verp = options.envelope.verp_delimiters;
+    if (options.verp) {
+        verp = verp.empty() ? config.default_verp_delimiters() : verp;
+        if (!valid_verp_delimiters(verp, config.verp_delimiter_filter())) {
+            return Error(Errc::syntax, fmt::format("-XV requires two characters from {}", config.verp_delimiter_filter()));
+        }
     }
     if (options.envelope.sender_full_name.empty()) {
         options.envelope.sender_full_name = full_name(user);

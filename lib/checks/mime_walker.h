@@ -1,0 +1,68 @@
+/// Follows the MIME structure of a message as it streams by (RFC 2045, 2046), for checks of headers inside it.
+///
+/// Every byte that goes in comes out, in order, as fields and body lines; what does not look like MIME is body.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "lib/checks/checks.h"
+
+namespace postern {
+
+class MimeWalker {
+public:
+    struct Limits {
+        std::size_t line = 2048;        ///< line_length_limit: a longer line comes in pieces
+        std::size_t field = 102400;     ///< header_size_limit: a longer field is cut there, the rest comes as `rest`
+        std::size_t nesting = 100;      ///< mime_nesting_limit: what is deeper is body
+        std::size_t boundary = 2048;    ///< mime_boundary_length_limit: bytes of a boundary that count
+        bool mime = true;               ///< false: there is no structure (disable_mime_input_processing)
+    };
+    /// A field or a body line, with its LF unless it was cut.
+    struct Piece {
+        LineKind kind = LineKind::body;
+        bool rest = false;              ///< goes with the field before it, and is not looked at
+        std::uint64_t offset = 0;       ///< of a body line: bytes of the same part before it
+        std::string text;
+    };
+
+    explicit MimeWalker(Limits limits) : limits_(limits) {}
+
+    /// The message's header goes elsewhere: the body begins, of this Content-Type and Content-Transfer-Encoding (values; may be empty).
+    void start_body(std::string_view content_type, std::string_view transfer_encoding);
+    /// Bytes, cut anywhere.  Completed pieces are added to pieces().
+    void feed(std::string_view bytes);
+    /// The end: what waits comes out; a last line keeps having no LF.
+    void finish();
+    /// Nothing but body will come, and `offset` bytes of it have been.
+    bool is_plain_body(std::uint64_t offset) const { return !in_header_ && boundaries_.empty() && !nested_begins_ && offset_ >= offset; }
+    std::vector<Piece> take_pieces() { return std::exchange(pieces_, {}); }
+
+private:
+    void line(std::string text);
+    void header_line(std::string text);
+    void body_line(std::string text);
+    bool at_boundary(std::string_view text);
+    void end_field();
+    void begin_header(LineKind kind);
+    void begin_body();
+    void add_body(std::string text);
+
+    Limits limits_;
+    std::vector<std::string> boundaries_;   ///< of the multiparts we are in, outermost first
+    std::vector<Piece> pieces_;
+    std::string line_, field_, content_type_, transfer_encoding_;
+    LineKind header_ = LineKind::header;    ///< of which the header is
+    std::size_t depth_ = 0;
+    std::uint64_t offset_ = 0;
+    bool in_header_ = true;
+    bool line_goes_on_ = false;             ///< the line was cut: what comes is its rest
+    bool field_cut_ = false;
+    bool nested_begins_ = false;            ///< the next line, when empty, is followed by an attached message's header
+};
+
+}  // namespace postern
