@@ -89,7 +89,7 @@ Message::Checked Message::apply(const CheckAction& action, LineKind kind, bool i
     case Kind::reject: {
         const DsnText reason = split_dsn(action.text, "5.7.1", "message content rejected");
         log_action("reject", what, text, reason.dsn + " " + reason.text);
-        return {refuse(reason.dsn[0] == '4' ? 450 : 550, reason.dsn, reason.text), false};
+        return {refuse(reason.dsn[0] == '4' ? 451 : 550, reason.dsn, reason.text), false};
     }
     case Kind::discard:
         log_action("discard", what, text, action.text);

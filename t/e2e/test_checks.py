@@ -18,15 +18,15 @@ PEER = BASE + 20
 MAIN = """
 transport_maps = inline:{remote.example=smtp:[127.0.0.1]:%d}
 smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
-header_checks = pcre:{d}/etc/header
-mime_header_checks = pcre:{d}/etc/mime
-nested_header_checks = pcre:{d}/etc/nested
-body_checks = pcre:{d}/etc/body
+header_checks = regexp:{d}/etc/header
+mime_header_checks = regexp:{d}/etc/mime
+nested_header_checks = regexp:{d}/etc/nested
+body_checks = regexp:{d}/etc/body
 body_checks_size_limit = 60
-smtp_header_checks = pcre:{d}/etc/smtp_header
-smtp_mime_header_checks = pcre:{d}/etc/smtp_mime
-smtp_nested_header_checks = pcre:{d}/etc/smtp_nested
-smtp_body_checks = pcre:{d}/etc/smtp_body
+smtp_header_checks = regexp:{d}/etc/smtp_header
+smtp_mime_header_checks = regexp:{d}/etc/smtp_mime
+smtp_nested_header_checks = regexp:{d}/etc/smtp_nested
+smtp_body_checks = regexp:{d}/etc/smtp_body
 """ % PEER
 TABLES = {
     "header": "/^X-Drop:/ IGNORE\n/^X-Old: (.*)/ REPLACE X-New: $1\n/^X-Front:/ PREPEND X-Before: yes\n/^X-Bad:/ REJECT 5.7.9 no thanks\n"
@@ -74,13 +74,13 @@ X-Hide: me
 From: inner@example.org
 
 old line
-forbidden? no: not at the start of the line, see: forbidden
+not forbidden: it begins otherwise
 --b1--
 secret epilogue
 old line
 """
 REFUSED = {
-    "X-Bad: 1": "550 5.7.9 no thanks", "X-Later: 1": "450 4.7.8 come again", "Content-Type: application/x; name=a.exe": "550 5.7.1 no programs",
+    "X-Bad: 1": "550 5.7.9 no thanks", "X-Later: 1": "451 4.7.8 come again", "Content-Type: application/x; name=a.exe": "550 5.7.1 no programs",
 }
 
 
