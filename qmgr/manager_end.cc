@@ -182,7 +182,11 @@ Task<> Manager::report_successes(Message& message) {
         const bool passed_on = done.action == "none" && (message.envelope().recipients[done.index].notify & queue::kNotifySuccess) != 0;
         const bool success = message.fates[done.index] == Fate::delivered && !passed_on && message.wants_success(done.index);
         if (traced || success) {
-            report.recipients.push_back(report_line(message, done, trace_action(message, done), clock_()));
+            ReportRecipient line = report_line(message, done, trace_action(message, done), clock_());
+            if (!done.relay.empty() && done.relay != "none") {
+                line.reason = "delivery via " + done.relay + ": " + done.reason;
+            }
+            report.recipients.push_back(std::move(line));
             queue::JournalRecord record;
             record.kind = queue::kJournalSuccessReported;
             record.recipient = done.index;

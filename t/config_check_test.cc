@@ -104,6 +104,8 @@ TEST_CASE("a service that a setting wants is missed", "[config]") {
     CHECK(Directory("smtp_tls_security_level = may\nsmtp_tls_mta_sts_enable = no\n", smtp).check().empty());
     CHECK(Directory("smtp_tls_security_level = encrypt\n", smtp).check().empty());
     CHECK(Directory("smtp_tls_security_level = may\n", "").check().empty());
+    CHECK(Directory("smtpd_recipient_restrictions = reject_unverified_recipient\n", "smtp inet n - y - 4 smtpd\n").check() ==
+          "W master.cf: no service \"verify\": reject_unverified_sender and reject_unverified_recipient refuse for now\n");
     CHECK(Directory("smtp_tlsrpt_enable = yes\n", smtp).check() ==
           "W master.cf: no service \"tlsrpt\": TLS sessions are not counted (smtp_tlsrpt_enable)\n");
 }

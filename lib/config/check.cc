@@ -189,17 +189,23 @@ void Checker::check_services() {
         });
     };
     const std::string& level = config_.smtp_tls_security_level();
+    bool verifies = false;
+    for (const std::string* rules : {&config_.smtpd_sender_restrictions(), &config_.smtpd_recipient_restrictions(), &config_.smtpd_relay_restrictions(),
+                                     &config_.smtpd_data_restrictions(), &config_.smtpd_client_restrictions(), &config_.smtpd_helo_restrictions()}) {
+        verifies = verifies || rules->find("reject_unverified_") != std::string::npos;
+    }
     struct Wanted {
         bool wanted;
-        std::string_view service, without;
+        std::string_view client, service, without;
     };
     const Wanted services[] = {
-        {(level == "may" || level == "dane") && config_.smtp_tls_mta_sts_enable(), "mta-sts",
+        {(level == "may" || level == "dane") && config_.smtp_tls_mta_sts_enable(), "smtp", "mta-sts",
          "destinations are treated as without MTA-STS policy (smtp_tls_mta_sts_enable)"},
-        {config_.smtp_tlsrpt_enable(), "tlsrpt", "TLS sessions are not counted (smtp_tlsrpt_enable)"},
+        {verifies, "smtpd", "verify", "reject_unverified_sender and reject_unverified_recipient refuse for now"},
+        {config_.smtp_tlsrpt_enable(), "smtp", "tlsrpt", "TLS sessions are not counted (smtp_tlsrpt_enable)"},
     };
     for (const Wanted& each : services) {
-        if (each.wanted && runs("smtp") && !runs(each.service)) {
+        if (each.wanted && runs(each.client) && !runs(each.service)) {
             add(Severity::warning, fmt::format("master.cf: no service \"{}\": {}", each.service, each.without));
         }
     }
