@@ -74,8 +74,9 @@ class Talk:
     def say(self, text):
         self.client.sendall(text.replace("\n", "\r\n").encode() + b"\r\n")
 
-    def reply(self, verb, ordinary, argument=""):
-        """Answers; True when it was a positive answer."""
+    def reply(self, verb, ordinary, argument="", before=None):
+        """Answers; True when it was a positive answer.  `before` is called before a positive answer leaves: whoever hears
+        it may look at once."""
         told = self.peer.replies.get(verb, ordinary)
         if callable(told):
             told = told(argument) or ordinary
@@ -89,6 +90,8 @@ class Talk:
         if isinstance(told, (int, float)):
             time.sleep(told)
             told = ordinary
+        if before and told[0] in "23":
+            before()
         self.say(told)
         if told.startswith("421"):
             raise EOFError
@@ -171,11 +174,13 @@ class Talk:
 
     def finish(self, content):
         message = {"sender": self.sender, "recipients": list(self.recipients), "content": content, "tls": self.secure}
+
+        def keep():
+            with self.peer.lock:
+                self.peer.messages.append(message)
+
         for i, recipient in enumerate(self.recipients if self.peer.lmtp else [""]):
-            good = self.reply(".", "250 2.0.0 Ok: queued as %d" % (len(self.peer.messages) + 1), recipient)
-            if good and i == 0:
-                with self.peer.lock:
-                    self.peer.messages.append(message)
+            self.reply(".", "250 2.0.0 Ok: queued as %d" % (len(self.peer.messages) + 1), recipient, keep if i == 0 else None)
         self.sender, self.recipients = None, []
 
     def authenticate(self, command):
