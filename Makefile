@@ -174,7 +174,8 @@ $(BUILD)/man/postconf.5: man/postconf.5.awk lib/config/parameters.tsv
 # Everything again under AddressSanitizer and UBSan, in a build directory of its own.
 ASAN_FLAGS := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 check-asan:
-	+@$(SUBMAKE) BUILD=$(BUILD)/asan CXXFLAGS="$(ASAN_FLAGS)" HARDENING= LINK_HARDENING=-Wl,--as-needed programs tests
+	+@$(SUBMAKE) BUILD=$(BUILD)/asan CXXFLAGS="$(ASAN_FLAGS)" HARDENING= LINK_HARDENING=-Wl,--as-needed programs tests \
+	    $(patsubst $(BUILD)/%,$(BUILD)/asan/%,$(BENCH_TOOLS))
 	@POSTERN_BIN=$(CURDIR)/$(BUILD)/asan/bin POSTERN_SANITIZED=1 \
 	    t/run -j 2 $(patsubst $(BUILD)/%,$(BUILD)/asan/%,$(TESTS)) $(E2E)
 
