@@ -5,17 +5,47 @@
 #include "lib/log/log.h"
 
 namespace postern::smtp {
+namespace {
+
+/// smtp_host_lookup: "native" is the system's way, of which the hosts file can be had without leaving the chroot.
+Result<HostsUse> hosts_use(const Settings& settings) {
+    bool dns = false, native = false;
+    HostsUse use = HostsUse::never;
+    for (const std::string& word : split(settings.host_lookup(), ", \t")) {
+        if (word != "dns" && word != "native") {
+            return Error(Errc::config, settings.prefix() + "_host_lookup: \"" + printable(word, 80) + "\" is not one of dns, native");
+        }
+        dns = dns || word == "dns";
+        if (word == "native" && !native) {
+            native = true;
+            use = dns ? HostsUse::last : HostsUse::first;
+        }
+    }
+    if (!dns && !native) {
+        return Error(Errc::config, settings.prefix() + "_host_lookup is empty: it wants dns, native or both");
+    }
+    const std::string& level = settings.dns_support_level();
+    const bool disabled = level == "disabled" || (level.empty() && settings.config().disable_dns_lookups());
+    return disabled ? HostsUse::first : use;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Client>> Client::create(const Config& config, Protocol protocol) {
-    std::vector<std::string> anchors;
+    DnsOptions options;
+    Result<HostsUse> hosts = hosts_use(Settings(config, protocol));
+    if (!hosts) {
+        return hosts.error();
+    }
+    options.hosts = *hosts;
     if (Settings(config, protocol).dns_support_level() == "dnssec") {
         Result<std::vector<std::string>> read = read_trust_anchors(split(config.dnssec_trust_anchor_files(), ", \t\n"));
         if (!read) {
             return Error(Errc::config, "dnssec_trust_anchor_files: " + read.error().what);
         }
-        anchors = std::move(*read);
+        options.anchors = std::move(*read);
     }
-    Result<std::unique_ptr<Dns>> dns = Dns::create({}, anchors);
+    Result<std::unique_ptr<Dns>> dns = Dns::create(options);
     if (!dns) {
         return dns.error();
     }

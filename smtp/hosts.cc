@@ -148,7 +148,7 @@ Task<HostList> HostFinder::find_by_mx(const NextHop& hop) {
     co_return out;
 }
 
-/// A and AAAA, or what /etc/hosts has (Dns asks that first).
+/// A and AAAA, or what /etc/hosts has (smtp_host_lookup).
 Task<HostFinder::Found> HostFinder::addresses_of(std::string host, std::uint16_t port, std::uint16_t preference) {
     Found out;
     if (valid_ip_address(host)) {

@@ -22,6 +22,7 @@ public:
 
     // --- finding and reaching the host
     const std::string& tcp_port() const { return pick(&Config::smtp_tcp_port, &Config::lmtp_tcp_port); }
+    const std::string& host_lookup() const { return pick(&Config::smtp_host_lookup, &Config::lmtp_host_lookup); }
     const std::string& dns_support_level() const {
         return pick(&Config::smtp_dns_support_level, &Config::lmtp_dns_support_level);
     }

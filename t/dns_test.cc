@@ -160,8 +160,12 @@ std::map<std::string, Zone> names() {
 struct Resolver {
     NameServer server{names()};
     std::unique_ptr<Dns> dns;
-    Resolver() {
-        Result<std::unique_ptr<Dns>> made = Dns::create(server.endpoint());
+    explicit Resolver(HostsUse hosts = HostsUse::first, const std::string& hosts_file = "/etc/hosts") {
+        DnsOptions options;
+        options.server = server.endpoint();
+        options.hosts = hosts;
+        options.hosts_file = hosts_file;
+        Result<std::unique_ptr<Dns>> made = Dns::create(options);
         INFO((made ? "" : made.error().what));
         REQUIRE(made);
         dns = std::move(*made);
@@ -209,6 +213,31 @@ TEST_CASE("each kind of record comes back as text", "[dns]") {
     const Result<TlsaRecord> record = parse_tlsa(answer->records[0].text);
     REQUIRE(record);
     CHECK(record->text() == "3 1 1 ABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB");
+}
+
+TEST_CASE("the hosts file comes first, last or not at all", "[dns]") {
+    char name[] = "/tmp/postern-hosts-XXXXXX";
+    const UniqueFd file(::mkstemp(name));
+    const std::string_view text = "192.0.2.77 two.example Only.Example # mail\n2001:db8::77 only.example\n";
+    REQUIRE(::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+    {
+        Resolver resolver(HostsUse::first, name);
+        CHECK(resolver.texts("two.example", DnsType::a) == "192.0.2.77");
+        CHECK(resolver.texts("ONLY.example", DnsType::aaaa) == "2001:db8::77");
+        CHECK(resolver.texts("two.example", DnsType::mx) == "10 a.example, 20 b.example");
+        CHECK(resolver.texts("77.2.0.192.in-addr.arpa", DnsType::ptr) == "two.example");
+    }
+    {
+        Resolver resolver(HostsUse::last, name);
+        CHECK(resolver.texts("two.example", DnsType::a) == "192.0.2.1, 192.0.2.2");
+        CHECK(resolver.texts("only.example", DnsType::a) == "192.0.2.77");
+    }
+    {
+        Resolver resolver(HostsUse::never, name);
+        CHECK(resolver.texts("two.example", DnsType::a) == "192.0.2.1, 192.0.2.2");
+        CHECK(resolver.ask("only.example", DnsType::a)->records.empty());
+    }
+    ::unlink(name);
 }
 
 TEST_CASE("a name that does not exist and a name without such records are answers, not errors", "[dns]") {
@@ -294,7 +323,7 @@ TEST_CASE("addresses become names under in-addr.arpa and ip6.arpa", "[dns]") {
 }
 
 TEST_CASE("a server that is no address is refused", "[dns]") {
-    CHECK_FALSE(Dns::create("dns.example"));
+    CHECK_FALSE(Dns::create({"dns.example", {}, HostsUse::first, "/etc/hosts"}));
 }
 
 TEST_CASE("a TLSA record has three fields and data", "[dns]") {
@@ -339,5 +368,5 @@ TEST_CASE("the first file of trust anchors that exists is used, and one has to",
 }
 
 TEST_CASE("a trust anchor that is none is refused", "[dns]") {
-    CHECK_FALSE(Dns::create("192.0.2.53", {"no record at all"}));
+    CHECK_FALSE(Dns::create({"192.0.2.53", {"no record at all"}, HostsUse::first, "/etc/hosts"}));
 }

@@ -62,7 +62,8 @@ public:
         ub_ctx_delete(context_);
     }
 
-    Result<void> configure(const std::string& server, const std::vector<std::string>& anchors) {
+    Result<void> configure(const DnsOptions& options) {
+        const std::string& server = options.server;
         if (context_ == nullptr) {
             return Error(Errc::config, "cannot start the resolver library");
         }
@@ -71,7 +72,7 @@ public:
         } else if (const int status = ub_ctx_set_fwd(context_, server.c_str()); status != 0) {
             return Error(Errc::config, "DNS server \"" + server + "\": " + ub_strerror(status));
         }
-        for (const std::string& anchor : anchors) {
+        for (const std::string& anchor : options.anchors) {
             if (Result<void> checked = check_anchor(anchor); !checked) {
                 return checked;
             }
@@ -81,15 +82,29 @@ public:
         ub_ctx_set_option(context_, "do-not-query-localhost:", "no");
         ub_ctx_set_option(context_, "unblock-lan-zones:", "yes");
         ub_ctx_set_option(context_, "insecure-lan-zones:", "yes");
-        hosts_.read("/etc/hosts");
+        use_hosts_ = options.hosts;
+        if (use_hosts_ != HostsUse::never) {
+            hosts_.read(options.hosts_file);
+        }
         return {};
     }
 
     Task<Result<DnsAnswer>> query(std::string name, DnsType type, Millis timeout) override {
         DnsAnswer known;
-        if (from_hosts(name, type, known)) {
+        if (use_hosts_ == HostsUse::first && from_hosts(name, type, known)) {
             co_return known;
         }
+        Result<DnsAnswer> answer = co_await ask(name, type, timeout);
+        const bool nothing = !answer || answer->records.empty();
+        if (use_hosts_ == HostsUse::last && nothing && from_hosts(name, type, known)) {
+            co_return known;
+        }
+        co_return answer;
+    }
+
+private:
+    /// The name servers.
+    Task<Result<DnsAnswer>> ask(std::string name, DnsType type, Millis timeout) {
         start();
         Waiting waiting;
         waiting.type = type;
@@ -112,7 +127,6 @@ public:
         co_return std::move(waiting.answer);
     }
 
-private:
     /// What process() needs.  It wakes up for the last time when the resolver is gone.
     struct Reader {
         ub_ctx* context = nullptr;
@@ -208,6 +222,7 @@ private:
 
     ub_ctx* context_;
     HostsFile hosts_;
+    HostsUse use_hosts_ = HostsUse::first;
     std::shared_ptr<Reader> reader_ = std::make_shared<Reader>();
     bool started_ = false;
 };
@@ -216,9 +231,9 @@ constexpr Millis kPatience = std::chrono::seconds(10);
 
 }  // namespace
 
-Result<std::unique_ptr<Dns>> Dns::create(const std::string& server, const std::vector<std::string>& anchors) {
+Result<std::unique_ptr<Dns>> Dns::create(const DnsOptions& options) {
     auto dns = std::make_unique<Unbound>();
-    if (Result<void> ready = dns->configure(server, anchors); !ready) {
+    if (Result<void> ready = dns->configure(options); !ready) {
         return ready.error();
     }
     return std::unique_ptr<Dns>(std::move(dns));

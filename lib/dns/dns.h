@@ -28,13 +28,26 @@ struct DnsAnswer {
     std::vector<Record> records;        ///< empty with nxdomain false: the name has no such record
 };
 
+/// When /etc/hosts is asked for addresses and for names of addresses.
+enum class HostsUse : std::uint8_t {
+    first,   ///< before the name servers, as most programs of a system do
+    last,    ///< for what the name servers do not have
+    never,
+};
+
+struct DnsOptions {
+    std::string server{};                  ///< "192.0.2.1" or "192.0.2.1@5353"; empty: those of /etc/resolv.conf
+    /// Answers are validated from these on (lib/dns/trust_anchor.h): `secure` then says whether they are signed, and those with
+    /// bad signatures are failures.  Without anchors nothing is secure.
+    std::vector<std::string> anchors{};
+    HostsUse hosts = HostsUse::first;
+    std::string hosts_file = "/etc/hosts";
+};
+
 class Dns {
 public:
-    /// Asks the servers of /etc/resolv.conf; or, when `server` is not empty, that one ("192.0.2.1" or "192.0.2.1@5353").
-    /// Answers are validated from the trust anchors on (lib/dns/trust_anchor.h): `secure` then says whether they are signed, and
-    /// those with bad signatures are failures.  Without anchors nothing is secure.
-    /// Errors: config (the library does not start, or does not take `server` or an anchor).
-    static Result<std::unique_ptr<Dns>> create(const std::string& server = {}, const std::vector<std::string>& anchors = {});
+    /// Errors: config (the library does not start, or does not take the server or an anchor).
+    static Result<std::unique_ptr<Dns>> create(const DnsOptions& options = {});
     virtual ~Dns() = default;
 
     /// Errors: temporary (SERVFAIL, refused), timeout.  "Does not exist" is an answer.

@@ -46,11 +46,13 @@ maximal_backoff_time = 600s
 message_size_limit = 60000000
 smtpd_recipient_limit = 2000
 smtp_destination_recipient_limit = 200
-transport_maps = inline:{{{{lmtp.example=lmtp:unix:{dir}/dovecot/lmtp}},{{lmtptcp.example=lmtp:inet:[192.0.2.24]:24}}}}
+transport_maps = inline:{{{{lmtp.example=lmtp:unix:{dir}/dovecot/lmtp}},{{lmtptcp.example=lmtp:inet:[192.0.2.24]:24}},
+  {{native@exim.example=native:[box.hosts.example]}},{{names@exim.example=smtp:[box.hosts.example]}}}}
 """
 MASTER = """
 smtp unix - - n - 2 smtp
 relay unix - - n - 2 smtp
+native unix - - n - 1 smtp -o smtp_host_lookup=native
 lmtp unix - - n - 2 lmtp
 """
 DOVECOT = """
@@ -113,6 +115,8 @@ class Peers(unittest.TestCase):
         directory = tempfile.mkdtemp(prefix="postern-peers-suite-")
         cls.mail = Suite(extra=EXTRA.format(dir=directory), master_extra=MASTER, port=PORT, directory=directory)
         cls.start_dovecot(directory + "/dovecot")
+        with open(cls.where + "/hosts", "a") as file:    # is /etc/hosts here
+            file.write("192.0.2.22 box.hosts.example\n")
         cls.mail.start()
 
     @classmethod
@@ -172,6 +176,14 @@ class Peers(unittest.TestCase):
         done = self.logged(r"to=<a@auth\.example>, .*status=(\w+) .*")
         self.assertEqual(done.group(1), "sent", done.group(0))
         self.arrived("exim.example", b"Subject: let me in")
+
+    def test_the_hosts_file_where_it_is_wanted(self):
+        self.send("native@exim.example", content=b"Subject: by hosts file\n\nx\n")
+        self.arrived("exim.example", b"Subject: by hosts file")
+        self.logged(r"to=<native@exim\.example>, relay=box\.hosts\.example\[192\.0\.2\.22\]:25, .*status=sent")
+        self.send("names@exim.example")
+        self.logged(r"to=<names@exim\.example>, relay=none, .*dsn=5\.4\.4, status=bounced \(Host or domain name not found\. "
+                    r"Name service error for name=box\.hosts\.example type=AA?A?A?: Host not found\)")
 
     def test_eight_bit(self):
         text = "Größe: ÄÖÜ\n".encode() + b"\xff\xfe\n"
