@@ -99,9 +99,10 @@ Result<std::unique_ptr<SharedLedger>> SharedLedger::open(const std::string& path
     if (!S_ISREG(status.st_mode) || status.st_uid != ::geteuid() || status.st_nlink != 1 || (status.st_mode & 077) != 0) {
         return Error(Errc::config, path + ": must be a plain file of the user who starts smtp, and of nobody else; remove it");
     }
-    // A new file is zeros, which is an empty table; processes that start together may both do this.
-    if (status.st_size < static_cast<off_t>(sizeof(Table)) && ::ftruncate(file.get(), sizeof(Table)) != 0) {
-        return errno_error("write " + path);
+    // A new file is zeros, which is an empty table; processes that start together may both do this.  All blocks are had now:
+    // a page that finds no room on the disk later would be a SIGBUS.
+    if (const int error = ::posix_fallocate(file.get(), 0, sizeof(Table)); error != 0) {
+        return errno_error("write " + path, error);
     }
     void* memory = ::mmap(nullptr, sizeof(Table), PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
     if (memory == MAP_FAILED) {

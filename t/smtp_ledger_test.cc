@@ -132,6 +132,15 @@ TEST_CASE("A full ledger makes no entries for living agents to lose, and takes t
     CHECK(first_place->sending({"other", 1}, {0, 1}, true).size() == 2);
 }
 
+TEST_CASE("The file has all its blocks from the start, so that a full disk cannot end an agent", "[smtp]") {
+    const Scratch scratch;
+    const std::unique_ptr<SharedLedger> ledger = scratch.open();
+    struct stat status {};
+    REQUIRE(::stat(scratch.path().c_str(), &status) == 0);
+    CHECK(status.st_size > 1'000'000);
+    CHECK(status.st_blocks * 512 >= status.st_size);
+}
+
 TEST_CASE("Files that are no ledger are refused", "[smtp]") {
     const Scratch scratch;
     {
