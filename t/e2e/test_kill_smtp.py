@@ -2,9 +2,11 @@
 """No second delivery after a completed one: smtp, lmtp, qmgr, master or all are killed with SIGKILL at random moments of a
 stream of messages to a server of the test's own that counts copies.
 
-A delivery is complete when the client has read the server's 250.  A client that is killed before leaves the 250 unread in its
-socket, and the kernel then ends the connection with RST instead of FIN: the server notes such copies (by LMTP all of the
-message, since nobody can say how many replies were read), and only they may be followed by another one.  KILL_ROUNDS (default 40), KILL_SEED.
+A delivery is complete when the client has read the server's 250 and noted it.  It has when it goes on with another command.
+When the connection ends instead, the server judges: a client that was killed before it read leaves the 250 unread in its socket,
+or gets it after its socket is gone, and then the kernel answers with RST; one that was killed in the instant between reading and
+noting ends with FIN as an idle one does, but soon after the 250.  Such copies (by LMTP all of the message, since nobody can say how
+many replies were read) may be followed by another one, no others.  KILL_ROUNDS (default 40), KILL_SEED.
 """
 import os
 import random
@@ -23,7 +25,8 @@ from test_kill import Sender, kill, restart  # noqa: E402
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "40"))
 PORT = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 VICTIMS = ("smtp", "smtp", "lmtp", "qmgr", "qmgr", "master", "all")
-ESTABLISHED = 1
+ESTABLISHED, CLOSE_WAIT = 1, 8     # states of TCP in the kernel's numbers
+INSTANT = 0.05     # seconds in which a client that is not killed has read a 250 and noted it
 
 
 class Sink:
@@ -42,18 +45,25 @@ class Sink:
             threading.Thread(target=self.serve, args=(client,), daemon=True).start()
 
     @staticmethod
-    def is_there(client):
-        return struct.unpack("B", client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1))[0] == ESTABLISHED
+    def state(client):
+        return struct.unpack("B", client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1))[0]
+
+    def was_read(self, client, sent):
+        """The client has closed: had it taken note of the reply sent at this time?"""
+        soon = time.monotonic() - sent < INSTANT
+        time.sleep(INSTANT)     # the RST for a reply that came too late is under way: end of file hides it
+        return not soon and self.state(client) == CLOSE_WAIT
 
     def serve(self, client):
         last, recipients = [], []     # copies whose 250 was sent and whose fate is not known
+        sent = 0.0
         try:
             with client, client.makefile("rb") as stream:
                 client.sendall(b"220 sink.example ESMTP\r\n")
                 for line in iter(stream.readline, b""):
                     verb = line.split(b" ")[0].strip().upper()
+                    self.settle(self.heard, last)     # it goes on, so it has read what came before
                     if verb in (b"MAIL", b"RSET"):
-                        self.settle(self.heard, last)     # it goes on, so it has read what came before
                         recipients = []
                     if verb in (b"EHLO", b"LHLO"):
                         client.sendall(b"250-sink.example\r\n250 PIPELINING\r\n")
@@ -65,7 +75,9 @@ class Sink:
                                 return
                             content += line
                         time.sleep(random.uniform(0, 0.01))
-                        if not self.conclude(client, content, recipients, last):
+                        whole = self.conclude(client, content, recipients, last)
+                        sent = time.monotonic()
+                        if not whole:
                             while client.recv(65536):
                                 pass
                             break
@@ -75,7 +87,7 @@ class Sink:
                         if verb == b"RCPT":
                             recipients.append(line.split(b"<")[1].split(b">")[0].decode())
                         client.sendall(b"250 ok\r\n")
-            self.settle(self.heard, last)
+                self.settle(self.heard if self.was_read(client, sent) else self.unheard, last)
         except OSError:
             self.settle(self.unheard, last)
 
@@ -83,7 +95,7 @@ class Sink:
         """Takes the message, unless the client has gone; by LMTP with an answer for each recipient."""
         message = re.search(rb"^Subject: id=(\S+)\r$", content, re.M).group(1).decode()
         for group in ([[one] for one in recipients] if self.lmtp else [recipients]):
-            if not self.is_there(client):
+            if self.state(client) != ESTABLISHED:
                 return False
             client.sendall(b"250 2.0.0 taken\r\n")
             last.extend((message, one) for one in group)
