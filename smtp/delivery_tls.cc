@@ -11,24 +11,12 @@ namespace postern::smtp {
 
 /// MTA-STS (RFC 8461), where it may have a say: not for hosts with TLSA records (section 2).  Without an answer it has none.
 Task<> Delivery::ask_sts(const NextHop& hop) {
-    const bool dane = policy_.level == TlsLevel::dane;
-    TlsPolicy plain = policy_;
-    if (dane) {
-        plain.level = TlsLevel::may;
-        plain = client_.tls().completed(std::move(plain));
-    }
-    if (!client_.tls().wants_sts(hop, plain)) {
+    if (!client_.tls().wants_sts(hop, policy_)) {
         co_return;
     }
     std::optional<StsAnswer> answer = co_await client_.sts().ask(hop.domain);
-    if (!answer) {
-        co_return;
-    }
-    plain = client_.tls().under_sts(std::move(plain), hop.domain, std::move(*answer));
-    if (dane) {
-        policy_.without_dane = std::make_shared<const TlsPolicy>(std::move(plain));
-    } else {
-        policy_ = std::move(plain);
+    if (answer) {
+        policy_ = client_.tls().under_sts(std::move(policy_), hop.domain, std::move(*answer));
     }
 }
 

@@ -80,9 +80,9 @@ public:
     int log_level() const { return log_level_; }
 
     /// Whether mta-sts(8) is to be asked about `hop`, for which find() gave `policy`: not where a table or brackets around
-    /// the host have decided.
+    /// the host have decided.  With level dane it has a say for hosts without TLSA records (RFC 8461 section 2).
     bool wants_sts(const NextHop& hop, const TlsPolicy& policy) const;
-    /// What becomes of `policy` under the domain's own (RFC 8461 sections 4 and 5).
+    /// What becomes of `policy`, which wants_sts(), under the domain's own (RFC 8461 sections 4 and 5).
     TlsPolicy under_sts(TlsPolicy policy, const std::string& domain, StsAnswer answer) const;
     /// Whether the policy keeps mail from the MX host; yields the reason.
     std::optional<std::string> forbids(const TlsPolicy& policy, const HostAddress& host) const;
@@ -98,6 +98,7 @@ private:
     Result<std::vector<TlsaRecord>> trust_anchors(const std::string& file) const;
     Result<std::optional<std::string>> look_up(const NextHop& hop);
     Result<void> open_contexts();
+    TlsPolicy plain_under_sts(TlsPolicy policy, const std::string& domain, StsAnswer answer) const;
     void adopt_sts_attributes(TlsPolicy& policy, StsRule sts) const;
     bool sts_enabled() const;
     Result<void> apply_attribute(TlsPolicy& policy, const std::string& name, const std::string& value) const;

@@ -73,12 +73,24 @@ bool TlsPolicies::wants_sts(const NextHop& hop, const TlsPolicy& policy) const {
     const std::string& lookups = settings_.config().smtp_dns_support_level();
     const bool by_mx = !hop.literal_host && hop.socket_path.empty() && lookups != "disabled" &&
                        !(lookups.empty() && settings_.config().disable_dns_lookups());
-    return sts_enabled() && by_mx && !policy.from_table && policy.level == TlsLevel::may && !settings_.tls_wrappermode();
+    return sts_enabled() && by_mx && !policy.from_table &&
+           (policy.level == TlsLevel::may || policy.level == TlsLevel::dane) && !settings_.tls_wrappermode();
+}
+
+TlsPolicy TlsPolicies::under_sts(TlsPolicy policy, const std::string& domain, StsAnswer answer) const {
+    if (policy.level != TlsLevel::dane) {
+        return plain_under_sts(std::move(policy), domain, std::move(answer));
+    }
+    TlsPolicy plain = policy;
+    plain.level = TlsLevel::may;
+    plain = plain_under_sts(completed(std::move(plain)), domain, std::move(answer));
+    policy.without_dane = std::make_shared<const TlsPolicy>(std::move(plain));
+    return policy;
 }
 
 /// Mode enforce makes TLS of version 1.2 and a certificate for the MX host's own name a condition (sections 4.2 and 5); the
 /// other modes change nothing but what is reported.
-TlsPolicy TlsPolicies::under_sts(TlsPolicy policy, const std::string& domain, StsAnswer answer) const {
+TlsPolicy TlsPolicies::plain_under_sts(TlsPolicy policy, const std::string& domain, StsAnswer answer) const {
     if (!answer.found && answer.problem == 0) {
         return policy;
     }

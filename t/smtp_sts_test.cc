@@ -120,6 +120,19 @@ TEST_CASE("MTA-STS is asked about where nobody has decided", "[smtp]") {
     }
 }
 
+TEST_CASE("with level dane a policy holds for the hosts without TLSA records", "[smtp]") {
+    World world;
+    TlsPolicy dane = world.find("example.com");
+    dane.level = TlsLevel::dane;
+    REQUIRE(world.policies->wants_sts(world.hop("example.com"), dane));
+    const TlsPolicy policy = world.policies->under_sts(dane, "example.com", answer(StsMode::enforce));
+    CHECK(policy.level == TlsLevel::dane);
+    CHECK_FALSE(policy.sts);
+    REQUIRE(policy.without_dane);
+    CHECK(policy.without_dane->level == TlsLevel::secure);
+    CHECK(policy.without_dane->sts);
+}
+
 TEST_CASE("a policy plug-in's attributes are understood", "[smtp]") {
     World world;
     const Result<TlsPolicy> policy = world.policies->apply_entry(

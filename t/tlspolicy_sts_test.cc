@@ -174,6 +174,8 @@ TEST_CASE("a data file that is none is set aside", "[tlspolicy]") {
 TEST_CASE("a policy is fetched once and then known, after a restart too", "[tlspolicy]") {
     World world;
     const StsAnswer first = world.find("Example.COM");
+    CHECK_FALSE(first.kept);
+    CHECK(first.fetched == now_is);
     CHECK(first.found);
     CHECK(first.mode == static_cast<std::uint8_t>(StsMode::enforce));
     CHECK(first.mx == std::vector<std::string>{"mx.example.com"});

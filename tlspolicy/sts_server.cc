@@ -76,6 +76,7 @@ StsAnswer StsServer::answer_from(const std::string& domain, const std::optional<
         out.mode = static_cast<std::uint8_t>(entry->policy.mode);
         out.mx = entry->policy.mx;
         out.policy_id = entry->id;
+        out.fetched = entry->fetched;
         out.expires = entry->expires();
         out.lines = entry->policy.lines;
     }
@@ -88,7 +89,7 @@ Task<StsAnswer> StsServer::find(std::string domain) {
         co_return StsAnswer();
     }
     std::optional<StoredPolicy> entry = cache_.find(domain);
-    const bool kept = entry && entry->expires() > clock_();
+    bool kept = entry && entry->expires() > clock_();
     const auto verdict = verdicts_.find(domain);
     if (verdict == verdicts_.end() || verdict->second.until <= clock_()) {
         std::shared_ptr<Lookup> lookup = lookups_[domain];
@@ -101,12 +102,15 @@ Task<StsAnswer> StsServer::find(std::string domain) {
             co_await lookup->news.wait(patience);
         }
         entry = lookup->fresh ? lookup->fresh : cache_.find(domain);
+        kept = kept && !lookup->fresh;
     }
     if (entry && clock_() - entry->used >= kDay) {
         entry->used = clock_();
         co_await keep(domain, *entry);
     }
-    co_return answer_from(domain, entry);
+    StsAnswer out = answer_from(domain, entry);
+    out.kept = out.found && kept;
+    co_return out;
 }
 
 /// The record, and when it announces something new, the policy.  Nothing here undoes a policy that is kept: only time and a

@@ -1,6 +1,6 @@
 /// postern-trace - says how an address would be delivered, without sending anything; run as `postern trace`.
 ///
-/// Speaks to: DNS servers, and whatever the tables of main.cf ask.  Runs as the caller.
+/// Speaks to: DNS servers, mta-sts(8), and whatever the tables of main.cf ask.  Runs as the caller.
 ///
 /// It runs the code that serves mail (cleanup's address maps, the router, the SMTP client's search for hosts), with a
 /// watch on the tables.  Exit status: 0 when every recipient has a way, 1 when one is refused, 75 when something
@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <ctime>
 #include <set>
 
 #include "cleanup/maps.h"
@@ -251,7 +252,10 @@ private:
             if (!hop) {
                 return fail(steps, EX_TEMPFAIL, "deferred", hop.error().what);
             }
-            const std::optional<smtp::TlsPolicy> policy = trace_tls(steps, *client, *hop);
+            std::optional<smtp::TlsPolicy> policy = trace_tls(steps, *client, *hop);
+            if (policy) {
+                trace_sts(steps, *client, *hop, *policy);
+            }
             const smtp::HostList found = Loop::current().run_until(client->hosts().find(*hop));
             for (const smtp::HostAddress& host : found.addresses) {
                 steps.add("host", fmt::format("{}{}", host.with_port(),
@@ -286,6 +290,47 @@ private:
         return std::move(*policy);
     }
 
+    /// The destination's own policy, as smtp(8) would have it at this moment; `policy` becomes what it makes of it.
+    void trace_sts(Steps& steps, smtp::Client& client, const smtp::NextHop& hop, smtp::TlsPolicy& policy) {
+        if (policy.sts) {
+            steps.add("MTA-STS", fmt::format("{}: a policy in {}_tls_policy_maps", policy.sts->domain, client.settings().prefix()));
+        }
+        if (!client.tls().wants_sts(hop, policy)) {
+            return;
+        }
+        Result<StsAnswer> answer = Loop::current().run_until(ask_sts(config_.queue_directory() + "/" + kStsSocket, hop.domain));
+        if (!answer) {
+            const bool stopped = answer.error().code == Errc::not_found || answer.error().code == Errc::closed;
+            steps.add("MTA-STS", fmt::format("{}: not known: mta-sts(8) cannot be asked{}: {}", hop.domain,
+                                             stopped ? ", the mail system or this service is not running" : "", answer.error().what));
+            return;
+        }
+        if (!answer->problem_text.empty()) {
+            steps.add("MTA-STS", fmt::format("{}: the policy it announces cannot be had: {}", hop.domain, printable(answer->problem_text)));
+        }
+        if (answer->found) {
+            add_sts_policy(steps, hop.domain, *answer);
+        } else if (answer->problem_text.empty()) {
+            steps.add("MTA-STS", hop.domain + ": no policy");
+        }
+        const smtp::TlsLevel before = policy.level;
+        policy = client.tls().under_sts(std::move(policy), hop.domain, std::move(*answer));
+        if (policy.level != before) {
+            steps.add("TLS policy", fmt::format("{} (MTA-STS)", smtp::tls_level_name(policy.level)));
+        }
+    }
+
+    static void add_sts_policy(Steps& steps, const std::string& domain, const StsAnswer& answer) {
+        const std::int64_t now = std::time(nullptr);
+        const auto mode = static_cast<StsMode>(std::min<std::uint8_t>(answer.mode, static_cast<std::uint8_t>(StsMode::enforce)));
+        const std::string age = answer.kept ? fmt::format("cached, {}s old", std::max<std::int64_t>(0, now - answer.fetched)) : "fetched now";
+        steps.add("MTA-STS", fmt::format("{}: mode {}, id {}, {}, expires in {}s", domain, sts_mode_name(mode), printable(answer.policy_id),
+                                         age, std::max<std::int64_t>(0, answer.expires - now)));
+        for (const std::string& pattern : answer.mx) {
+            steps.add("MTA-STS", fmt::format("{}: mx {}", domain, printable(pattern)));
+        }
+    }
+
     /// What it comes to for one host: with DANE that is another question to the DNS.
     void trace_host_tls(Steps& steps, smtp::Client& client, const smtp::TlsPolicy& policy, const smtp::NextHop& hop,
                         const smtp::HostAddress& host) {
@@ -295,6 +340,10 @@ private:
         }
         if (!found.failure.dsn.empty()) {
             steps.add("TLS", fmt::format("{}: not used: {} {}", host.host, found.failure.dsn, found.failure.text));
+            return;
+        }
+        if (const std::optional<std::string> reason = client.tls().forbids(found.policy, host)) {
+            steps.add("TLS", fmt::format("{}: not used: {}", host.host, *reason));
             return;
         }
         const TlsDemand demand = client.tls().demand(found.policy, hop, host);

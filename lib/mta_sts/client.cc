@@ -128,6 +128,22 @@ Task<std::optional<StsAnswer>> StsClient::State::ask_once(Shared self, std::stri
     co_return std::move(waiter.answer);
 }
 
+Task<Result<StsAnswer>> ask_sts(std::string path, std::string domain) {
+    Result<UniqueFd> socket = co_await connect_unix(path, kConnect);
+    if (!socket) {
+        co_return socket.error();
+    }
+    StsChannel channel(std::move(*socket), kMaxStsAnswer);
+    StsQuestion question;
+    question.domain = std::move(domain);
+    channel.post(std::move(question));
+    Result<FromMtaSts> answer = co_await channel.receive(StsClient::kPatience);
+    if (!answer) {
+        co_return answer.error();
+    }
+    co_return std::move(std::get<StsAnswer>(*answer));
+}
+
 /// A service that ended at this moment is no reason to send in the clear: its successor is asked.
 Task<std::optional<StsAnswer>> StsClient::ask(std::string domain) {
     const std::shared_ptr<State> state = state_;

@@ -12,6 +12,9 @@
 
 namespace postern {
 
+/// One question on a connection of its own, for commands.  Errors: what connect_unix() says, timeout (kPatience), closed.
+Task<Result<StsAnswer>> ask_sts(std::string path, std::string domain);
+
 class StsClient {
 public:
     /// `path`: of the service's socket.

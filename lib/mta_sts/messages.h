@@ -29,7 +29,9 @@ struct StsAnswer {
     std::uint8_t mode = 0;           ///< an StsMode
     std::vector<std::string> mx;
     std::string policy_id;
-    std::int64_t expires = 0;        ///< seconds since 1970
+    std::int64_t fetched = 0;        ///< seconds since 1970
+    std::int64_t expires = 0;
+    bool kept = false;               ///< known before this question: not fetched because of it
     std::vector<std::string> lines;  ///< as StsPolicy::lines
     std::uint8_t problem = 0;        ///< an StsProblem
     std::string problem_text;
@@ -41,7 +43,7 @@ void fields(A& a, StsQuestion& m) {
 }
 template <class A>
 void fields(A& a, StsAnswer& m) {
-    a(m.id, m.found, m.mode, m.mx, m.policy_id, m.expires, m.lines, m.problem, m.problem_text);
+    a(m.id, m.found, m.mode, m.mx, m.policy_id, m.fetched, m.expires, m.kept, m.lines, m.problem, m.problem_text);
 }
 
 using ToMtaSts = std::variant<StsQuestion>;

@@ -28,7 +28,7 @@ HOSTS = {"good": ("192.0.2.20", "mx.good.example"), "wrong": ("192.0.2.21", "mx.
          "redirect": ("192.0.2.26", "mx.redirect.example"), "html": ("192.0.2.27", "mx.html.example"), "badweb": ("192.0.2.28", "mx.badweb.example"),
          "change": ("192.0.2.29", "mx.change.example"), "plain": ("192.0.2.30", "mx.plain.example"), "long": ("192.0.2.31", "mx.long.example"),
          "table": ("192.0.2.32", "mx.table.example"), "second": ("192.0.2.33", "mx.second.example"),
-         "again": ("192.0.2.34", "mx.again.example")}
+         "again": ("192.0.2.34", "mx.again.example"), "traced": ("192.0.2.35", "mx.traced.example")}
 RECORDS = []
 for label, (address, host) in HOSTS.items():
     RECORDS += ["%s.example. MX 10 %s." % (label, host), "%s. A %s" % (host, address)]
@@ -37,7 +37,7 @@ for label, (address, host) in HOSTS.items():
 RECORDS += ["_smtp._tls.%s.example. TXT \"v=TLSRPTv1; rua=mailto:wilma@example.org\"" % label for label in HOSTS if label not in ("good", "none")]
 RECORDS += ["_smtp._tls.good.example. TXT \"v=TLSRPTv1; rua=mailto:wilma@example.org,https://reports.example/tls\"",
             "reports.example. A " + WEB]
-RECORDS += ["second.example. MX 5 mx.good.example."]   # not in its policy
+RECORDS += ["second.example. MX 5 mx.good.example.", "traced.example. MX 20 mx.good.example."]   # not in its policy
 EXTRA = """
 transport_maps = inline:{{ again.example=skipping: }}
 inet_protocols = ipv4
@@ -147,7 +147,7 @@ class MtaSts(unittest.TestCase):
         for label, (address, host) in HOSTS.items():
             cls.peers[label] = Peer(port=25, address=address, name=host, tls=None if label == "clear" else own if label in ("alien", "testing") else good)
             cls.addClassCleanup(cls.peers[label].close)
-        for label in ("good", "wrong", "alien", "clear", "redirect", "badweb", "change", "second"):
+        for label in ("good", "wrong", "alien", "clear", "redirect", "badweb", "change", "second", "traced"):
             cls.web.publish(label, "enforce", "*.%s.example" % label)
         cls.web.publish("testing", "testing", "elsewhere.example")
         cls.web.publish("none", "none")
@@ -238,6 +238,42 @@ class MtaSts(unittest.TestCase):
         self.assertEqual(len(self.peers["change"].messages), sent)
         MtaSts.web = Web(self.authority.certificate(*self.web_names), self.web.policies)
 
+
+    def trace(self, label):
+        """The steps from the TLS policy on, without the DNS's order."""
+        done = self.mail.control("trace", "--json", "trace@%s.example" % label)
+        self.assertIn(done.returncode, (0, 75), done.stdout)
+        steps = [(step["step"], step["text"]) for step in json.loads(done.stdout)["steps"]]
+        return steps[[name for name, _ in steps].index("TLS policy"):]
+
+    def test_trace_says_which_policy_would_apply(self):
+        steps = self.trace("traced")
+        self.assertEqual(steps[0], ("TLS policy", "may (smtp_tls_security_level)"))
+        self.assertEqual(steps[1][0], "MTA-STS")
+        self.assertRegex(steps[1][1], r"^traced\.example: mode enforce, id 1, fetched now, expires in 86(400|39\d)s$")
+        self.assertEqual(steps[2:4], [("MTA-STS", "traced.example: mx *.traced.example"), ("TLS policy", "secure (MTA-STS)")])
+        self.assertIn(("TLS", "mx.traced.example: secure, certificate for mx.traced.example, SNI mx.traced.example"), steps)
+        self.assertIn(("TLS", "mx.good.example: not used: MX host mx.good.example[192.0.2.20] does not match the MTA-STS policy of traced.example"),
+                      steps)
+        asked = len(self.web.asked)
+        self.assertRegex(self.trace("traced")[1][1], r"^traced\.example: mode enforce, id 1, cached, \d+s old, expires in 86\d\d\ds$")
+        self.assertEqual(len(self.web.asked), asked)
+        self.assertFalse(self.peers["traced"].sessions)
+        self.assertIn(("MTA-STS", "plain.example: no policy"), self.trace("plain"))
+        self.assertIn(("MTA-STS", "html.example: the policy it announces cannot be had: content type text/html instead of text/plain"), self.trace("html"))
+        testing = self.trace("testing")
+        self.assertRegex(testing[1][1], "mode testing")
+        self.assertNotIn(("TLS policy", "secure (MTA-STS)"), testing)
+        self.assertIn(("MTA-STS", "table.example: a policy in smtp_tls_policy_maps"), self.trace("table"))
+
+    def test_trace_while_the_mail_system_is_stopped(self):
+        self.mail.control("stop", check=True)
+        try:
+            steps = self.trace("good")
+        finally:
+            self.mail.start()
+        self.assertRegex(steps[1][1], r"^good\.example: not known: mta-sts\(8\) cannot be asked, the mail system or this service is not running: ")
+        self.assertIn(("TLS", "mx.good.example: may"), steps)
 
     def test_z_reports(self):
         """After the others: what they did is told to whom it concerns."""
