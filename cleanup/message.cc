@@ -178,9 +178,19 @@ Refusal Message::take_field(std::string field) {
     const std::string_view name = std::string_view(field).substr(0, header_name_length(field));
     const HeaderKind& kind = header_kind(name);
     if (kind.header == Header::other) {
+        note_requiretls(name, field);
         return drops(name) ? Refusal() : add_field(field);
     }
     return known_field(kind, std::move(field));
+}
+
+/// "Require-TLS-ESMTP: yes": what the envelope asked for before a content filter had the message.
+void Message::note_requiretls(std::string_view name, std::string_view field) {
+    const Config& config = shared_.config;
+    if (equals_ignoring_case(name, "Require-TLS-ESMTP") && config.requiretls_esmtp_header() && config.requiretls_enable() &&
+        equals_ignoring_case(field_value(field), "yes")) {
+        envelope_.requiretls = true;
+    }
 }
 
 Refusal Message::known_field(const HeaderKind& kind, std::string field) {

@@ -62,6 +62,7 @@ private:
     Refusal refuse_character(std::string_view bytes, std::size_t at) const;
     Refusal take_pieces();
     Refusal take_field(std::string field);
+    void note_requiretls(std::string_view name, std::string_view field);
     Refusal known_field(const HeaderKind& kind, std::string field);
     Refusal rewrite_field(const HeaderKind& kind, std::string& field);
     Refusal header_end();

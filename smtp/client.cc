@@ -114,6 +114,12 @@ Result<void> Client::open() {
         return tls.error();
     }
     tls_ = std::move(*tls);
+    Result<RequireTlsPolicy> requiretls =
+        RequireTlsPolicy::open(settings_.prefix() + "_requiretls_policy", settings_.requiretls_policy(), tables);
+    if (!requiretls) {
+        return requiretls.error();
+    }
+    requiretls_ = std::move(*requiretls);
     dane_ = std::make_unique<DaneFinder>(settings_, *dns_, *tls_);
     Result<std::unique_ptr<SaslClient>> sasl = SaslClient::create(settings_, tables);
     if (!sasl) {

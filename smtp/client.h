@@ -20,6 +20,7 @@
 #include "smtp/ledger.h"
 #include "smtp/shared_ledger.h"
 #include "smtp/next_hop.h"
+#include "smtp/requiretls_policy.h"
 #include "smtp/session.h"
 #include "smtp/sasl.h"
 #include "smtp/session_cache.h"
@@ -50,6 +51,7 @@ public:
     TlsrptClient& tlsrpt() { return tlsrpt_; }
     DaneFinder& dane() { return *dane_; }
     SaslClient& sasl() { return *sasl_; }
+    RequireTlsPolicy& requiretls() { return requiretls_; }
     GenericMaps& generic() { return *generic_; }
     ContentChecks& checks() { return *checks_; }
     Ledger& ledger() { return ledger_; }
@@ -82,6 +84,7 @@ private:
     Ledger ledger_;
     TableList reply_filter_, ignored_maps_;
     StatusFilter status_filter_;
+    RequireTlsPolicy requiretls_;
 };
 
 }  // namespace postern::smtp

@@ -122,13 +122,13 @@ void Content::replace_headers(std::string headers) {
     rewind();
 }
 
-void Content::rewind() {
+void Content::rewind(bool looking) {
     headers_given_ = headers_.empty();
     body_at_ = 0;
-    filter_ = make_filter_ ? make_filter_() : nullptr;
+    filter_ = make_filter_ ? make_filter_(looking) : nullptr;
 }
 
-void Content::set_filter(std::function<std::unique_ptr<CheckFilter>()> make) {
+void Content::set_filter(FilterMaker make) {
     make_filter_ = std::move(make);
     rewind();
 }

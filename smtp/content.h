@@ -46,15 +46,16 @@ public:
     std::string_view headers() const { return headers_; }
     /// The next piece, empty at the end; valid until the next call.  Errors: corrupt, io.
     Result<std::string_view> next();
-    /// From the start again.
-    void rewind();
+    /// From the start again.  `looking`: what is read now is not sent, so that the filter does not log what it does.
+    void rewind(bool looking = false);
     std::uint64_t size_bytes() const { return size_; }
     /// Other headers in front of the same body.
     void replace_headers(std::string headers);
     /// Instead of what the queue file has (converted content).  What was filtered is not filtered again.
     void replace(std::string text);
-    /// What next() gives goes through a filter, a new one each time from the start.
-    void set_filter(std::function<std::unique_ptr<CheckFilter>()> make);
+    /// What next() gives goes through a filter, a new one each time from the start.  `looking` as in rewind().
+    using FilterMaker = std::function<std::unique_ptr<CheckFilter>(bool looking)>;
+    void set_filter(FilterMaker make);
 
 private:
     Result<std::string_view> next_raw();
@@ -68,7 +69,7 @@ private:
     std::uint64_t body_at_ = 0;   ///< how far next() is
     bool whole_ = false;          ///< body_ has everything
     bool headers_given_ = false;
-    std::function<std::unique_ptr<CheckFilter>()> make_filter_;
+    FilterMaker make_filter_;
     std::unique_ptr<CheckFilter> filter_;   ///< null: none, or it has come to the end
     std::string filtered_;
 };

@@ -205,7 +205,7 @@ void Delivery::filter_content() {
     if (client_.checks().empty()) {
         return;
     }
-    content_.set_filter([this] {
+    content_.set_filter([this](bool looking) {
         const Config& config = client_.config();
         const MimeWalker::Limits limits{static_cast<std::size_t>(config.line_length_limit()), static_cast<std::size_t>(config.header_size_limit()),
                                         static_cast<std::size_t>(config.mime_nesting_limit()),
@@ -214,7 +214,7 @@ void Delivery::filter_content() {
             log_info("{}: {}: {} {}{}{}", id, action, what, line.substr(0, 60), text.empty() ? "" : ": ", text);
         };
         const auto body_limit = static_cast<std::uint64_t>(config.body_checks_size_limit());
-        return std::make_unique<CheckFilter>(client_.checks(), limits, body_limit, std::move(log));
+        return std::make_unique<CheckFilter>(client_.checks(), limits, body_limit, looking ? CheckFilter::Logger() : std::move(log));
     });
 }
 
@@ -273,7 +273,7 @@ void Delivery::give_up() {
 std::string Delivery::cache_key(const std::string& destination) const {
     std::string key = to_lower(destination);
     key += '\0';
-    key += policy_.signature() + (requires_tls() ? "\nrequiretls" : "");
+    key += policy_.signature() + fmt::format("\nrequiretls {}", static_cast<int>(requiretls_));
     if (client_.settings().sasl_auth_enable() && client_.settings().sender_dependent_authentication()) {
         key += '\0';
         key += request_.sender;
@@ -296,13 +296,9 @@ Task<> Delivery::try_destination(std::string destination, bool last) {
         why_ = {"4.3.5", "Mail system configuration error"};
         co_return;
     }
-    Result<TlsPolicy> policy = client_.tls().find(*hop);
-    if (!policy) {
-        log_warning("{}", policy.error().what);
-        why_ = {policy.error().code == Errc::temporary ? "4.7.0" : "4.7.5", "client TLS configuration problem"};
+    if (!find_tls_policies(*hop)) {
         co_return;
     }
-    policy_ = std::move(*policy);
     const bool demanding = policy_.level > TlsLevel::may || client_.tls().wants_sts(*hop, policy_);
     if (demanding && tls_is_not_required()) {
         policy_ = client_.tls().opportunistic(std::move(policy_));
@@ -446,7 +442,7 @@ Task<std::unique_ptr<Session>> Delivery::open_session(const HostAddress& host, c
         }
         Failure why = *failure;
         const bool for_lack_of_tls = why.dsn == "4.7.4" || (why.dsn == "4.7.5" && !session->tls_failed());
-        if (requires_tls() && for_lack_of_tls) {
+        if (requiretls_ >= RequireTlsLevel::opportunistic_starttls && for_lack_of_tls) {
             why.dsn = "5.7.10";   // no waiting for what a sender shall decide about: when no host is better, it goes back
             why.text = "REQUIRETLS: " + why.text;
         }

@@ -64,9 +64,8 @@ public:
     /// yet had better not be sent now.
     bool is_wanted() { return listener_.is_open(); }
     Content& content() { return content_; }
-    /// REQUIRETLS (RFC 8689): only a server that is known for certain, and offers it too, may have the message.  Mailbox
-    /// servers behind LMTP are part of this system.
-    bool requires_tls() const { return request_.requiretls && client_.config().requiretls_enable() && !client_.settings().lmtp(); }
+    /// What REQUIRETLS (RFC 8689) comes to for the destination that is being tried; disable when the sender did not ask for it.
+    RequireTlsLevel requiretls() const { return requiretls_; }
 
 private:
     enum class State : unsigned char { open, kept, answered };
@@ -78,6 +77,7 @@ private:
         std::string action{};
     };
     Task<> try_destination(std::string destination, bool last);
+    bool find_tls_policies(const NextHop& hop);
     Task<> ask_sts(const NextHop& hop);
     void count_session(const NextHop& hop, const TlsPolicy& policy, const Session& session);
     Task<> try_hosts(const NextHop& hop, const HostList& hosts, const std::string& key, std::string skip, bool last);
@@ -109,6 +109,7 @@ private:
     std::vector<State> states_;
     std::vector<Fate> kept_;         ///< why a recipient is kept for another server
     TlsPolicy policy_;               ///< of the destination that is being tried
+    RequireTlsLevel requiretls_ = RequireTlsLevel::disable;
     Failure why_;                    ///< why no server was found, for those that none has refused
     bool final_server_ = false;      ///< no server comes after this one
     bool loops_ = false;

@@ -9,6 +9,24 @@
 
 namespace postern::smtp {
 
+/// What tables and settings say about the destination.  False, with the reason noted, when they cannot be asked.
+bool Delivery::find_tls_policies(const NextHop& hop) {
+    Result<TlsPolicy> policy = client_.tls().find(hop);
+    Result<RequireTlsLevel> requiretls = RequireTlsLevel::disable;
+    if (request_.requiretls && client_.config().requiretls_enable()) {
+        requiretls = client_.requiretls().find(hop.socket_path.empty() ? hop.domain : hop.text);
+    }
+    if (!policy || !requiretls) {
+        const Error& error = policy ? requiretls.error() : policy.error();
+        log_warning("{}", error.what);
+        why_ = {error.code == Errc::temporary ? "4.7.0" : "4.7.5", "client TLS configuration problem"};
+        return false;
+    }
+    policy_ = std::move(*policy);
+    requiretls_ = *requiretls;
+    return true;
+}
+
 /// MTA-STS (RFC 8461), where it may have a say: not for hosts with TLSA records (section 2).  Without an answer it has none.
 Task<> Delivery::ask_sts(const NextHop& hop) {
     if (!client_.tls().wants_sts(hop, policy_)) {
@@ -40,23 +58,32 @@ Task<std::optional<TlsPolicy>> Delivery::policy_for(const HostAddress& host, con
         why_ = std::move(found.failure);
         co_return std::nullopt;
     }
-    if (requires_tls() && !insist_on_tls(found.policy, host)) {
+    if (requiretls_ >= RequireTlsLevel::opportunistic_starttls && !insist_on_tls(found.policy, host)) {
         co_return std::nullopt;
     }
     co_return std::move(found.policy);
 }
 
-/// A policy under which a certificate is good enough for REQUIRETLS (section 4.2.1).  False, with the reason noted, without TLS, or when
-/// the name of the host cannot be believed, so that no certificate proves anything.
+/// A policy under which nothing goes out in the clear; under enforce, one under which a certificate is good enough (RFC 8689
+/// section 4.2.1).  False, with the reason noted, without TLS, or when the name of the host would have to be believed and
+/// cannot be, so that no certificate proves anything.
 bool Delivery::insist_on_tls(TlsPolicy& policy, const HostAddress& host) {
     const bool off = policy.level == TlsLevel::none;
-    if (off || policy.level == TlsLevel::half_dane) {
+    const bool enforced = requiretls_ == RequireTlsLevel::enforce;
+    if (off || (enforced && policy.level == TlsLevel::half_dane)) {
         why_ = {"5.7.10", off ? "REQUIRETLS: TLS is switched off here" : fmt::format("REQUIRETLS: the MX record that names {} is not signed", host.host),
                 true};
         log_info("{}: {}", request_.queue_id, why_.text);
         return false;
     }
-    if (!policy.authenticates()) {
+    if (!enforced && !policy.required()) {
+        policy.level = TlsLevel::encrypt;
+        policy.protocols.clear();
+        policy.grade.clear();
+        policy.exclude.clear();
+        policy = client_.tls().completed(std::move(policy));
+    }
+    if (enforced && !policy.authenticates()) {
         TlsPolicy secure = client_.tls().opportunistic(std::move(policy));
         secure.level = TlsLevel::secure;
         secure.protocols.clear();

@@ -155,6 +155,8 @@ public:
     }
     Seconds starttls_timeout() const { return pick(&Config::smtp_starttls_timeout, &Config::lmtp_starttls_timeout); }
 
+    const std::string& requiretls_policy() const { return pick(&Config::smtp_requiretls_policy, &Config::lmtp_requiretls_policy); }
+
     // --- logging in
     bool sasl_auth_enable() const { return pick(&Config::smtp_sasl_auth_enable, &Config::lmtp_sasl_auth_enable); }
     bool sender_dependent_authentication() const {

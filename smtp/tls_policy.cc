@@ -6,6 +6,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/mail/address.h"
+#include "lib/tls/ciphers.h"
 
 namespace postern::smtp {
 namespace {
@@ -16,12 +17,6 @@ constexpr std::pair<std::string_view, TlsLevel> kLevels[] = {
     {"dane-only", TlsLevel::dane_only}, {"fingerprint", TlsLevel::fingerprint},
     {"verify", TlsLevel::verify},       {"secure", TlsLevel::secure},
 };
-
-std::string plain_fingerprint(std::string_view text) {
-    std::string out = to_lower(text);
-    std::erase(out, ':');
-    return out;
-}
 
 }  // namespace
 
@@ -123,6 +118,20 @@ TlsPolicy TlsPolicies::opportunistic(TlsPolicy policy) const {
     return completed(std::move(out));
 }
 
+/// Words that are looked up for each connection: a wrong one is noticed now.
+Result<void> TlsPolicies::check_words() const {
+    for (const auto& [name, grade] : {std::pair{"_tls_ciphers", &settings_.tls_ciphers()},
+                                      std::pair{"_tls_mandatory_ciphers", &settings_.tls_mandatory_ciphers()}}) {
+        if (const Result<std::string> known = tls_cipher_list(settings_.config(), *grade, ""); !known) {
+            return Error(Errc::config, "parameter " + settings_.prefix() + name + ": " + known.error().what);
+        }
+    }
+    if (const Result<std::string> known = fingerprint("", settings_.tls_fingerprint_digest()); !known) {
+        return Error(Errc::config, "parameter " + settings_.prefix() + "_tls_fingerprint_digest: " + known.error().what);
+    }
+    return {};
+}
+
 /// Of the parameter, and those that policy tables may name: later no file is in reach.
 Result<void> TlsPolicies::read_trust_anchors() {
     std::vector<std::string> files = split(settings_.tls_trust_anchor_file(), ", \t");
@@ -164,6 +173,9 @@ Result<void> TlsPolicies::open(const TableContext& tables) {
     log_level_ = static_cast<int>(parse_number(settings_.tls_loglevel()).value_or(0));
     if (general_.level == TlsLevel::none && maps_.empty()) {
         return {};   // no TLS at all: the library is not even woken
+    }
+    if (Result<void> read = check_words(); !read) {
+        return read;
     }
     if (Result<void> read = read_trust_anchors(); !read) {
         return read;
@@ -237,6 +249,9 @@ Result<void> TlsPolicies::apply_attribute(TlsPolicy& policy, const std::string& 
     if (name == "protocols") {
         policy.protocols = value;
     } else if (name == "ciphers") {
+        if (const Result<std::string> known = tls_cipher_list(settings_.config(), value, ""); !known) {
+            return known.error();
+        }
         policy.grade = value;
     } else if (name == "exclude") {
         policy.exclude = value;
@@ -315,9 +330,8 @@ TlsDemand TlsPolicies::demand(const TlsPolicy& policy, const NextHop& hop, const
     TlsDemand out;
     out.protocols = policy.protocols;
     const Config& config = settings_.config();
-    out.ciphers = policy.grade == "high" ? config.tls_high_cipherlist() : config.tls_medium_cipherlist();
-    for (const std::string& word : split(policy.exclude, ", \t:")) {
-        out.ciphers += ":!" + word;
+    if (Result<std::string> ciphers = tls_cipher_list(config, policy.grade, policy.exclude)) {   // the grade was checked where it was read
+        out.ciphers = std::move(*ciphers);
     }
     out.lenient = !policy.authenticates();
     out.wildcards_match_many = config.tls_wildcard_matches_multiple_labels();
@@ -332,7 +346,7 @@ TlsDemand TlsPolicies::demand(const TlsPolicy& policy, const NextHop& hop, const
         if (policy.is_dane()) {
             out.names.push_back(name);
         } else if (policy.level == TlsLevel::fingerprint) {
-            out.fingerprints.push_back(plain_fingerprint(name));
+            out.fingerprints.push_back(name);
         } else if (policy.level > TlsLevel::fingerprint) {
             out.names.push_back(name == "hostname" ? host.host : name == "nexthop" ? hop.domain
                                 : name == "dot-nexthop" ? "." + hop.domain : name);

@@ -94,6 +94,7 @@ private:
     explicit TlsPolicies(const Settings& settings) : settings_(settings) {}
     Result<void> open(const TableContext& tables);
     Result<TlsPolicy> general() const;
+    Result<void> check_words() const;
     Result<void> read_trust_anchors();
     Result<std::vector<TlsaRecord>> trust_anchors(const std::string& file) const;
     Result<std::optional<std::string>> look_up(const NextHop& hop);

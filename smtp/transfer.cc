@@ -16,6 +16,21 @@ constexpr std::size_t kGroup = 100;
 /// Larger messages are not held in memory to convert them.
 constexpr std::size_t kMaxConverted = 128 * 1024 * 1024;
 
+/// Whether `is` holds for a piece of what is left; reads no further then.  An error ends the search: it comes again when the
+/// content is sent.
+template <class Predicate>
+bool any_piece(Content& content, Predicate is) {
+    for (;;) {
+        const Result<std::string_view> piece = content.next();
+        if (!piece || piece->empty()) {
+            return false;
+        }
+        if (is(*piece)) {
+            return true;
+        }
+    }
+}
+
 }  // namespace
 
 Transfer::Transfer(Delivery& delivery, Session& session, bool last)
@@ -28,29 +43,25 @@ bool Transfer::convert() {
         settings_.config().disable_mime_output_conversion()) {
         return true;
     }
-    std::string text;
-    bool found = false;
-    for (;;) {
-        const Result<std::string_view> piece = delivery_.content().next();
-        if (!piece || piece->empty()) {   // an error comes again when the content is sent
-            break;
-        }
-        found = found || has_eight_bit(*piece);
-        if (text.size() <= kMaxConverted) {
-            text += *piece;
-        }
-    }
-    delivery_.content().rewind();
+    Content& content = delivery_.content();
+    content.rewind(true);
+    const bool found = any_piece(content, [](std::string_view piece) { return has_eight_bit(piece); });
+    content.rewind();
     if (!found) {
         return true;
     }
-    if (text.size() > kMaxConverted) {
+    std::string text;
+    const bool too_large = any_piece(content, [&text](std::string_view piece) {
+        text += piece;
+        return text.size() > kMaxConverted;
+    });
+    if (too_large) {
         Failure why{"5.6.3", fmt::format("message is too large to convert for host {}, which does not take 8-bit content",
                                          session_.host().name_and_address())};
         delivery_.failed_all(&session_, why);
         return false;
     }
-    delivery_.content().replace(to_seven_bit(text));
+    content.replace(to_seven_bit(text));
     return true;
 }
 
@@ -73,7 +84,7 @@ bool Transfer::acceptable() {
         delivery_.failed_all(&session_, why);
         return false;
     }
-    if (delivery_.requires_tls() && !features.requiretls) {
+    if (delivery_.requiretls() == RequireTlsLevel::enforce && !features.requiretls) {
         // Another server may offer it: only when none does is it for good (RFC 8689 section 4.2.1).
         Failure why{"5.7.30", fmt::format("REQUIRETLS support is required, but was not offered by host {}", peer), true};
         delivery_.failed_all(&session_, why);

@@ -51,7 +51,7 @@ std::string Transfer::mail_command() const {
     if (needs_utf8_) {
         out += " SMTPUTF8";
     }
-    if (features.requiretls && request.requiretls) {
+    if (features.requiretls && session_.tls() != nullptr && delivery_.requiretls() >= RequireTlsLevel::opportunistic) {   // never in the clear
         out += " REQUIRETLS";
     }
     if (!features.auth.empty() && settings_.send_dummy_mail_auth()) {

@@ -100,6 +100,9 @@ void Session::begin_submission() {
     begin.check_headers_and_body = words.check_content;
     begin.envelope = envelope;
     mail_->submission = server_.outlet().begin(std::move(begin));
+    if (envelope.requiretls && config_.requiretls_esmtp_header()) {   // content filters know nothing of envelopes
+        mail_->content += "Require-TLS-ESMTP: yes\n";
+    }
     for (const std::string& field : mail_->effects.prepend) {
         mail_->content += field + "\n";
     }

@@ -412,6 +412,22 @@ TEST_CASE("message_reject_characters refuses and message_strip_characters takes 
     CHECK(cleanup.header.find("Subject: q\001\n") != std::string::npos);
 }
 
+TEST_CASE("Require-TLS-ESMTP says what the envelope said before a content filter", "[cleanup]") {
+    const auto asks = [](const std::string& field, const std::string& settings = "") {
+        Cleanup cleanup(settings);
+        REQUIRE(cleanup.submit(remote_mail(field + "Subject: x\n\nRequire-TLS-ESMTP: yes\n")));
+        CHECK(cleanup.header.find(field) != std::string::npos);
+        return cleanup.envelope.requiretls;
+    };
+    CHECK(asks("Require-TLS-ESMTP: yes\n"));
+    CHECK(asks("require-tls-esmtp:  YES \n"));
+    CHECK_FALSE(asks("Require-TLS-ESMTP: no\n"));
+    CHECK_FALSE(asks("X-Require-TLS-ESMTP: yes\n"));
+    CHECK_FALSE(asks(""));
+    CHECK_FALSE(asks("Require-TLS-ESMTP: yes\n", "requiretls_esmtp_header = no\n"));
+    CHECK_FALSE(asks("Require-TLS-ESMTP: yes\n", "requiretls_enable = no\n"));
+}
+
 TEST_CASE("header_checks and body_checks carry out their actions", "[cleanup]") {
     Cleanup c("header_checks = inline:{ { Subject: bad = REJECT no thanks } { Subject: later = REJECT 4.7.9 wait } "
               "{ Subject: drop = IGNORE } { Subject: hold = HOLD } { Subject: gone = DISCARD } "

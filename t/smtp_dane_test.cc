@@ -193,7 +193,7 @@ struct Insisting {
 }  // namespace
 
 TEST_CASE("a message with REQUIRETLS goes back rather than out in the clear", "[requiretls]") {
-    Insisting mail("smtp_tls_security_level = may\n");
+    Insisting mail("smtp_tls_security_level = may\nsmtp_requiretls_policy = enforce\n");
     mail.deliver(good_script(), true);
     CHECK(mail.dialogue.fate(0) == "bounced 5.7.10");
     CHECK(mail.dialogue.reason(0).find("REQUIRETLS: TLS is required, but was not offered by host") == 0);
@@ -201,14 +201,14 @@ TEST_CASE("a message with REQUIRETLS goes back rather than out in the clear", "[
 }
 
 TEST_CASE("REQUIRETLS where TLS is switched off", "[requiretls]") {
-    Insisting mail("smtp_tls_security_level = none\n");
+    Insisting mail("smtp_tls_security_level = none\nsmtp_requiretls_policy = enforce\n");
     mail.deliver(good_script(), true);
     CHECK(mail.dialogue.fate(0) == "bounced 5.7.10");
     CHECK(mail.dialogue.net->tried.empty());
 }
 
 TEST_CASE("requiretls_enable = no, and mailbox servers, ask for nothing", "[requiretls]") {
-    Insisting off("smtp_tls_security_level = may\nrequiretls_enable = no\n");
+    Insisting off("smtp_tls_security_level = may\nrequiretls_enable = no\nsmtp_requiretls_policy = enforce\n");
     off.deliver(good_script(), true);
     CHECK(off.dialogue.fate(0) == "sent 2.0.0");
     CHECK(off.dialogue.heard("192.0.2.1").find("REQUIRETLS") == std::string::npos);
@@ -217,12 +217,58 @@ TEST_CASE("requiretls_enable = no, and mailbox servers, ask for nothing", "[requ
     CHECK(mailbox.dialogue.fate(0) == "sent 2.0.0");
 }
 
+TEST_CASE("REQUIRETLS is insisted on where smtp_requiretls_policy says so", "[requiretls]") {
+    const std::string offers = good_script(1, "250-PIPELINING\r\n250 REQUIRETLS\r\n");
+    struct Case {
+        const char* policy;   ///< null: the default, under which an address is within the own network
+        const char* fate;
+    };
+    for (const Case& one : {Case{nullptr, "sent 2.0.0"}, Case{"opportunistic", "sent 2.0.0"}, Case{"disable", "sent 2.0.0"},
+                            Case{"opportunistic+starttls", "bounced 5.7.10"}, Case{"inline:{192.0.2.1=enforce}, disable", "bounced 5.7.10"},
+                            Case{"inline:{192.0.2.2=enforce}, disable", "sent 2.0.0"}, Case{"error", "deferred 4.7.5"},
+                            Case{"inline:{192.0.2.1=nonsense}", "deferred 4.7.5"}, Case{"fail:x, disable", "deferred 4.7.0"}}) {
+        CAPTURE(one.policy == nullptr ? "default" : one.policy);
+        Insisting mail(std::string("smtp_tls_security_level = may\n") +
+                       (one.policy == nullptr ? "" : std::string("smtp_requiretls_policy = ") + one.policy + "\n"));
+        mail.deliver(offers, true);
+        CHECK(mail.dialogue.fate(0) == one.fate);
+        for (const auto& heard : mail.dialogue.net->servers["192.0.2.1"].heard) {
+            CHECK(heard->find("REQUIRETLS") == std::string::npos);   // RFC 8689 section 2: not in the clear
+        }
+    }
+}
+
+TEST_CASE("a REQUIRETLS policy is a list of levels and tables, the first that says something decides", "[requiretls]") {
+    using Level = RequireTlsLevel;
+    const TableContext tables;
+    const auto level = [&](const std::string& list, const std::string& destination) {
+        Result<RequireTlsPolicy> policy = RequireTlsPolicy::open("smtp_requiretls_policy", list, tables);
+        REQUIRE(policy);
+        const Result<Level> found = policy->find(destination);
+        REQUIRE(found);
+        return *found;
+    };
+    const std::string list = "inline:{{d.example = opportunistic}, {.d.example = Opportunistic+STARTTLS}} "
+                             "cidr:{{192.0.2.0/24 disable}}, regexp:{{/^x/ disable}}";
+    CHECK(level(list, "d.example") == Level::opportunistic);
+    CHECK(level(list, "D.example") == Level::opportunistic);
+    CHECK(level(list, "mx.d.example") == Level::opportunistic_starttls);
+    CHECK(level(list, "a.mx.d.example") == Level::opportunistic_starttls);
+    CHECK(level(list, "192.0.2.7") == Level::disable);
+    CHECK(level(list, "198.51.100.7") == Level::enforce);
+    CHECK(level(list, "xx.example") == Level::disable);
+    CHECK(level(list, "a.xx.example") == Level::enforce);   // patterns see whole names only
+    CHECK(level("", "d.example") == Level::enforce);
+    CHECK_FALSE(RequireTlsPolicy::open("smtp_requiretls_policy", "sometimes", tables));
+    CHECK_FALSE(RequireTlsPolicy::open("smtp_requiretls_policy", "nosuch:table", tables));
+}
+
 TEST_CASE("TLS-Required: No makes TLS optional, unless REQUIRETLS says otherwise", "[requiretls]") {
     const std::string content = "Subject: x\ntls-required: (please) No\n\nbody\n";
     Insisting secure("smtp_tls_security_level = secure\n");
     secure.deliver(good_script(), false, content);
     CHECK(secure.dialogue.fate(0) == "sent 2.0.0");
-    Insisting both("smtp_tls_security_level = secure\n");
+    Insisting both("smtp_tls_security_level = secure\nsmtp_requiretls_policy = enforce\n");
     both.deliver(good_script(), true, content);
     CHECK(both.dialogue.fate(0) == "bounced 5.7.10");
     Insisting other("smtp_tls_security_level = secure\n");
@@ -231,6 +277,28 @@ TEST_CASE("TLS-Required: No makes TLS optional, unless REQUIRETLS says otherwise
     Insisting off("smtp_tls_security_level = secure\ntls_required_enable = no\n");
     off.deliver(good_script(), false, content);
     CHECK(off.dialogue.fate(0) == "deferred 4.7.4");
+}
+
+TEST_CASE("words that no connection could obey are refused at the start", "[smtp]") {
+    for (const char* bad : {"smtp_tls_ciphers = hgih\n", "smtp_tls_mandatory_ciphers = best\n", "smtp_tls_fingerprint_digest = sha257\n",
+                            "smtp_requiretls_policy = perhaps\n"}) {
+        CAPTURE(bad);
+        CHECK_THROWS(DeliveryDialogue(std::string("smtp_tls_security_level = may\n") + bad));
+    }
+    DeliveryDialogue mail("smtp_tls_security_level = may\n");
+    const TlsPolicy policy;
+    CHECK(mail.client().tls().apply_entry(policy, "encrypt ciphers=high"));
+    CHECK_FALSE(mail.client().tls().apply_entry(policy, "encrypt ciphers=hgih"));
+}
+
+TEST_CASE("fingerprints are the same with and without colons, in either case", "[smtp]") {
+    const Result<std::string> print = fingerprint("abc", "sha256");
+    REQUIRE(print);
+    CHECK(print->substr(0, 11) == "BA:78:16:BF");
+    CHECK(same_fingerprint(*print, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"));
+    CHECK_FALSE(same_fingerprint(*print, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ae"));
+    CHECK_FALSE(same_fingerprint("", ""));
+    CHECK_FALSE(same_fingerprint(":", ""));
 }
 
 TEST_CASE("REQUIRETLS is known of a server that says so", "[requiretls]") {

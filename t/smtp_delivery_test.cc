@@ -378,3 +378,23 @@ TEST_CASE("smtp_discard_ehlo_keywords turns CHUNKING off", "[smtp]") {
     CHECK(mail.fate(0) == "sent 2.0.0");
     CHECK(mail.heard("192.0.2.1").find("\r\nDATA\r\n") != std::string::npos);
 }
+
+TEST_CASE("what smtp_header_checks and its kin do is logged once, whatever the server takes", "[smtp]") {
+    const std::string checks = "smtp_header_checks = regexp:{{/^X-Seen:/ WARN seen}, {/^X-Old:/ REPLACE X-New: 1}}\n"
+                               "smtp_body_checks = regexp:{{/^mark/ INFO marked}}\n";
+    const std::string content = "Subject: x\nX-Seen: 1\nX-Old: 0\n\nmark\nbody";
+    for (const char* features : {"250-PIPELINING\r\n250 8BITMIME\r\n", "250 PIPELINING\r\n"}) {
+        for (const char* end : {"\n", " \xc3\xa4\n"}) {
+            CAPTURE(features, end);
+            DeliveryDialogue mail(checks);
+            mail.net->servers["192.0.2.1"].scripts = {good_script(1, features)};
+            mail.deliver("[192.0.2.1]", {"a@there.example"}, content + end);
+            CHECK(mail.fate(0) == "sent 2.0.0");
+            CHECK(mail.log().count("4A1B: warning: header X-Seen: 1: seen") == 1);
+            CHECK(mail.log().count("4A1B: replace: header X-Old: 0: X-New: 1") == 1);
+            CHECK(mail.log().count("4A1B: info: body mark: marked") == 1);
+            CHECK(mail.heard("192.0.2.1").find("X-New: 1\r\n") != std::string::npos);
+            CHECK(mail.heard("192.0.2.1").find("X-Old") == std::string::npos);
+        }
+    }
+}

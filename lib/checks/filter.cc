@@ -54,26 +54,28 @@ void CheckFilter::apply(const CheckAction& action, const MimeWalker::Piece& piec
         field_kept_ = false;
         return;
     case Kind::strip:
-        logger_("strip", what, line, action.text);
+        log("strip", what, line, action.text);
         field_kept_ = false;
         return;
     case Kind::replace:
-        logger_("replace", what, line, action.text);
+        log("replace", what, line, action.text);
         if (body || header_name_length(action.text) > 0) {
             out += action.text + "\n";
             return;
         }
-        log_warning("REPLACE text is no header field: {}", action.text);
+        if (logger_) {
+            log_warning("REPLACE text is no header field: {}", action.text);
+        }
         break;
     case Kind::prepend:
-        logger_("prepend", what, line, action.text);
+        log("prepend", what, line, action.text);
         out += action.text + "\n";
         break;
     case Kind::warn:
-        logger_("warning", what, line, action.text);
+        log("warning", what, line, action.text);
         break;
     case Kind::info:
-        logger_("info", what, line, action.text);
+        log("info", what, line, action.text);
         break;
     default:
         break;

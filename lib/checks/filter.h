@@ -15,6 +15,7 @@ public:
     using Logger = std::function<void(const char* action, const char* what, std::string_view line, std::string_view text)>;
 
     /// `checks` outlives the filter; only CheckActions::changes_only are obeyed.  `body_limit`: body_checks_size_limit, for each part.
+    /// Without a `logger` nothing is logged.
     CheckFilter(ContentChecks& checks, MimeWalker::Limits limits, std::uint64_t body_limit, Logger logger)
         : checks_(checks), walker_(limits), body_limit_(body_limit), logger_(std::move(logger)) {}
 
@@ -26,6 +27,12 @@ private:
     Result<void> pass(std::string& out);
     Result<void> check(const MimeWalker::Piece& piece, std::string& out);
     void apply(const CheckAction& action, const MimeWalker::Piece& piece, std::string_view line, std::string& out);
+
+    void log(const char* action, const char* what, std::string_view line, std::string_view text) const {
+        if (logger_) {
+            logger_(action, what, line, text);
+        }
+    }
 
     ContentChecks& checks_;
     MimeWalker walker_;

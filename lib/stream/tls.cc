@@ -46,6 +46,16 @@ Result<std::string> fingerprint(std::string_view bytes, const std::string& diges
     return out;
 }
 
+bool same_fingerprint(std::string_view a, std::string_view b) {
+    const auto digits = [](std::string_view text) {
+        std::string out = to_lower(text);
+        std::erase(out, ':');
+        return out;
+    };
+    const std::string plain = digits(a);
+    return !plain.empty() && plain == digits(b);
+}
+
 namespace {
 
 Result<void> set_protocols(SSL_CTX* context, const std::string& list) {

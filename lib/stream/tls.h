@@ -87,7 +87,7 @@ struct TlsDemand {
     std::string ciphers;                     ///< OpenSSL cipher list for TLS 1.2 and older; empty: the context's
     bool lenient = false;                    ///< nobody is authenticated: old keys and digests are better than no TLS
     std::vector<std::string> names;          ///< "mail.example.com", ".example.com" (names below it): one must be certified
-    std::vector<std::string> fingerprints;   ///< of certificate or public key, lower-case hexadecimal digits
+    std::vector<std::string> fingerprints;   ///< of certificate or public key, as for same_fingerprint()
     std::string fingerprint_digest = "sha256";
     bool wildcards_match_many = true;        ///< tls_wildcard_matches_multiple_labels
     /// Not empty: these decide instead of the context's authorities (demand_dane()); "trusted" and "matched" are then one.
@@ -119,6 +119,8 @@ bool tls_name_matches(std::string_view certified, std::string_view wanted, bool 
 /// The digest of `bytes` as main.cf and policy servers write it: "AB:CD:..." with the named algorithm ("sha256").
 /// Errors: config, when OpenSSL does not know the algorithm.
 Result<std::string> fingerprint(std::string_view bytes, const std::string& digest);
+/// Whether two texts are the same fingerprint: neither case nor colons count.  What is empty is like nothing.
+bool same_fingerprint(std::string_view a, std::string_view b);
 
 /// The oldest error in OpenSSL's queue, as text; the queue is emptied.
 std::string openssl_error();

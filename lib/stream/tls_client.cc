@@ -30,26 +30,16 @@ std::string common_name(X509_NAME* name) {
     return printable(text.data(), text.size());
 }
 
-std::string digest_of(const std::string& name, const unsigned char* bytes, std::size_t size) {
-    const EVP_MD* digest = EVP_get_digestbyname(name.c_str());
-    std::array<unsigned char, EVP_MAX_MD_SIZE> out{};
-    unsigned int length = 0;
-    if (digest == nullptr || EVP_Digest(bytes, size, out.data(), &length, digest, nullptr) != 1) {
-        return std::string();
-    }
-    return hex_encode({reinterpret_cast<const char*>(out.data()), length});
-}
-
-/// DER of a certificate or its public key, digested.
-std::string fingerprint(X509* certificate, const std::string& digest, bool key) {
+/// Of a certificate or its public key; empty when there is none.
+std::string fingerprint_of(X509* certificate, const std::string& digest, bool key) {
     unsigned char* der = nullptr;
     const int size = key ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der) : i2d_X509(certificate, &der);
     if (size <= 0) {
         return std::string();
     }
-    std::string out = digest_of(digest, der, static_cast<std::size_t>(size));
+    Result<std::string> out = fingerprint({reinterpret_cast<const char*>(der), static_cast<std::size_t>(size)}, digest);
     OPENSSL_free(der);
-    return out;
+    return out ? std::move(*out) : std::string();
 }
 
 struct NamesFree {
@@ -156,11 +146,11 @@ TlsPeer examine_peer(ssl_st* ssl, const TlsDemand& demand) {
     peer.verify_error = peer.trusted ? "" : X509_verify_cert_error_string(verdict);
     peer.subject = common_name(X509_get_subject_name(certificate));
     peer.issuer = common_name(X509_get_issuer_name(certificate));
-    peer.certificate_fingerprint = fingerprint(certificate, demand.fingerprint_digest, false);
-    peer.key_fingerprint = fingerprint(certificate, demand.fingerprint_digest, true);
+    peer.certificate_fingerprint = fingerprint_of(certificate, demand.fingerprint_digest, false);
+    peer.key_fingerprint = fingerprint_of(certificate, demand.fingerprint_digest, true);
     for (const std::string& wanted : demand.fingerprints) {
-        peer.matched = peer.matched ||
-                       (!wanted.empty() && (wanted == peer.certificate_fingerprint || wanted == peer.key_fingerprint));
+        peer.matched = peer.matched || same_fingerprint(wanted, peer.certificate_fingerprint) ||
+                       same_fingerprint(wanted, peer.key_fingerprint);
     }
     if (!demand.tlsa.empty()) {
         peer.matched = peer.trusted;   // OpenSSL has looked for the names too, where they count

@@ -27,6 +27,8 @@ smtp_tls_policy_maps = inline:{{ {{ only.dane.zz = dane-only }}, {{ onlynone.dan
     {{ otheranchor.plain.zz = secure match=mx-ok.dane.zz tafile={where}/ca.pem }},
     {{ unread.plain.zz = secure tafile={where}/no.pem }} }}
 tls_policy_trust_anchor_files = {where}/ca.pem
+smtp_requiretls_policy = inline:{{ {{ unusable.dane.zz = opportunistic+starttls }}, {{ only.dane.zz = opportunistic }},
+    {{ alias.dane.zz = disable }}, {{ .zz = enforce }} }}
 smtp_tls_loglevel = 1
 smtp_tls_CAfile =
 smtp_helo_timeout = 5s
@@ -165,6 +167,7 @@ class Dane(unittest.TestCase):
                 smtp.sendmail("fred@example.org", ["secret@%s.dane.zz" % name], "Subject: hi\r\n\r\nsecret body\r\n", mail_options=["REQUIRETLS"])
         self.logged(r"to=<secret@ok\.dane\.zz>.*status=sent")
         self.assertIn("REQUIRETLS", [m["sender"] for m in self.peers["ok"].messages if "secret@" in m["recipients"][0]][0])
+        self.assertIn(b"Require-TLS-ESMTP: yes", [m["content"] for m in self.peers["ok"].messages if "secret@" in m["recipients"][0]][0])
         self.logged(r"to=<secret@mixed\.dane\.zz>.*dsn=5\.7\.30, status=bounced \(REQUIRETLS support is required, but was not offered by host mx-mixed")
         self.logged(r"to=<secret@none\.dane\.zz>.*dsn=5\.7\.10, status=bounced \(REQUIRETLS: Server certificate not trusted\)")
         self.logged(r"to=<secret@clear\.dane\.zz>.*dsn=5\.7\.10, status=bounced \(REQUIRETLS: TLS is required, but was not offered by host mx-clear")
@@ -172,6 +175,18 @@ class Dane(unittest.TestCase):
             self.assertFalse([m for m in self.peers[name].messages if "secret@" in m["recipients"][0]])
         bounces = self.mail.wait_for(lambda: self.notices("5.7.10", 2), 15, "two bounces")
         self.assertFalse([text for text in bounces if "secret body" in text])
+
+    def test_requiretls_by_destination(self):
+        with self.mail.smtp() as smtp:
+            smtp.starttls(context=ssl._create_unverified_context())
+            smtp.ehlo()
+            for name in ("unusable", "only", "alias"):
+                smtp.sendmail("fred@example.org", ["softly@%s.dane.zz" % name], "Subject: hi\r\n\r\nbody\r\n", mail_options=["REQUIRETLS"])
+        for name in ("unusable", "only", "alias"):
+            self.logged(r"to=<softly@%s\.dane\.zz>.*status=sent" % name)
+        said = {m["recipients"][0]: m["sender"] for peer in self.peers.values() for m in peer.messages if "softly@" in m["recipients"][0]}
+        asked = {to.split("@")[1].split(".")[0]: "REQUIRETLS" in sender for to, sender in said.items()}
+        self.assertEqual(asked, {"unusable": False, "only": True, "alias": False})
 
     def notices(self, code, count):
         found = []
