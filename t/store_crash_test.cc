@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdarg>
 #include <map>
+#include <mutex>
 
 #include "t/store_helpers.h"
 
@@ -21,8 +22,11 @@ Trouble trouble = Trouble::none;
 int steps_left = 0;
 int steps_done = 0;
 
+std::mutex stepping;                              // a directory is synced in a thread of its own
+
 /// True when this call must fail.
 bool step() {
+    const std::lock_guard<std::mutex> lock(stepping);
     if (trouble == Trouble::none) {
         return false;
     }

@@ -274,3 +274,83 @@ TEST_CASE("the log of expunged UIDs is pruned, and older questions get a superse
     CHECK(inbox->vanished_since(start + 10)->text() == "11:50");
     CHECK(inbox->exists() == 10);
 }
+
+namespace {
+
+/// The index as it was before the last transaction: what a crash of the machine may leave.
+class IndexBefore {
+public:
+    explicit IndexBefore(const Scratch& scratch) : directory_(index_directory(scratch)) {
+        index_ = read_file(directory_ + "/index.mdb");
+    }
+    void restore() const {
+        write_file(directory_ + "/index.mdb", index_);
+        unlink((directory_ + "/index.mdb-lock").c_str());
+        unlink((directory_ + "/cache.mdb").c_str());
+    }
+
+private:
+    std::string directory_, index_;
+};
+
+}  // namespace
+
+TEST_CASE("an index that forgot the last append finds UIDs in the names", "[store]") {
+    Scratch scratch;
+    fill(scratch);
+    std::optional<IndexBefore> earlier;
+    std::string told;
+    Uid last = 0;
+    {
+        const auto account = scratch.open();
+        REQUIRE(account->create("Other"));
+        append(*account, "Other", sample(6));
+        append(*account, "INBOX", sample(7));
+        earlier.emplace(scratch);
+        last = append(*account, "INBOX", sample(8), kFlagged).uids.front();
+        told = state_of(*account);
+    }
+    earlier->restore();
+    // Older by its name than what was appended: recovered messages come first all the same.
+    write_file(scratch.maildir() + "/new/1.M1P1.h", sample(9));
+    const auto account = scratch.open();
+    SECTION("when the mailbox is looked at") {
+        CHECK(state_of(*account) == told + " " + std::to_string(last + 1) + "/0/0/9");
+    }
+    SECTION("before another message is appended") {
+        CHECK(append(*account, "INBOX", sample(5)).uids.front() == last + 2);
+        CHECK(state_of(*account).substr(0, told.size()) == told);
+    }
+    SECTION("before another message is copied there") {
+        const auto other = select(*account, "Other");
+        const Result<Assigned> copied = other->copy_to(UidSet({other->uid_of(1), other->uid_of(1)}), "INBOX");
+        REQUIRE(copied);
+        CHECK(copied->uids.front() == last + 2);
+        CHECK(state_of(*account).substr(0, told.size()) == told);
+    }
+}
+
+TEST_CASE("UIDs in names are believed only where they can be true", "[store]") {
+    Scratch scratch;
+    fill(scratch);
+    const auto account = scratch.open();
+    const Assigned one = append(*account, "INBOX", sample(4));
+    const std::string validity = std::to_string(one.uidvalidity);
+    const Uid next = one.uids.front() + 1;
+    auto put = [&](const std::string& unique, const std::string& named) {
+        write_file(scratch.maildir() + "/cur/" + unique + ".h,V=" + named + ":2,", sample(5));
+    };
+    SECTION("taken before") { put("9000000001", validity + "." + std::to_string(next - 1)); }
+    SECTION("of another mailbox") { put("9000000001", std::to_string(one.uidvalidity + 1) + "." + std::to_string(next + 5)); }
+    SECTION("far away") { put("9000000001", validity + ".4294967294"); }
+    SECTION("twice") {
+        put("9000000001", validity + "." + std::to_string(next));
+        put("9000000002", validity + "." + std::to_string(next));
+        CHECK(select(*account)->uid_of(5) == next);
+        CHECK(select(*account)->uid_of(6) == next + 1);
+        return;
+    }
+    const auto inbox = select(*account);
+    REQUIRE(inbox->exists() == 5);
+    CHECK(inbox->uid_of(5) == next);
+}

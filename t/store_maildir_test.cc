@@ -32,7 +32,7 @@ TEST_CASE("an appended message has a UID, its size with CRLF, its flags and its 
     CHECK_FALSE(reader->text(1, 10));
     const std::vector<std::string> files = files_in(scratch.maildir() + "/cur");
     REQUIRE(files.size() == 1);
-    CHECK(files[0].find(",S=20,W=24:2,Sa") != std::string::npos);
+    CHECK(files[0].find(",S=20,W=24,V=" + std::to_string(assigned.uidvalidity) + ".1:2,Sa") != std::string::npos);
     CHECK(read_file(scratch.maildir() + "/dovecot-keywords") == "0 $Work\n");
     CHECK(read_file(scratch.maildir() + "/cur/" + files[0]) == "Subject: x\n\none\ntwo\n");
 }

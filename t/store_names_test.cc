@@ -269,6 +269,16 @@ TEST_CASE("Maildir names are split, read and written", "[store]") {
     CHECK_FALSE(size_in_name("1.h,W=", 'W'));
     CHECK_FALSE(size_in_name("1.h,W=1x", 'W'));
     CHECK_FALSE(size_in_name("1.h,W=99999999999999999999", 'W'));
+    CHECK(with_uid("1.h,S=5", {7, 12}) == "1.h,S=5,V=7.12");
+    const std::optional<NamedUid> named = uid_in_name("1.h,S=5,V=4294967295.4294967294,W=6");
+    REQUIRE(named);
+    CHECK(named->uidvalidity == 4294967295u);
+    CHECK(named->uid == 4294967294u);
+    for (const char* const wrong : {"1.h", "1.h,V=", "1.h,V=7", "1.h,V=7.", "1.h,V=.7", "1.h,V=7.x", "1.h,V=0.7", "1.h,V=7.0",
+                                    "1.h,V=7.4294967295", "1.h,V=4294967296.1", "1.h,V=7.1.2", "1.h,S=V=7.1"}) {
+        CAPTURE(wrong);
+        CHECK_FALSE(uid_in_name(wrong));
+    }
     CHECK(delivery_time("9.x") < delivery_time("10.x"));
     CHECK(delivery_time("10.M2P1.x") < delivery_time("10.M10P1.x"));
     CHECK(delivery_time("x").seconds == 0);

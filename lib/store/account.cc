@@ -1,8 +1,12 @@
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <future>
 #include <map>
 #include <set>
+#include <system_error>
 
 #include "lib/base/strings.h"
 #include "lib/store/shared.h"
@@ -299,41 +303,63 @@ Result<std::unique_ptr<Appender>> Account::append(std::string_view mailbox) {
     return shared_->backend->append(*folder);
 }
 
+namespace {
+
+/// Commits; the directory is synced meanwhile.  An index that the file names can bring back need not wait for its last page.
+Result<void> make_durable(Change& change, Env& index, const Appended& appended, bool names_are_enough) {
+    const int directory = appended.unsynced.get();
+    auto sync_directory = [directory] { return directory < 0 || fsync(directory) == 0 ? 0 : errno; };
+    std::future<int> synced;
+    try {
+        synced = std::async(std::launch::async, sync_directory);
+    } catch (const std::system_error&) {
+        synced = std::async(std::launch::deferred, sync_directory);     // no thread to be had: one after the other
+    }
+    Result<void> done = change.commit();
+    if (done && !names_are_enough) {
+        done = index.sync();
+    }
+    const int error = synced.get();
+    return done && error != 0 ? Result<void>(errno_error("sync directory of messages", error)) : done;
+}
+
+}  // namespace
+
 Result<Assigned> Account::commit_appends(std::string_view mailbox, std::span<const std::unique_ptr<Appender>> messages) {
     const std::lock_guard<std::mutex> lock(shared_->mutex);
     Result<Folder> folder = existing_folder(*shared_, mailbox);
     if (!folder) {
         return folder.error();
     }
-    Result<std::unique_ptr<Change>> change = Change::begin(*shared_, *folder);
+    Result<std::unique_ptr<Change>> change = Change::begin(*shared_, *folder, Durable::all_but_the_last);
     if (!change) {
         return change.error();
     }
     const Placed& place = (*change)->place();
-    if (place.editor->is_new()) {
-        if (Result<void> scanned = (*change)->rescan(place); !scanned) {
-            return scanned.error();
-        }
+    if (Result<void> looked = (*change)->look_first(place); !looked) {
+        return looked.error();
     }
+    const bool alone = !place.editor->changed();
     std::vector<std::pair<std::string, std::string>> parsed;
-    Result<std::vector<Uid>> uids = shared_->backend->commit(place, messages, parsed);
-    if (!uids) {
-        return uids.error();
+    Result<Appended> appended = shared_->backend->commit(place, messages, parsed);
+    if (!appended) {
+        return appended.error();
     }
     Assigned assigned;
     assigned.uidvalidity = place.editor->record().uidvalidity;
-    if (Result<void> committed = (*change)->commit(); !committed) {
-        return committed.error();
+    if (Result<void> done = make_durable(**change, *shared_->index, *appended, alone && appended->named); !done) {
+        shared_->cache->save_directory(place.editor->record().id, DirState());   // the files go: look for what is there
+        return done.error();
     }
     for (const std::unique_ptr<Appender>& message : messages) {
         message->keep();
     }
     std::vector<CacheEntry> cached;
-    for (std::size_t i = 0; i < uids->size() && i < parsed.size(); ++i) {
-        cached.push_back(CacheEntry{(*uids)[i], std::move(parsed[i].first), std::move(parsed[i].second)});
+    for (std::size_t i = 0; i < appended->uids.size() && i < parsed.size(); ++i) {
+        cached.push_back(CacheEntry{appended->uids[i], std::move(parsed[i].first), std::move(parsed[i].second)});
     }
     shared_->cache->store(place.editor->record().id, cached);
-    assigned.uids = std::move(*uids);
+    assigned.uids = std::move(appended->uids);
     return assigned;
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "lib/base/result.h"
+#include "lib/base/unique_fd.h"
 #include "lib/store/index.h"
 #include "lib/store/layout.h"
 #include "lib/store/store.h"
@@ -45,6 +46,13 @@ struct Copied {
     std::unique_ptr<Undo> undo;     ///< may be null
 };
 
+/// Messages that were put in place.
+struct Appended {
+    std::vector<Uid> uids;
+    UniqueFd unsynced;              ///< a directory that must be synced before the messages are certain to be there; or none
+    bool named = false;             ///< file names say all that the index will: scan() finds it again if the index forgets
+};
+
 class Backend {
 public:
     virtual ~Backend() = default;
@@ -63,8 +71,8 @@ public:
     virtual Result<std::unique_ptr<Appender>> append(const Folder& folder) = 0;
     /// Puts finished messages in place and into the index; `cached` gets what was parsed.  The appenders themselves
     /// take their files back unless they are told to keep().
-    virtual Result<std::vector<Uid>> commit(const Placed& mailbox, std::span<const std::unique_ptr<Appender>> messages,
-                                            std::vector<std::pair<std::string, std::string>>& cached) = 0;
+    virtual Result<Appended> commit(const Placed& mailbox, std::span<const std::unique_ptr<Appender>> messages,
+                                    std::vector<std::pair<std::string, std::string>>& cached) = 0;
 
     // The next three leave out messages whose file is not where the index says and name them in `missing`: others
     // renamed or removed it.  The caller scans and tries those again.

@@ -188,9 +188,17 @@ bool Env::is_current() const {
     return !may_be_replaced_ || (stat(path_.c_str(), &status) == 0 && status.st_ino == inode_ && status.st_dev == device_);
 }
 
-Result<Txn> Txn::begin(const Env& env, bool write) {
+Result<void> Env::sync() {
+    if (const int rc = mdb_env_sync(env_, 1); rc != 0) {
+        return lmdb_error(rc, "sync " + path_);
+    }
+    return {};
+}
+
+Result<Txn> Txn::begin(const Env& env, bool write, Durable durable) {
     MDB_txn* txn = nullptr;
-    if (const int rc = mdb_txn_begin(env.get(), nullptr, write ? 0 : MDB_RDONLY, &txn); rc != 0) {
+    const unsigned flags = !write ? MDB_RDONLY : durable == Durable::all ? 0 : MDB_NOMETASYNC;
+    if (const int rc = mdb_txn_begin(env.get(), nullptr, flags, &txn); rc != 0) {
         env.unusable_ = env.unusable_ || rc == MDB_PANIC;
         return lmdb_error(rc, (write ? "write " : "read ") + env.path());
     }

@@ -37,6 +37,8 @@ public:
     const std::string& path() const { return path_; }
     /// False when the data file was replaced or removed under us: nothing may be written then.
     bool is_current() const;
+    /// Puts on stable storage what transactions have left behind (Durable::all_but_the_last).
+    Result<void> sync();
 
     Env(const Env&) = delete;
     Env& operator=(const Env&) = delete;
@@ -60,10 +62,16 @@ private:
 
 Error lmdb_error(int code, std::string what);
 
+/// What commit() waits for.
+enum class Durable : unsigned char {
+    all,                            ///< the transaction is on stable storage
+    all_but_the_last,               ///< a crash of the machine may undo this transaction, until the next one or Env::sync()
+};
+
 /// A transaction; aborted unless commit() succeeded.  Values returned live until the next write in it or its end.
 class Txn {
 public:
-    static Result<Txn> begin(const Env& env, bool write);
+    static Result<Txn> begin(const Env& env, bool write, Durable durable = Durable::all);
     Txn(Txn&& other) noexcept;
     Txn& operator=(Txn&& other) noexcept;
     ~Txn();
@@ -74,7 +82,7 @@ public:
     Result<void> del(std::size_t db, std::string_view key);
     /// Deletes all keys that begin with `prefix`.
     Result<void> del_prefix(std::size_t db, std::string_view prefix);
-    /// On stable storage when it returns, unless the environment says otherwise.
+    /// As durable as begin() and the environment say when it returns.
     Result<void> commit();
     void abort();
 

@@ -227,10 +227,8 @@ Result<Assigned> transfer(Shared& shared, const ViewState& view, const UidSet& u
     if (!to) {
         return to.error();
     }
-    if (to->editor->is_new()) {
-        if (Result<void> scanned = transaction.rescan(*to); !scanned) {
-            return scanned.error();
-        }
+    if (Result<void> looked = transaction.look_first(*to); !looked) {
+        return looked.error();
     }
     Result<CopiedTwice> copied = copy_messages(shared, transaction, *to, view.within(uids), move);
     if (!copied) {

@@ -118,17 +118,18 @@ Result<std::unique_ptr<Appender>> MaildirBackend::append(const Folder& folder) {
     return std::unique_ptr<Appender>(std::make_unique<MaildirAppender>(std::move(file), std::move(path)));
 }
 
-Result<std::vector<Uid>> MaildirBackend::commit(const Placed& mailbox, std::span<const std::unique_ptr<Appender>> messages,
-                                                std::vector<std::pair<std::string, std::string>>& cached) {
+Result<Appended> MaildirBackend::commit(const Placed& mailbox, std::span<const std::unique_ptr<Appender>> messages,
+                                        std::vector<std::pair<std::string, std::string>>& cached) {
     MailboxEditor& editor = *mailbox.editor;
     const std::string cur = mailbox.folder.path + "/cur";
-    const UniqueFd directory(::open(cur.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!directory) {
+    Appended out;
+    out.unsynced.reset(::open(cur.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!out.unsynced) {
         return errno_error("open " + cur);
     }
+    out.named = !editor.is_new();
     OwnChange own(mailbox.folder, *mailbox.state);
     const std::size_t keywords_before = editor.record().keywords.size();
-    std::vector<Uid> uids;
     std::vector<std::string> placed;
     auto place = [&](Appender& appender) -> Result<void> {
         auto* const message = dynamic_cast<MaildirAppender*>(&appender);
@@ -144,17 +145,19 @@ Result<std::vector<Uid>> MaildirBackend::commit(const Placed& mailbox, std::span
             }
             entry.keywords |= std::uint64_t{1} << *position;
         }
-        const std::string target = cur + "/" + message->base() + suffix_for(entry.flags, entry.keywords);
+        out.named = out.named && entry.keywords <= kLetterKeywords;
+        const std::string base = with_uid(message->base(), {editor.record().uidvalidity, editor.record().uidnext});
+        const std::string target = cur + "/" + base + suffix_for(entry.flags, entry.keywords);
         if (::rename(message->path().c_str(), target.c_str()) != 0) {
             return errno_error("rename " + message->path());
         }
         message->placed_at(target);
         placed.push_back(target);
-        Result<Uid> uid = editor.append(entry, message->base(), "");
+        Result<Uid> uid = editor.append(entry, base, "");
         if (!uid) {
             return uid.error();
         }
-        uids.push_back(*uid);
+        out.uids.push_back(*uid);
         cached.push_back(message->take_summary());
         return {};
     };
@@ -163,9 +166,6 @@ Result<std::vector<Uid>> MaildirBackend::commit(const Placed& mailbox, std::span
         if (done = place(*message); !done) {
             break;
         }
-    }
-    if (done && fsync(directory.get()) != 0) {
-        done = errno_error("sync " + cur);
     }
     if (!done) {
         for (const std::string& path : placed) {
@@ -176,8 +176,9 @@ Result<std::vector<Uid>> MaildirBackend::commit(const Placed& mailbox, std::span
     own.finish(editor.record());
     if (editor.record().keywords.size() != keywords_before) {
         write_keywords_file(mailbox.folder, editor, *mailbox.state);
+        out.named = false;
     }
-    return uids;
+    return out;
 }
 
 }  // namespace postern::store

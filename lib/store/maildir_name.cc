@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
 namespace postern::store {
 namespace {
@@ -50,6 +51,22 @@ std::string host_name() {
         }
     }
     return out;
+}
+
+bool is_number(std::string_view digits) {
+    return !digits.empty() && digits.size() < 18 &&
+           std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+/// What follows ",letter=", up to the next comma; empty when there is no such field.
+std::string_view field_of(std::string_view base, char letter) {
+    for (std::size_t comma = base.find(','); comma != std::string_view::npos; comma = base.find(',', comma + 1)) {
+        const std::string_view field = base.substr(comma + 1);
+        if (field.size() >= 3 && field[0] == letter && field[1] == '=') {
+            return field.substr(2, field.substr(2).find(','));
+        }
+    }
+    return {};
 }
 
 }  // namespace
@@ -119,18 +136,26 @@ std::string changed_suffix(std::string_view old_suffix, std::uint32_t flags, std
 }
 
 std::optional<std::uint64_t> size_in_name(std::string_view base, char letter) {
-    for (std::size_t comma = base.find(','); comma != std::string_view::npos; comma = base.find(',', comma + 1)) {
-        const std::string_view field = base.substr(comma + 1);
-        if (field.size() < 3 || field[0] != letter || field[1] != '=') {
-            continue;
-        }
-        const std::string_view digits = field.substr(2, field.find(',', 2) == std::string_view::npos
-                                                            ? std::string_view::npos : field.find(',', 2) - 2);
-        const bool number = !digits.empty() && digits.size() < 18 &&
-                            std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; });
-        return number ? std::optional<std::uint64_t>(leading_number(digits)) : std::nullopt;
+    const std::string_view digits = field_of(base, letter);
+    return is_number(digits) ? std::optional<std::uint64_t>(leading_number(digits)) : std::nullopt;
+}
+
+std::string with_uid(std::string base, NamedUid named) {
+    return std::move(base) + ",V=" + std::to_string(named.uidvalidity) + "." + std::to_string(named.uid);
+}
+
+std::optional<NamedUid> uid_in_name(std::string_view base) {
+    const std::string_view field = field_of(base, 'V');
+    const std::size_t dot = field.find('.');
+    if (dot == std::string_view::npos || !is_number(field.substr(0, dot)) || !is_number(field.substr(dot + 1))) {
+        return std::nullopt;
     }
-    return std::nullopt;
+    const std::uint64_t uidvalidity = leading_number(field.substr(0, dot));
+    const std::uint64_t uid = leading_number(field.substr(dot + 1));
+    if (uidvalidity == 0 || uid == 0 || uidvalidity > 0xffffffffu || uid >= 0xffffffffu) {
+        return std::nullopt;
+    }
+    return NamedUid{static_cast<std::uint32_t>(uidvalidity), static_cast<Uid>(uid)};
 }
 
 std::string unique_base() {

@@ -1,5 +1,5 @@
-/// File names in a Maildir: `unique[,S=size][,W=size]:2,flags` (https://cr.yp.to/proto/maildir.html and
-/// Dovecot's additions: S is the size in bytes, W the size with CRLF line ends, a-z are keywords).
+/// File names in a Maildir: `unique[,S=size][,W=size][,V=uidvalidity.uid]:2,flags` (https://cr.yp.to/proto/maildir.html
+/// and Dovecot's additions: S is the size in bytes, W the size with CRLF line ends, a-z are keywords; V is ours).
 #pragma once
 
 #include <compare>
@@ -31,8 +31,20 @@ std::string suffix_for(std::uint32_t flags, std::uint64_t keywords);
 /// The same, keeping letters in `old_suffix` that mean nothing to us.
 std::string changed_suffix(std::string_view old_suffix, std::uint32_t flags, std::uint64_t keywords);
 
+/// Keywords that a name can have: a to z.
+constexpr std::uint64_t kLetterKeywords = (std::uint64_t{1} << 26) - 1;
+
 /// The number after ",S=" or ",W=".
 std::optional<std::uint64_t> size_in_name(std::string_view base, char letter);
+
+/// The UID that a message got when it was added.  It is the durable record of it until the index is: believed only of files
+/// that the index does not know, in a mailbox with that UIDVALIDITY, when the UID was not given to another since.
+struct NamedUid {
+    std::uint32_t uidvalidity = 0;
+    Uid uid = 0;
+};
+std::string with_uid(std::string base, NamedUid named);
+std::optional<NamedUid> uid_in_name(std::string_view base);
 
 /// A name nobody else on this or another host makes: seconds, microseconds, process, counter, host.
 std::string unique_base();

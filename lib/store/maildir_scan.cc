@@ -21,11 +21,11 @@
 namespace postern::store {
 namespace {
 
-constexpr std::uint64_t kLetterKeywords = (std::uint64_t{1} << 26) - 1;
 constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr std::int64_t kTmpLife = 36 * 3600;      ///< seconds; Maildir's rule
 constexpr std::int64_t kTmpEvery = 8 * 3600 * kSecond;
 constexpr int kListings = 4;
+constexpr Uid kMaxForgotten = 1 << 16;            ///< UIDs; more than one transaction gives
 
 /// A message the index knows.  `base` and `odd_suffix` lie in LMDB's pages: valid until the first write.
 struct Known {
@@ -134,6 +134,8 @@ private:
     Result<void> apply();
     Result<void> add_fresh();
     Result<void> add_listed();
+    Result<void> add_named();
+    void leave_out(const std::vector<char>& taken);
     Result<void> add(const DirListing::File& file, Uid uid);
     void move_to_cur(const DirListing::File& file, Entry& entry, std::string& odd_suffix);
     void name_keywords(std::uint64_t keywords);
@@ -287,7 +289,7 @@ Result<void> Scan::add(const DirListing::File& file, Uid uid) {
     return added ? Result<void>() : Result<void>(added.error());
 }
 
-/// Old messages get the UIDs that the list gives them, in its order; the rest come after, oldest delivery first.
+/// Old messages get the UIDs that the list or their names give them; the rest come after, oldest delivery first.
 Result<void> Scan::add_fresh() {
     for (Fresh& fresh : fresh_) {
         fresh.time = delivery_time(fresh.file.base);
@@ -307,6 +309,9 @@ Result<void> Scan::add_fresh() {
         }
     }
     editor_.record().uidnext = std::max(editor_.record().uidnext, adopted_.uidnext);
+    if (Result<void> added = add_named(); !added) {
+        return added;
+    }
     for (const Fresh& fresh : fresh_) {
         if (Result<void> added = add(fresh.file, 0); !added) {
             return added;
@@ -332,9 +337,39 @@ Result<void> Scan::add_listed() {
             return added;
         }
     }
+    leave_out(taken);
+    return {};
+}
+
+/// Those whose names say which UIDs they had before the machine crashed and the index forgot; they leave fresh_.
+Result<void> Scan::add_named() {
+    const MailboxRecord& record = editor_.record();
+    std::vector<std::pair<Uid, std::size_t>> named;
+    for (std::size_t i = 0; i < fresh_.size(); ++i) {
+        const std::optional<NamedUid> name = uid_in_name(fresh_[i].file.base);
+        if (name && name->uidvalidity == record.uidvalidity && name->uid >= record.uidnext &&
+            name->uid - record.uidnext < kMaxForgotten) {
+            named.emplace_back(name->uid, i);
+        }
+    }
+    std::sort(named.begin(), named.end());
+    std::vector<char> taken(fresh_.size(), 0);
+    for (const auto& [uid, i] : named) {
+        if (uid < record.uidnext) {
+            continue;                             // somebody copied the file
+        }
+        taken[i] = 1;
+        if (Result<void> added = add(fresh_[i].file, uid); !added) {
+            return added;
+        }
+    }
+    leave_out(taken);
+    return {};
+}
+
+void Scan::leave_out(const std::vector<char>& taken) {
     std::size_t n = 0;
     std::erase_if(fresh_, [&](const Fresh&) { return taken[n++] != 0; });
-    return {};
 }
 
 Result<void> Scan::apply() {

@@ -52,8 +52,8 @@ public:
     Result<Message> open(const Folder& folder, const Entry& entry, const StoredName& name) override;
     Result<Summary> stat(const Folder& folder, const Entry& entry, const StoredName& name) override;
     Result<std::unique_ptr<Appender>> append(const Folder& folder) override;
-    Result<std::vector<Uid>> commit(const Placed& mailbox, std::span<const std::unique_ptr<Appender>> messages,
-                                    std::vector<std::pair<std::string, std::string>>& cached) override;
+    Result<Appended> commit(const Placed& mailbox, std::span<const std::unique_ptr<Appender>> messages,
+                            std::vector<std::pair<std::string, std::string>>& cached) override;
     Result<void> set_flags(const Placed& mailbox, std::span<const FlagEdit> edits, UidSet& missing) override;
     Result<void> expunge(const Placed& mailbox, const UidSet& uids, UidSet& missing) override;
     Result<Copied> copy(const Placed& from, const Placed& to, const UidSet& uids, bool move,

@@ -147,11 +147,12 @@ Result<std::vector<Uid>> MboxBackend::add_messages(const Placed& mailbox, std::v
     return uids;
 }
 
-Result<std::vector<Uid>> MboxBackend::commit(const Placed& mailbox, std::span<const std::unique_ptr<Appender>> messages,
-                                             std::vector<std::pair<std::string, std::string>>& cached) {
+Result<Appended> MboxBackend::commit(const Placed& mailbox, std::span<const std::unique_ptr<Appender>> messages,
+                                     std::vector<std::pair<std::string, std::string>>& cached) {
     std::vector<NewMessage> all;
+    Appended appended;
     if (messages.empty()) {
-        return std::vector<Uid>();
+        return appended;
     }
     for (const std::unique_ptr<Appender>& each : messages) {
         auto* const message = dynamic_cast<MboxAppender*>(each.get());
@@ -172,7 +173,12 @@ Result<std::vector<Uid>> MboxBackend::commit(const Placed& mailbox, std::span<co
         all.push_back(std::move(added));
         cached.push_back(message->take_summary());
     }
-    return add_messages(mailbox, std::move(all), dynamic_cast<MboxAppender&>(*messages.front()).undo());
+    Result<std::vector<Uid>> uids = add_messages(mailbox, std::move(all), dynamic_cast<MboxAppender&>(*messages.front()).undo());
+    if (!uids) {
+        return uids.error();
+    }
+    appended.uids = std::move(*uids);
+    return appended;
 }
 
 /// The new state fields, where they can be written over the old ones.

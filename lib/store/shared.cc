@@ -27,6 +27,7 @@ Result<std::optional<Refreshed>> nothing_to_do(Shared& shared, const Folder& fol
     if (*needed) {
         return std::optional<Refreshed>();
     }
+    shared.compared.insert((*record)->id);
     Refreshed out;
     out.recent_from = (*record)->recent_from;
     out.record = std::move(**record);
@@ -52,6 +53,7 @@ Result<Refreshed> scan_and_commit(Shared& shared, const Folder& folder, const Re
             return scanned.error();
         }
     }
+    shared.compared.insert(place.editor->record().id);
     Refreshed out;
     MailboxRecord& record = place.editor->record();
     out.recent_from = record.recent_from;
@@ -179,8 +181,8 @@ Result<void> Change::open(Side& side, const Folder& folder) {
     return {};
 }
 
-Result<std::unique_ptr<Change>> Change::begin(Shared& shared, const Folder& folder) {
-    Result<Txn> txn = Txn::begin(*shared.index, true);
+Result<std::unique_ptr<Change>> Change::begin(Shared& shared, const Folder& folder, Durable durable) {
+    Result<Txn> txn = Txn::begin(*shared.index, true, durable);
     if (!txn) {
         return txn.error();
     }
@@ -199,6 +201,25 @@ Result<Placed> Change::also(const Folder& folder) {
         return opened.error();
     }
     return second_.place;
+}
+
+Result<void> Change::look_first(const Placed& place) {
+    const MailboxRecord& record = place.editor->record();
+    if (place.editor->is_new()) {
+        return rescan(place);
+    }
+    if (!shared_.compared.insert(record.id).second) {
+        return {};
+    }
+    Result<bool> needed = shared_.backend->needs_scan(place.folder, *place.state, record, Access::read_only);
+    Result<void> done = needed ? Result<void>() : needed.error();
+    if (needed && *needed) {
+        done = shared_.backend->scan(place, Access::read_only);
+    }
+    if (!done) {
+        shared_.compared.erase(record.id);
+    }
+    return done;
 }
 
 Result<void> Change::rescan(const Placed& place) {

@@ -29,6 +29,7 @@ struct Shared {
     std::string index_directory;
     std::shared_ptr<Env> index;     ///< other owners: other accounts on the same files (Env::open)
     std::unique_ptr<Cache> cache;
+    std::set<std::uint32_t> compared;             ///< mailboxes whose files were looked at once since this object began
     std::set<std::string> damaged;  ///< mailboxes whose index refresh() shall build anew
 };
 
@@ -74,12 +75,15 @@ Result<Refreshed> refresh(Shared& shared, const Folder& folder, const Refresh& h
 /// A write transaction on one mailbox, or on two of one account.
 class Change {
 public:
-    static Result<std::unique_ptr<Change>> begin(Shared& shared, const Folder& folder);
+    static Result<std::unique_ptr<Change>> begin(Shared& shared, const Folder& folder, Durable durable = Durable::all);
     /// The second mailbox; the same one again gives the same editor.
     Result<Placed> also(const Folder& folder);
     const Placed& place() const { return first_.place; }
     MailboxEditor& editor() { return *first_.editor; }
     Backend& backend() { return *shared_.backend; }
+    /// Before UIDs are given: what a crash of the machine made the index forget is found again (once in a process's life
+    /// is enough), and a mailbox the index does not know is taken in.
+    Result<void> look_first(const Placed& place);
     /// Looks at the files again, after a name in the index turned out to be old.
     Result<void> rescan(const Placed& place);
     /// Commits if anything changed, then saves what is soft.

@@ -246,6 +246,37 @@ def bench_imap(servers, rounds, source, messages):
             pop3(server, user)
 
 
+def append_all(server, sessions, messages):
+    """Each session waits for its answer before it goes on, as clients do that upload a mailbox."""
+    text = b"Subject: appended\r\n\r\n" + b"x" * 70 + b"\r\n" * 2000
+
+    def work(user):
+        client = Imap(server.imap).login(user)
+        for _ in range(messages):
+            client.socket.sendall(b"a APPEND INBOX {%d+}\r\n%s\r\n" % (len(text), text))
+            client.wait_tagged()
+        client.close()
+    threads = [threading.Thread(target=work, args=(user,)) for user in sessions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def bench_append(servers, rounds):
+    for label, sessions, messages in (("1 session", USERS[-1:], 60), ("20 sessions of one user", USERS[-1:] * 20, 10),
+                                      ("10 users at once", USERS[-10:], 20)):
+        for _ in range(rounds):
+            for server in servers:
+                login_once(server, sessions[0])
+                cpu, begin = server.cpu(), time.monotonic()
+                append_all(server, sessions, messages)
+                seconds, count = time.monotonic() - begin, len(sessions) * messages
+                time.sleep(0.2)
+                note("APPEND, " + label, "messages/s", server, count / seconds)
+                note("APPEND, %s, CPU" % label, "ms/message", server, (server.cpu() - cpu) * 1000 / count)
+
+
 def pop3(server, user):
     def listing():
         client = socket.create_connection(("127.0.0.1", server.pop3), 120)
@@ -363,7 +394,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--messages", type=int, default=10000)
-    parser.add_argument("--only", default="smtp,sendmail,syscalls,login,imap,memory")
+    parser.add_argument("--only", default="smtp,sendmail,syscalls,login,append,imap,memory")
     parser.add_argument("--json")
     options = parser.parse_args()
     if os.geteuid() != 0 or not shutil.which("postfix") or not shutil.which("dovecot"):
@@ -388,6 +419,8 @@ def main():
             bench_sendmail([postern, postfix], options.rounds)
         if "login" in wanted:
             bench_login([postern, dovecot], options.rounds)
+        if "append" in wanted:
+            bench_append([postern, dovecot], options.rounds)
         if "imap" in wanted:
             fill_maildir(where + "/source", options.messages)
             bench_imap([postern, dovecot], options.rounds, where + "/source", options.messages)
@@ -401,7 +434,6 @@ def main():
         with open(postern.dir + "/log") as log:
             sys.stderr.write(log.read()[-3000:])
         subprocess.run(["find", postern.dir + "/queue/incoming", postern.dir + "/queue/active", postern.dir + "/queue/deferred", "-type", "f"])
-        if os.environ.get("KEEP"): input("kept")
         raise
     finally:
         if sys.exc_info()[0] is not None:
