@@ -3,24 +3,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 
 #include "lib/async/offload.h"
 #include "lib/base/strings.h"
-#include "lib/ipc/channel.h"
 #include "lib/log/delivery.h"
 #include "lib/log/log.h"
+#include "lib/queue/requests.h"
 
 namespace postern::local {
 namespace {
 
-using QmgrChannel = Channel<queue::FromAgent, queue::ToAgent>;
-
-/// qmgr closes connections that it does not need.
-constexpr Millis kIdle = std::chrono::hours(1);
-constexpr Millis kPatience = std::chrono::seconds(300);
-constexpr std::size_t kMaxRequest = 64 * 1024 * 1024;
 /// Recipients of one request that are worked on at the same time.
 constexpr std::size_t kAtOnce = 16;
 /// Crash or not: a message that is handed over this long after its arrival may have been tried before.
@@ -96,7 +89,7 @@ StatusFilter open_status_filter(std::string_view parameter, const std::string& v
 
 /// One request's recipients while they are worked on.
 struct Agent::Round {
-    QmgrChannel& channel;
+    queue::Requests& qmgr;
     Semaphore places{kAtOnce};
     std::size_t unfinished = 0;
     Notice finished{};
@@ -114,7 +107,9 @@ bool Agent::soften(const Message& message, Outcome& outcome) const {
         return false;
     }
     outcome.kind = queue::kDeferred;
-    outcome.dsn.replace(0, std::min<std::size_t>(1, outcome.dsn.size()), "4");
+    if (!outcome.dsn.empty()) {
+        outcome.dsn.front() = '4';
+    }
     return true;
 }
 
@@ -154,16 +149,13 @@ void Agent::answer(Round& round, const Message& message, std::size_t index, Outc
     done.relay = outcome.relay.empty() ? name_ : std::move(outcome.relay);
     done.remote_mta = std::move(outcome.remote_mta);
     done.diagnostic = std::move(outcome.diagnostic);
-    round.channel.post(std::move(done));
+    round.qmgr.post(std::move(done));
 }
 
 Task<> Agent::deliver_one(Round& round, MessagePtr message, std::size_t index) {
     Outcome outcome = co_await deliver_(message, index);
     answer(round, *message, index, std::move(outcome));
-    const Result<void> told = co_await round.channel.flush(kPatience);
-    if (!told) {
-        log_debug("answer to qmgr: {}", told.error().what);   // the loop in serve() notices too
-    }
+    co_await round.qmgr.flush();
     round.places.release();
     --round.unfinished;
     round.finished.notify_all();
@@ -188,37 +180,27 @@ Task<> Agent::deliver_group(Round& round, MessagePtr message) {
     for (std::size_t i = 0; i < message->request().recipients.size(); ++i) {
         answer(round, *message, i, outcome);
     }
-    const Result<void> told = co_await round.channel.flush(kPatience);
-    if (!told) {
-        log_debug("answer to qmgr: {}", told.error().what);
-    }
+    co_await round.qmgr.flush();
 }
 
 Task<> Agent::serve(UniqueFd socket) {
-    QmgrChannel channel(std::move(socket), kMaxRequest);
+    queue::Requests qmgr(std::move(socket));
     const std::int64_t connected = now_usec();
     for (;;) {
-        Result<queue::ToAgent> received = co_await channel.receive(kIdle);
-        if (!received) {
-            if (received.error().code == Errc::syntax || received.error().code == Errc::too_big) {
-                log_warning("request from qmgr: {}", received.error().what);
-            }
+        std::optional<queue::Deliver> request = co_await qmgr.next();
+        if (!request) {
             co_return;
         }
-        queue::Deliver request = std::move(std::get<queue::Deliver>(*received));
-        const bool repeated = request.arrival_usec < connected || request.handed_usec - request.arrival_usec > kFreshUsec;
-        Result<MessagePtr> message = Message::load(std::move(request), repeated);
+        const bool repeated = request->arrival_usec < connected || request->handed_usec - request->arrival_usec > kFreshUsec;
+        Result<MessagePtr> message = Message::load(std::move(*request), repeated);
         if (!message) {
             log_warning("{}", message.error().what);
             queue::Unavailable trouble;
             trouble.reason = message.error().what;
-            const Result<void> told = co_await channel.send(std::move(trouble), kPatience);
-            if (!told) {
-                co_return;
-            }
-            continue;
+            qmgr.post(std::move(trouble));
+            continue;   // it leaves before the next request is waited for
         }
-        Round round{channel};
+        Round round{qmgr};
         round.unfinished = (*message)->request().recipients.size();
         if (deliver_group_) {
             co_await deliver_group(round, std::move(*message));

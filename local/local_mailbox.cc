@@ -362,9 +362,9 @@ Task<> LocalDelivery::deliver_pass(Branch branch, std::string transport) {
     to.recipient.address = branch.address;
     request.recipients.push_back(std::move(to));
     Channel<queue::ToAgent, queue::FromAgent> agent(std::move(*socket));
-    const Result<void> asked = co_await agent.send(std::move(request), kConnectPatience);
-    Result<queue::FromAgent> answer = Error(Errc::closed, "no answer");
-    if (asked) {
+    Result<queue::FromAgent> answer = co_await agent.receive(kPassPatience);
+    if (answer && std::holds_alternative<queue::Ready>(*answer)) {
+        agent.post(std::move(request));
         answer = co_await agent.receive(kPassPatience);
     }
     if (!answer) {
@@ -375,12 +375,16 @@ Task<> LocalDelivery::deliver_pass(Branch branch, std::string transport) {
         finish(branch, failed(unavailable->dsn.empty() ? "4.3.0" : unavailable->dsn, unavailable->reason));
         co_return;
     }
-    auto& done = std::get<queue::RecipientDone>(*answer);
-    Outcome outcome{done.outcome, std::move(done.dsn), std::move(done.reason)};
-    outcome.action = std::move(done.action);
-    outcome.relay = std::move(done.relay);
-    outcome.remote_mta = std::move(done.remote_mta);
-    outcome.diagnostic = std::move(done.diagnostic);
+    auto* const done = std::get_if<queue::RecipientDone>(&*answer);
+    if (done == nullptr) {
+        finish(branch, failed("4.3.0", "mail transport " + service + ": bad answer"));
+        co_return;
+    }
+    Outcome outcome{done->outcome, std::move(done->dsn), std::move(done->reason)};
+    outcome.action = std::move(done->action);
+    outcome.relay = std::move(done->relay);
+    outcome.remote_mta = std::move(done->remote_mta);
+    outcome.diagnostic = std::move(done->diagnostic);
     outcome.logged = true;
     finish(branch, std::move(outcome));
 }

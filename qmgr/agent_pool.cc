@@ -1,5 +1,6 @@
 #include "qmgr/agent_pool.h"
 
+#include <algorithm>
 #include <ctime>
 
 #include "lib/log/log.h"
@@ -8,6 +9,9 @@ namespace postern::qmgr {
 namespace {
 
 constexpr Millis kConnectTimeout = std::chrono::seconds(30);
+/// A listener's backlog holds more.
+constexpr std::size_t kMaxConnecting = 10;
+constexpr int kAttempts = 5;
 constexpr std::int64_t kWarnAgain = 60'000'000;
 
 }  // namespace
@@ -22,44 +26,108 @@ void AgentPool::deliver(std::uint64_t batch, queue::Deliver request) {
     spawn(converse(batch, std::move(request)));
 }
 
-/// An idle connection, the one used last, or a new one.
-Task<Result<AgentPool::AgentChannel>> AgentPool::connect(std::string transport) {
-    std::vector<Idle>& idle = idle_[transport];
-    if (!idle.empty()) {
-        AgentChannel channel = std::move(idle.back().channel);
-        idle.pop_back();
-        co_return channel;
+/// An idle connection, the one used last, or the first that becomes free or new.
+Task<> AgentPool::wait_for_agent(const std::string& name, Waiter& waiter) {
+    Transport& transport = transports_[name];
+    if (!transport.idle.empty()) {
+        waiter.channel = std::move(transport.idle.back().channel);
+        transport.idle.pop_back();
+        co_return;
     }
-    Result<UniqueFd> socket = co_await connect_unix("private/" + transport, kConnectTimeout);
-    if (!socket) {
-        co_return socket.error();
+    transport.waiting.push_back(&waiter);
+    connect_more(name);
+    while (!waiter.channel && waiter.why_not.reason.empty()) {
+        co_await waiter.news.wait(kForever);
     }
-    co_return AgentChannel(std::move(*socket));
+}
+
+/// One connection under way for each that waits, within kMaxConnecting: what an agent that is full does not take anyway.
+void AgentPool::connect_more(const std::string& name) {
+    Transport& transport = transports_[name];
+    while (transport.connecting < std::min(kMaxConnecting, transport.waiting.size())) {
+        ++transport.connecting;
+        spawn(connect(name));
+    }
+}
+
+Task<> AgentPool::connect(std::string name) {
+    Result<AgentChannel> opened = co_await open(name);
+    Transport& transport = transports_[name];
+    --transport.connecting;
+    if (opened) {
+        offer(name, std::move(*opened));
+    } else {
+        refuse_all(name, opened.error());
+    }
+    connect_more(name);
+}
+
+/// A connection that an agent has taken.  One that ends its process first has done so for reasons of its own: there is another.
+Task<Result<AgentPool::AgentChannel>> AgentPool::open(const std::string& name) {
+    Error last(Errc::closed, "");
+    for (int attempt = 0; attempt < kAttempts; ++attempt) {
+        Result<UniqueFd> socket = co_await connect_unix("private/" + name, kConnectTimeout);
+        if (!socket) {
+            co_return socket.error();
+        }
+        AgentChannel channel(std::move(*socket));
+        Result<queue::FromAgent> greeting = co_await channel.receive(config_.daemon_timeout());
+        if (greeting && std::holds_alternative<queue::Ready>(*greeting)) {
+            co_return std::move(channel);
+        }
+        last = greeting ? Error(Errc::syntax, "the service is no delivery agent") : greeting.error();
+    }
+    co_return last;
+}
+
+/// A connection that is free goes to whoever has waited longest.
+void AgentPool::offer(const std::string& name, AgentChannel channel) {
+    Transport& transport = transports_[name];
+    if (!transport.waiting.empty()) {
+        Waiter* const next = transport.waiting.front();
+        transport.waiting.pop_front();
+        next->channel = std::move(channel);
+        next->news.notify_all();
+    } else if (keep_) {
+        transport.idle.push_back({std::move(channel), wall_clock_usec()});
+    } else {
+        channel.close();
+    }
+}
+
+/// Nobody serves the transport.
+void AgentPool::refuse_all(const std::string& name, const Error& why) {
+    std::int64_t& warned = warned_usec_[name];
+    if (wall_clock_usec() - warned > kWarnAgain) {
+        warned = wall_clock_usec();
+        log_warning("connect to transport private/{}: {}", name, why.what);
+    }
+    std::deque<Waiter*> waiting;
+    waiting.swap(transports_[name].waiting);
+    for (Waiter* const waiter : waiting) {
+        waiter->why_not = {BatchEnd::Kind::transport_dead, "4.3.0", "mail transport unavailable"};
+        waiter->news.notify_all();
+    }
 }
 
 Task<> AgentPool::converse(std::uint64_t batch, queue::Deliver request) {
-    const std::string transport = request.transport;
+    const std::string name = request.transport;
     const std::size_t expected = request.recipients.size();
-    Result<AgentChannel> connected = co_await connect(transport);
-    if (!connected) {
-        std::int64_t& warned = warned_usec_[transport];
-        if (wall_clock_usec() - warned > kWarnAgain) {
-            warned = wall_clock_usec();
-            log_warning("connect to transport private/{}: {}", transport, connected.error().what);
-        }
-        BatchEnd dead{BatchEnd::Kind::transport_dead, "4.3.0", "mail transport unavailable"};
-        events_->ended(batch, std::move(dead));
+    Waiter waiter;
+    co_await wait_for_agent(name, waiter);
+    if (!waiter.channel) {
+        events_->ended(batch, std::move(waiter.why_not));
         co_return;
     }
-    AgentChannel channel = std::move(*connected);
+    AgentChannel channel = std::move(*waiter.channel);
+    request.handed_usec = wall_clock_usec();
     channel.post(std::move(request));
     BatchEnd end = co_await receive_answers(channel, batch, expected);
     if (end.kind == BatchEnd::Kind::lost) {
-        idle_[transport].clear();   // connections to an agent that ended are likely all stale
-    } else if (keep_) {
-        idle_[transport].push_back({std::move(channel), wall_clock_usec()});
+        transports_[name].idle.clear();   // connections to an agent that ended are likely all stale
+        connect_more(name);
     } else {
-        channel.close();
+        offer(name, std::move(channel));
     }
     events_->ended(batch, std::move(end));
 }
@@ -85,11 +153,14 @@ Task<BatchEnd> AgentPool::receive_answers(AgentChannel& channel, std::uint64_t b
             end = {kind, gone->dsn.empty() ? "4.3.0" : gone->dsn, std::move(gone->reason)};
             co_return end;
         }
-        auto& done = std::get<queue::RecipientDone>(*message);
-        if (done.unreachable) {
-            end = {BatchEnd::Kind::unreachable, done.dsn, done.reason};
+        auto* const done = std::get_if<queue::RecipientDone>(&*message);
+        if (done == nullptr) {
+            continue;   // a second greeting
         }
-        together.push_back(std::move(done));
+        if (done->unreachable) {
+            end = {BatchEnd::Kind::unreachable, done->dsn, done->reason};
+        }
+        together.push_back(std::move(*done));
         ++answered;
         if (answered == expected || !channel.has_frame()) {
             events_->answered(batch, std::move(together));
@@ -101,7 +172,8 @@ Task<BatchEnd> AgentPool::receive_answers(AgentChannel& channel, std::uint64_t b
 
 void AgentPool::close_idle() {
     const std::int64_t oldest = wall_clock_usec() - config_.ipc_idle().count() * 1'000'000;
-    for (auto& [transport, idle] : idle_) {
+    for (auto& [name, transport] : transports_) {
+        std::vector<Idle>& idle = transport.idle;
         std::size_t stale = 0;
         while (stale < idle.size() && idle[stale].since_usec < oldest) {
             ++stale;

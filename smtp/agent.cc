@@ -4,25 +4,19 @@
 
 #include <utility>
 
-#include "lib/ipc/channel.h"
 #include "lib/log/log.h"
+#include "lib/queue/requests.h"
 #include "lib/service/service.h"
 #include "smtp/delivery.h"
 
 namespace postern::smtp {
 namespace {
 
-using QmgrChannel = Channel<queue::FromAgent, queue::ToAgent>;
-
-/// qmgr closes connections that it does not need.
-constexpr Millis kIdle = std::chrono::hours(1);
-constexpr Millis kPatience = std::chrono::seconds(300);
 constexpr Millis kLookAgain(50);
-constexpr std::size_t kMaxRequest = 64 * 1024 * 1024;
 
 class QmgrListener final : public Listener {
 public:
-    QmgrListener(QmgrChannel& channel, Client& client) : channel_(channel), client_(client) {}
+    QmgrListener(queue::Requests& qmgr, Client& client) : qmgr_(qmgr), client_(client) {}
 
     /// Fates from now on are those of `request`, and qmgr has read those of the one before.
     void start(const queue::Deliver& request) {
@@ -71,14 +65,13 @@ public:
         if (remembering_ && answer.outcome != queue::kDeferred) {
             client_.ledger().remember(key_, answer);
         }
-        channel_.post(std::move(answer));
+        qmgr_.post(std::move(answer));
     }
 
     Task<> flush() override {
-        const Result<void> told = co_await channel_.flush(kPatience);
+        const bool told = co_await qmgr_.flush();
         if (!told) {
-            log_debug("answer to qmgr: {}", told.error().what);   // the loop in serve() notices too
-            co_return;
+            co_return;   // the loop in serve() notices too
         }
         if (shared() != nullptr) {
             shared()->told(taken_);
@@ -88,14 +81,14 @@ public:
     }
 
     bool is_open() override {
-        pollfd here{channel_.fd(), POLLRDHUP, 0};
+        pollfd here{qmgr_.fd(), POLLRDHUP, 0};
         return !client_.stopping && ::poll(&here, 1, 0) == 0;
     }
 
 private:
     SharedLedger* shared() const { return client_.shared_ledger.get(); }
 
-    QmgrChannel& channel_;
+    queue::Requests& qmgr_;
     Client& client_;
     Ledger::Key key_;
     bool remembering_ = false;
@@ -148,29 +141,25 @@ void tell_known_fates(queue::Deliver& request, Client& client, Listener& listene
 }  // namespace
 
 Task<> serve(UniqueFd socket, Client& client) {
-    QmgrChannel channel(std::move(socket), kMaxRequest);
-    QmgrListener listener(channel, client);
+    queue::Requests qmgr(std::move(socket));
+    QmgrListener listener(qmgr, client);
     for (;;) {
-        Result<queue::ToAgent> received = co_await channel.receive(kIdle);
-        if (!received) {
-            if (received.error().code == Errc::syntax || received.error().code == Errc::too_big) {
-                log_warning("request from qmgr: {}", received.error().what);
-            }
+        std::optional<queue::Deliver> request = co_await qmgr.next();
+        if (!request) {
             co_return;
         }
-        queue::Deliver request = std::move(std::get<queue::Deliver>(*received));
-        listener.start(request);
-        const Ledger::Key key = Ledger::key_of(request);
+        listener.start(*request);
+        const Ledger::Key key = Ledger::key_of(*request);
         std::vector<std::uint32_t> indices;
-        for (const queue::DeliverTo& to : request.recipients) {
+        for (const queue::DeliverTo& to : request->recipients) {
             indices.push_back(to.index);
         }
         co_await client.ledger().begin(key, indices);
-        if (!request.verify_only) {
+        if (!request->verify_only) {
             co_await wait_for_others(client, key, indices);
-            tell_known_fates(request, client, listener);
+            tell_known_fates(*request, client, listener);
         }
-        Delivery delivery(client, listener, std::move(request));
+        Delivery delivery(client, listener, std::move(*request));
         co_await delivery.run();
         listener.finish();
         client.ledger().end(key, indices);

@@ -1,6 +1,7 @@
 /// What qmgr and the delivery agents (local, virtual, smtp, lmtp, pipe, error, discard) say to each other, on a
-/// stream to private/<transport>.  One connection carries one Deliver after another; each is answered with one
-/// RecipientDone per recipient, in any order, or with Unavailable for those that are left.  The agent logs the
+/// stream to private/<transport>.  The agent begins with Ready once it has taken the connection, which one that has all the
+/// sessions it may have does not; until then nothing is said to it.  One connection carries one Deliver after another; each is
+/// answered with one RecipientDone per recipient, in any order, or with Unavailable for those that are left.  The agent logs the
 /// delivery lines; only qmgr writes the journal.
 #pragma once
 
@@ -82,7 +83,12 @@ struct Unavailable {
 template <class A>
 void fields(A& a, Unavailable& m) { a(m.dsn, m.reason, m.transport_dead); }
 
+/// The agent has taken the connection.
+struct Ready {};
+template <class A>
+void fields(A&, Ready&) {}
+
 using ToAgent = std::variant<Deliver>;
-using FromAgent = std::variant<RecipientDone, Unavailable>;
+using FromAgent = std::variant<RecipientDone, Unavailable, Ready>;
 
 }  // namespace postern::queue

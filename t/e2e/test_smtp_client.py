@@ -38,6 +38,7 @@ relay unix - - n - 2 smtp
 lmtp unix - - n - 2 lmtp
 never unix - - n - 2 smtp -o smtp_never_send_ehlo=yes
 strict unix - - n - 2 smtp -o smtp_per_request_deadline=yes
+few unix - - n - 2 smtp -o process_session_limit=1
 """
 
 
@@ -53,6 +54,7 @@ class Client(unittest.TestCase):
 /@l([0-9]+)\.example$/ lmtp:inet:[127.0.0.1]:$1
 /@n([0-9]+)\.example$/ never:[127.0.0.1]:$1
 /@s([0-9]+)\.example$/ strict:[127.0.0.1]:$1
+/@few([0-9]+)-[0-9]+\.example$/ few:[127.0.0.1]:$1
 /@two([0-9]+)-([0-9]+)\.example$/ smtp:[127.0.0.1]:$1,[127.0.0.1]:$2
 /@unix\.example$/ lmtp:unix:{dir}/lmtp-socket
 /@bad\.example$/ smtp:[127.0.0.1
@@ -109,6 +111,19 @@ class Client(unittest.TestCase):
         self.logged(r"to=<c@%s>.*status=sent" % domain)
         self.assertEqual(peer.verbs(), ["EHLO", "MAIL", "RCPT", "RCPT", "RCPT", "DATA", "QUIT"])
         self.assertEqual(len(peer.messages[0]["recipients"]), 3)
+
+    def test_more_deliveries_than_smtp_processes_take_at_once(self):
+        """They take turns; none waits for a connection of qmgr's that nobody uses, and none fails."""
+        peer, domain = self.peer(replies={".": 0.05})
+        other, _ = self.peer(replies={".": 0.05})
+        number = re.search(r"\d+", domain).group(0)
+        started = time.monotonic()
+        for count in range(40):
+            self.send("a%d@few%s-1.example" % (count, number if count % 2 else int(number) + 1))
+        self.mail.wait_for(lambda: len(peer.messages) + len(other.messages) >= 40, 15, "all arrive")
+        self.assertLess(time.monotonic() - started, 8)
+        self.mail.wait_for(lambda: len(re.findall(r"to=<a\d+@few.*status=sent", self.mail.log())) >= 40, 15, "all are logged")
+        self.assertEqual(re.findall(r"to=<a\d+@few.*status=deferred|connect to transport private/few", self.mail.log()), [])
 
     def test_without_pipelining(self):
         peer, domain = self.peer(features=["8BITMIME"])
