@@ -8,8 +8,8 @@
 
 #include "lib/base/strings.h"
 #include "lib/config/expand.h"
-#include "lib/ipc/channel.h"
 #include "lib/log/log.h"
+#include "lib/queue/pass.h"
 #include "lib/table/text_file.h"
 #include "local/local_delivery.h"
 
@@ -17,8 +17,6 @@ namespace postern::local {
 namespace {
 
 constexpr std::size_t kMaxForward = 1024 * 1024;
-constexpr Millis kConnectPatience = std::chrono::seconds(30);
-constexpr Millis kPassPatience = std::chrono::hours(1);
 
 /// What was found where forward_path says.
 struct ForwardFile {
@@ -341,51 +339,20 @@ Task<> LocalDelivery::deliver_file(Branch branch, std::string path) {
 
 /// Hands the recipient to another delivery agent; that one logs the delivery.
 Task<> LocalDelivery::deliver_pass(Branch branch, std::string transport) {
-    const std::size_t colon = transport.find(':');
-    const std::string service = transport.substr(0, colon);
-    Result<UniqueFd> socket = co_await connect_unix("private/" + service, kConnectPatience);
-    if (!socket) {
-        finish(branch, failed("4.3.0", "mail transport " + service + " is not available: " + socket.error().what));
-        co_return;
-    }
-    const queue::Deliver& from = message_->request();
-    queue::Deliver request{from.queue_id, UniqueFd(fcntl(from.message.get(), F_DUPFD_CLOEXEC, 3)), from.headers, from.body,
-                           service, colon == std::string::npos ? branch.domain : transport.substr(colon + 1), from.sender,
-                           {}, from.arrival_usec, from.active_usec, from.handed_usec, from.dsn_envid, from.dsn_ret,
-                           from.encoding, from.smtputf8, from.requiretls, from.trace, from.verify_only, from.rewrite_local,
-                           from.origin, from.client};
-    if (request.nexthop.empty()) {
-        request.nexthop = branch.domain;
-    }
+    queue::Deliver request = queue::copy_for_agent(message_->request());
+    request.nexthop = branch.domain;
     queue::DeliverTo to;
     to.recipient = recipient_;
     to.recipient.address = branch.address;
     request.recipients.push_back(std::move(to));
-    Channel<queue::ToAgent, queue::FromAgent> agent(std::move(*socket));
-    Result<queue::FromAgent> answer = co_await agent.receive(kPassPatience);
-    if (answer && std::holds_alternative<queue::Ready>(*answer)) {
-        agent.post(std::move(request));
-        answer = co_await agent.receive(kPassPatience);
-    }
-    if (!answer) {
-        finish(branch, failed("4.3.0", "mail transport " + service + ": " + answer.error().what));
-        co_return;
-    }
-    if (const auto* unavailable = std::get_if<queue::Unavailable>(&*answer)) {
-        finish(branch, failed(unavailable->dsn.empty() ? "4.3.0" : unavailable->dsn, unavailable->reason));
-        co_return;
-    }
-    auto* const done = std::get_if<queue::RecipientDone>(&*answer);
-    if (done == nullptr) {
-        finish(branch, failed("4.3.0", "mail transport " + service + ": bad answer"));
-        co_return;
-    }
-    Outcome outcome{done->outcome, std::move(done->dsn), std::move(done->reason)};
-    outcome.action = std::move(done->action);
-    outcome.relay = std::move(done->relay);
-    outcome.remote_mta = std::move(done->remote_mta);
-    outcome.diagnostic = std::move(done->diagnostic);
-    outcome.logged = true;
+    std::vector<queue::PassedOn> passed = co_await queue::pass_on(std::move(request), std::move(transport));
+    queue::RecipientDone& done = passed.front().done;
+    Outcome outcome{done.outcome, std::move(done.dsn), std::move(done.reason)};
+    outcome.action = std::move(done.action);
+    outcome.relay = std::move(done.relay);
+    outcome.remote_mta = std::move(done.remote_mta);
+    outcome.diagnostic = std::move(done.diagnostic);
+    outcome.logged = passed.front().logged;
     finish(branch, std::move(outcome));
 }
 

@@ -1,6 +1,8 @@
 #include "smtp/client.h"
 
 #include "lib/base/strings.h"
+#include "lib/dns/reply_filter.h"
+#include "lib/dns/search.h"
 #include "lib/dns/trust_anchor.h"
 #include "lib/log/log.h"
 
@@ -24,9 +26,7 @@ Result<HostsUse> hosts_use(const Settings& settings) {
     if (!dns && !native) {
         return Error(Errc::config, settings.prefix() + "_host_lookup is empty: it wants dns, native or both");
     }
-    const std::string& level = settings.dns_support_level();
-    const bool disabled = level == "disabled" || (level.empty() && settings.config().disable_dns_lookups());
-    return disabled ? HostsUse::first : use;
+    return settings.dns_disabled() ? HostsUse::first : use;
 }
 
 }  // namespace
@@ -63,6 +63,21 @@ Result<std::unique_ptr<Client>> Client::create(const Config& config, Protocol pr
     return client;
 }
 
+/// smtp_dns_reply_filter, smtp_dns_resolver_options.
+Result<void> Client::open_dns(const TableContext& tables) {
+    Result<std::unique_ptr<Dns>> filtered = with_reply_filter(*dns_, settings_.prefix() + "_dns_reply_filter", settings_.dns_reply_filter(), tables);
+    if (!filtered) {
+        return filtered.error();
+    }
+    filtered_dns_ = std::move(*filtered);
+    const Result<SearchRules> rules = SearchRules::parse(settings_.dns_resolver_options());
+    if (!rules) {
+        return Error(Errc::config, settings_.prefix() + "_dns_resolver_options: " + rules.error().what);
+    }
+    host_dns_ = with_search(*filtered_dns_, *rules, read_resolv_conf());
+    return {};
+}
+
 Result<void> Client::open() {
     if (connector_ == nullptr) {
         Result<std::unique_ptr<SocketConnector>> connector = SocketConnector::create(settings_);
@@ -80,6 +95,9 @@ Result<void> Client::open() {
         return Error(Errc::config, "parameter " + settings_.prefix() + "_tcp_port: " + port.error().what);
     }
     const TableContext tables = table_context(config());
+    if (Result<void> opened = open_dns(tables); !opened) {
+        return opened;
+    }
     struct Wanted {
         TableList& table;
         std::string title;
@@ -120,7 +138,7 @@ Result<void> Client::open() {
         return requiretls.error();
     }
     requiretls_ = std::move(*requiretls);
-    dane_ = std::make_unique<DaneFinder>(settings_, *dns_, *tls_);
+    dane_ = std::make_unique<DaneFinder>(settings_, *filtered_dns_, *tls_);
     Result<std::unique_ptr<SaslClient>> sasl = SaslClient::create(settings_, tables);
     if (!sasl) {
         return sasl.error();
@@ -137,7 +155,11 @@ Result<void> Client::open() {
     }
     checks_ = std::move(*checks);
     cache_ = std::make_unique<SessionCache>(settings_, std::move(*kept));
-    hosts_ = std::make_unique<HostFinder>(settings_, *dns_, static_cast<const SelfTest&>(*this));
+    Result<MatchList> services = MatchList::open("use_srv_lookup", config().use_srv_lookup(), MatchKind::string, false, tables);
+    if (!services) {
+        return services.error();
+    }
+    hosts_ = std::make_unique<HostFinder>(settings_, *host_dns_, static_cast<const SelfTest&>(*this), std::move(*services));
     return {};
 }
 

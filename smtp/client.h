@@ -65,12 +65,15 @@ public:
 private:
     Client(const Config& config, Protocol protocol) : settings_(config, protocol) {}
     Result<void> open();
+    Result<void> open_dns(const TableContext& tables);
     bool is_self(const std::string& address) const override { return own_.contains(address); }
 
     Settings settings_;
     Services services_;
     OwnAddresses own_;
     std::unique_ptr<Dns> dns_;
+    std::unique_ptr<Dns> filtered_dns_;     ///< as smtp_dns_reply_filter leaves its answers
+    std::unique_ptr<Dns> host_dns_;         ///< that one, asked as smtp_dns_resolver_options says
     std::unique_ptr<Connector> connector_;
     std::unique_ptr<HostFinder> hosts_;
     std::unique_ptr<SessionCache> cache_;

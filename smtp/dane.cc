@@ -109,22 +109,23 @@ Task<DaneFinder::Records> DaneFinder::look_up(std::string name, std::uint16_t po
 
 /// At the name that the host's CNAME records lead to, then at its own (section 2.2.3).
 Task<DaneFinder::Records> DaneFinder::records_of(const HostAddress& host, std::vector<std::string>& found) {
-    if (!host.alias.empty()) {
+    if (!host.alias.empty() && host.address_secure) {
         Records out = co_await look_up(host.host, host.port, found);
         if (!out.any && !out.failed) {
             out = co_await look_up(host.alias, host.port, found);
         }
         co_return out;
     }
+    const std::string name = host.alias.empty() ? host.host : host.alias;
     bool secure = host.address_secure || settings_.tls_force_insecure_host_tlsa_lookup();
     if (!secure && host.aliased) {
-        secure = co_await alias_is_secure(host.host);
+        secure = co_await alias_is_secure(name);
     }
     if (!secure) {
-        found.push_back(fmt::format("{}: address not validated by DNSSEC", host.host));
+        found.push_back(fmt::format("{}: address not validated by DNSSEC", name));
         co_return Records();
     }
-    co_return co_await look_up(host.host, host.port, found);
+    co_return co_await look_up(name, host.port, found);
 }
 
 Task<HostPolicy> DaneFinder::find(TlsPolicy policy, NextHop hop, HostAddress host) {

@@ -94,6 +94,8 @@ private:
     std::vector<std::string> destinations();
     Result<void> apply_generic_maps();
     void filter_content();
+    bool is_configured_hop() const;
+    Task<> pass_to_best_mx();
     void give_up();
     void reopen();
     std::size_t left() const;

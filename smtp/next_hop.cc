@@ -81,7 +81,8 @@ Result<NextHop> parse_next_hop(std::string_view text, const Settings& settings, 
     if (hop.domain.empty()) {
         return bad(text, "missing host");
     }
-    const Result<std::uint16_t> number = services.port(port.empty() ? std::string_view(settings.tcp_port()) : port);
+    hop.service = port.empty() ? std::string_view(settings.tcp_port()) : port;
+    const Result<std::uint16_t> number = services.port(hop.service);
     if (!number) {
         return number.error();
     }

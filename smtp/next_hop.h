@@ -18,6 +18,7 @@ struct NextHop {
     std::string domain;          ///< domain or host, without brackets; empty for a Unix socket
     bool literal_host = false;   ///< was in [ ]: no MX lookup
     std::uint16_t port = 0;
+    std::string service{};       ///< as the port was written, or smtp_tcp_port: the name or number of a service
     std::string socket_path;     ///< of a Unix socket
 };
 

@@ -26,6 +26,17 @@ public:
     const std::string& dns_support_level() const {
         return pick(&Config::smtp_dns_support_level, &Config::lmtp_dns_support_level);
     }
+    const std::string& dns_reply_filter() const { return pick(&Config::smtp_dns_reply_filter, &Config::lmtp_dns_reply_filter); }
+    const std::string& dns_resolver_options() const {
+        return pick(&Config::smtp_dns_resolver_options, &Config::lmtp_dns_resolver_options);
+    }
+    bool cname_overrides_servername() const {
+        return pick(&Config::smtp_cname_overrides_servername, &Config::lmtp_cname_overrides_servername);
+    }
+    /// No MX lookups.
+    bool dns_disabled() const {
+        return dns_support_level() == "disabled" || (dns_support_level().empty() && config_.disable_dns_lookups());
+    }
     const std::string& address_preference() const {
         return pick(&Config::smtp_address_preference, &Config::lmtp_address_preference);
     }

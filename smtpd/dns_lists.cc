@@ -262,8 +262,8 @@ Task<Verdict> evaluate_dns_list(const Rule& rule, Evaluation& evaluation) {
     const ListName list = cut_list(rule.argument);
     const std::string question = prefix + "." + list.domain;
     Result<DnsAnswer> answer = co_await evaluation.context.dns->query(question, DnsType::a, kDnsPatience);
-    if (!answer) {
-        log_warning("{}: RBL lookup error: {}", question, answer.error().what);
+    if (!answer || answer->filtered) {
+        log_warning("{}: RBL lookup error: {}", question, answer ? "DNS reply filter drops all results" : answer.error().what);
         if (!permits(rule)) {
             co_return Verdict{};
         }

@@ -15,6 +15,12 @@ namespace {
 
 enum class Existence : unsigned char { yes, no, null_mx, unknown };
 
+/// smtpd_dns_reply_filter has taken all there was.  Nobody is refused for that.
+Existence filtered_out(const std::string& name, const char* what) {
+    log_warning("{}: {} lookup error: DNS reply filter drops all results", name, what);
+    return Existence::yes;
+}
+
 /// Mail for the domain can go somewhere: it has an MX (not a null MX, RFC 7505) or an address.
 Task<Existence> domain_exists(Dns& dns, std::string domain) {
     Result<DnsAnswer> mx = co_await dns.query(domain, DnsType::mx, kDnsPatience);
@@ -26,29 +32,40 @@ Task<Existence> domain_exists(Dns& dns, std::string domain) {
         }
     } else if (!mx->records.empty()) {
         co_return mx->records.size() == 1 && mx->records[0].text.empty() ? Existence::null_mx : Existence::yes;
+    } else if (mx->filtered) {
+        co_return filtered_out(domain, "MX or address");
     }
+    bool filtered = false;
     for (const DnsType type : {DnsType::a, DnsType::aaaa}) {
         Result<DnsAnswer> address = co_await dns.query(domain, type, kDnsPatience);
         if (address && !address->records.empty()) {
             co_return Existence::yes;
         }
         failed = failed || !address;
+        filtered = filtered || (address && address->filtered);
+    }
+    if (filtered) {
+        co_return filtered_out(domain, "MX or address");
     }
     co_return failed ? Existence::unknown : Existence::no;
 }
 
 /// A host of that name: an address, or an MX.
 Task<Existence> host_exists(Dns& dns, std::string name) {
-    bool failed = false;
+    bool failed = false, filtered = false;
     for (const DnsType type : {DnsType::a, DnsType::aaaa, DnsType::mx}) {
         Result<DnsAnswer> answer = co_await dns.query(name, type, kDnsPatience);
         if (answer && !answer->records.empty()) {
             co_return Existence::yes;
         }
         failed = failed || !answer;
+        filtered = filtered || (answer && answer->filtered);
         if (!answer && answer.error().code == Errc::timeout) {
             break;   // as above
         }
+    }
+    if (filtered) {
+        co_return filtered_out(name, "address or MX");
     }
     co_return failed ? Existence::unknown : Existence::no;
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "lib/base/strings.h"
+#include "lib/dns/reply_filter.h"
 #include "lib/log/log.h"
 #include "lib/stream/tls_options.h"
 #include "lib/tls/ciphers.h"
@@ -77,17 +78,29 @@ Result<std::unique_ptr<Server>> Server::create(const Config& config, std::string
     return server;
 }
 
+Result<void> Server::open_dns() {
+    Result<std::unique_ptr<Dns>> dns = Dns::create();
+    if (!dns) {
+        return dns.error();
+    }
+    dns_ = std::move(*dns);
+    Result<std::unique_ptr<Dns>> filtered = with_reply_filter(*dns_, "smtpd_dns_reply_filter", config_.smtpd_dns_reply_filter(), tables_);
+    if (!filtered) {
+        return filtered.error();
+    }
+    filtered_dns_ = std::move(*filtered);
+    return {};
+}
+
 Result<void> Server::open_tables() {
     Result<std::unique_ptr<Router>> router = Router::create(config_, tables_);
     if (!router) {
         return router.error();
     }
     router_ = std::move(*router);
-    Result<std::unique_ptr<Dns>> dns = Dns::create();
-    if (!dns) {
-        return dns.error();
+    if (Result<void> opened = open_dns(); !opened) {
+        return opened;
     }
-    dns_ = std::move(*dns);
     struct Wanted {
         MatchList& list;
         const char* title;
@@ -183,7 +196,7 @@ Result<void> Server::compile_lists() {
     rules_.rbl_replies = &rbl_replies_;
     rules_.policy_servers = &policy_servers_;
     rules_.tables = tables_;
-    rules_.dns = dns_.get();
+    rules_.dns = filtered_dns_.get();
     struct Wanted {
         RestrictionList& list;
         const char* parameter;

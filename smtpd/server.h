@@ -84,6 +84,7 @@ public:
 private:
     Server(const Config& config, std::string service_name);
     Result<void> open_tables();
+    Result<void> open_dns();
     Result<void> compile_lists();
     Result<void> prepare_tls();
     Result<void> choose_ciphers(TlsSettings& settings) const;
@@ -94,7 +95,8 @@ private:
     Words words_;
     TableContext tables_;
     std::unique_ptr<Router> router_;
-    std::unique_ptr<Dns> dns_;
+    std::unique_ptr<Dns> dns_;                ///< for clients' names
+    std::unique_ptr<Dns> filtered_dns_;       ///< for restrictions: as smtpd_dns_reply_filter leaves its answers
     ClientLists clients_;
     TableList sender_login_maps_;
     TableList discard_keyword_maps_;

@@ -16,6 +16,9 @@
 #include "lib/base/strings.h"
 #include "lib/base/unique_fd.h"
 #include "lib/dns/dns.h"
+#include "lib/dns/reply_filter.h"
+#include "lib/dns/resolv_conf.h"
+#include "lib/dns/search.h"
 #include "lib/dns/tlsa.h"
 #include "lib/dns/trust_anchor.h"
 
@@ -139,6 +142,10 @@ std::map<std::string, Zone> names() {
                                   {DnsType::mx, number16(10) + wire_name("a.example")},
                                   {DnsType::ns, wire_name("ns.example")},
                                   {DnsType::txt, text_record("first ") + text_record("second")}};
+    out["_submission._tcp.two.example"].records = {{DnsType::srv, number16(7) + number16(30) + number16(587) + wire_name("a.example")}};
+    out["short.corp.example"].records = {{DnsType::a, address(AF_INET, "192.0.2.30")}};
+    out["deep.sub.corp.example"].records = {{DnsType::a, address(AF_INET, "192.0.2.31")}};
+    out["empty.corp.example"].records = {{DnsType::txt, text_record("no address")}};
     out["_25._tcp.two.example"].records = {{DnsType::tlsa, std::string("\3\1\1") + std::string(32, '\xab')}};
     out["alias.example"].records = {{DnsType::cname, wire_name("two.example")}};
     out["nullmx.example"].records = {{DnsType::mx, number16(0) + wire_name("")}};
@@ -206,6 +213,14 @@ TEST_CASE("each kind of record comes back as text", "[dns]") {
     CHECK(resolver.texts("alias.example", DnsType::mx) == "10 a.example, 20 b.example");
     CHECK(resolver.ask("alias.example", DnsType::a)->canonical == "two.example");
     CHECK(resolver.ask("two.example", DnsType::a)->canonical.empty());
+    CHECK(resolver.ask("two.example", DnsType::a)->ttl == 60);
+    const Result<DnsAnswer> service = resolver.ask("_submission._tcp.two.example", DnsType::srv);
+    REQUIRE(service);
+    REQUIRE(service->records.size() == 1);
+    CHECK(service->records[0].text == "a.example");
+    CHECK(service->records[0].preference == 7);
+    CHECK(service->records[0].weight == 30);
+    CHECK(service->records[0].port == 587);
     const Result<DnsAnswer> answer = resolver.ask(tlsa_name("two.example", 25), DnsType::tlsa);
     REQUIRE(answer);
     REQUIRE(answer->records.size() == 1);
@@ -369,4 +384,148 @@ TEST_CASE("the first file of trust anchors that exists is used, and one has to",
 
 TEST_CASE("a trust anchor that is none is refused", "[dns]") {
     CHECK_FALSE(Dns::create({"192.0.2.53", {"no record at all"}, HostsUse::first, "/etc/hosts"}));
+}
+
+namespace {
+
+std::string texts_of(Dns& dns, const std::string& name, DnsType type) {
+    const Result<DnsAnswer> answer = Loop::current().run_until(dns.query(name, type, std::chrono::seconds(10)));
+    if (!answer) {
+        return "error: " + answer.error().what;
+    }
+    std::vector<std::string> texts;
+    for (const DnsAnswer::Record& record : answer->records) {
+        texts.push_back(record.text);
+    }
+    std::sort(texts.begin(), texts.end());
+    std::string out = answer->filtered ? "all filtered" : answer->nxdomain ? "does not exist" : "";
+    for (const std::string& text : texts) {
+        out += (out.empty() ? "" : " ") + text;
+    }
+    return out;
+}
+
+std::string filtered(const std::string& table, const std::string& name, DnsType type, HostsUse hosts = HostsUse::never, const std::string& hosts_file = "") {
+    Resolver resolver(hosts, hosts_file);
+    Result<std::unique_ptr<Dns>> dns = with_reply_filter(*resolver.dns, "smtp_dns_reply_filter", table, TableContext{});
+    REQUIRE(dns);
+    return texts_of(**dns, name, type);
+}
+
+}  // namespace
+
+TEST_CASE("a filter is asked for each record as zone files have it", "[dns]") {
+    DnsAnswer answer;
+    answer.ttl = 300;
+    const auto key = [&](DnsType type, const DnsAnswer::Record& record) { return filter_key("a.example", type, answer, record); };
+    CHECK(key(DnsType::a, {"192.0.2.1"}) == "a.example. 300 IN A 192.0.2.1");
+    CHECK(key(DnsType::aaaa, {"2001:db8::1"}) == "a.example. 300 IN AAAA 2001:db8::1");
+    CHECK(key(DnsType::mx, {"mx.example", 10}) == "a.example. 300 IN MX 10 mx.example.");
+    CHECK(key(DnsType::ns, {"ns.example"}) == "a.example. 300 IN NS ns.example.");
+    CHECK(key(DnsType::srv, {"mx.example", 10, 20, 587}) == "a.example. 300 IN SRV 10 20 587 mx.example.");
+    CHECK(key(DnsType::txt, {"two\nlines"}) == "a.example. 300 IN TXT two?lines");
+    CHECK(key(DnsType::tlsa, {std::string("\3\1\1\xab\xcd")}) == "a.example. 300 IN TLSA 3 1 1 ABCD");
+    answer.canonical = "b.example";
+    CHECK(key(DnsType::a, {"192.0.2.1"}) == "b.example. 300 IN A 192.0.2.1");
+}
+
+TEST_CASE("a filter takes records out of answers", "[dns]") {
+    CHECK(filtered("", "two.example", DnsType::a) == "192.0.2.1 192.0.2.2");
+    CHECK(filtered("regexp:{{/^two\\.example\\. [0-9]+ in a 192\\.0\\.2\\.1$/ ignore}}", "two.example", DnsType::a) == "192.0.2.2");
+    CHECK(filtered("regexp:{{/ IN MX 10 / IGNORE with words}}", "two.example", DnsType::mx) == "b.example");
+    CHECK(filtered("regexp:{{/ IN MX / IGNORE}}", "two.example", DnsType::mx) == "all filtered");
+    CHECK(filtered("regexp:{{/ IN MX / IGNORE}}", "two.example", DnsType::a) == "192.0.2.1 192.0.2.2");
+    CHECK(filtered("regexp:{{/./ IGNORE}}", "no.example", DnsType::a) == "does not exist");
+    CHECK(filtered("regexp:{{/ IN A / REJECT}}", "two.example", DnsType::a) == "error: Error looking up name=two.example type=A: Invalid DNS reply filter syntax");
+    CHECK(filtered("fail:{}", "two.example", DnsType::a) == "error: Error looking up name=two.example type=A: Invalid DNS reply filter syntax");
+    Resolver resolver;
+    CHECK_FALSE(with_reply_filter(*resolver.dns, "smtp_dns_reply_filter", "nonsense:x", TableContext{}));
+}
+
+TEST_CASE("a filter does not look at the hosts file", "[dns]") {
+    char name[] = "/tmp/postern-hosts-XXXXXX";
+    const UniqueFd file(::mkstemp(name));
+    const std::string_view text = "192.0.2.77 two.example\n";
+    REQUIRE(::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+    CHECK(filtered("regexp:{{/./ IGNORE}}", "two.example", DnsType::a, HostsUse::first, name) == "192.0.2.77");
+    ::unlink(name);
+}
+
+TEST_CASE("resolv.conf says how long to wait and where to search", "[dns]") {
+    const ResolvConf none = parse_resolv_conf("");
+    CHECK(none.servers == 0);
+    CHECK(none.patience() == std::chrono::seconds(10));
+    CHECK(none.search.empty());
+    CHECK(parse_resolv_conf("", "own.example").search == std::vector<std::string>{"own.example"});
+    const ResolvConf conf = parse_resolv_conf("# nameserver 192.0.2.9\nnameserver 192.0.2.1\n; options timeout:9\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n"
+                                              "nameserver 192.0.2.4\ndomain a.example b.example\noptions timeout:3 attempts:2 ndots:2 rotate\noptions edns0\n");
+    CHECK(conf.servers == 3);
+    CHECK(conf.timeout == 3);
+    CHECK(conf.attempts == 2);
+    CHECK(conf.ndots == 2);
+    CHECK(conf.search == std::vector<std::string>{"a.example"});
+    CHECK(conf.patience() == std::chrono::seconds(2 * (3 + 2 + 4)));   // 3 s, then 6 / 3, then 12 / 3
+    const ResolvConf last = parse_resolv_conf("domain a.example\nsearch b.example. c.example\noptions timeout:99 attempts:0 ndots:99 timeout: attempts:x\nsearch\n");
+    CHECK(last.search == std::vector<std::string>{"b.example", "c.example"});
+    CHECK(last.timeout == 30);
+    CHECK(last.attempts == 1);
+    CHECK(last.ndots == 15);
+    CHECK(parse_resolv_conf("nameserver 192.0.2.1\noptions timeout:1 attempts:1\n").patience() == std::chrono::seconds(1));
+}
+
+TEST_CASE("short names are completed as the options say", "[dns]") {
+    const ResolvConf conf = parse_resolv_conf("search one.example two.example\n");
+    const auto names = [&](const char* options, const std::string& name) { return candidates(name, *SearchRules::parse(options), conf); };
+    using Names = std::vector<std::string>;
+    CHECK(names("", "host") == Names{"host"});
+    CHECK(names("res_defnames", "host") == Names{"host.one.example", "host"});
+    CHECK(names("res_defnames", "host.sub") == Names{"host.sub"});
+    CHECK(names("res_dnsrch", "host") == Names{"host"});
+    CHECK(names("res_dnsrch", "host.sub") == Names{"host.sub", "host.sub.one.example", "host.sub.two.example"});
+    CHECK(names("res_defnames, res_dnsrch", "host") == Names{"host.one.example", "host.two.example", "host"});
+    CHECK(names("res_defnames res_dnsrch", "host.") == Names{"host."});
+    CHECK_FALSE(SearchRules::parse("RES_DNSRCH"));
+    const ResolvConf dots = parse_resolv_conf("search one.example .\noptions ndots:2\n");
+    CHECK(candidates("host.sub", *SearchRules::parse("res_dnsrch"), dots) == Names{"host.sub.one.example", "host.sub"});
+}
+
+TEST_CASE("a search ends with the first name that has the record", "[dns]") {
+    Resolver resolver(HostsUse::never);
+    const std::unique_ptr<Dns> dns = with_search(*resolver.dns, *SearchRules::parse("res_defnames res_dnsrch"), parse_resolv_conf("search none.example corp.example\n"));
+    CHECK(texts_of(*dns, "short", DnsType::a) == "192.0.2.30");
+    CHECK(texts_of(*dns, "deep.sub", DnsType::a) == "192.0.2.31");
+    CHECK(texts_of(*dns, "two.example", DnsType::a) == "192.0.2.1 192.0.2.2");
+    CHECK(texts_of(*dns, "missing", DnsType::a) == "does not exist");
+    CHECK(texts_of(*dns, "empty", DnsType::a).empty());
+    const Result<DnsAnswer> answer = Loop::current().run_until(dns->query("short", DnsType::a, std::chrono::seconds(10)));
+    REQUIRE(answer);
+    CHECK(answer->canonical == "short.corp.example");
+}
+
+TEST_CASE("name servers that are all silent cost what resolv.conf says", "[dns]") {
+    char name[] = "/tmp/postern-resolv-XXXXXX";
+    const UniqueFd file(::mkstemp(name));
+    const std::string_view text = "nameserver 127.0.0.253\noptions timeout:1 attempts:1\n";   // nobody is there
+    REQUIRE(::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+    const UniqueFd deaf(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_in where{};
+    where.sin_family = AF_INET;
+    where.sin_port = htons(53);
+    ::inet_pton(AF_INET, "127.0.0.253", &where.sin_addr);
+    const bool bound = ::bind(deaf.get(), reinterpret_cast<sockaddr*>(&where), sizeof where) == 0;   // with rights: hears, and says nothing
+    DnsOptions options;
+    options.resolv_conf = name;
+    options.hosts = HostsUse::never;
+    Result<std::unique_ptr<Dns>> dns = Dns::create(options);
+    REQUIRE(dns);
+    const auto start = std::chrono::steady_clock::now();
+    const Result<DnsAnswer> answer = Loop::current().run_until((*dns)->query("a.example", DnsType::a, std::chrono::seconds(60)));
+    const auto took = std::chrono::steady_clock::now() - start;
+    REQUIRE_FALSE(answer);
+    CHECK(took < std::chrono::seconds(3));
+    if (bound) {
+        CHECK(answer.error().code == Errc::timeout);
+        CHECK(took >= std::chrono::milliseconds(900));
+    }
+    ::unlink(name);
 }

@@ -131,6 +131,42 @@ TEST_CASE("Mail for this host does not go round in circles", "[smtp]") {
     }
 }
 
+TEST_CASE("What a filter takes from DNS answers does not make mail bounce", "[smtp]") {
+    DeliveryDialogue mail("smtp_dns_reply_filter = regexp:{{/^x.example. .* IN MX / IGNORE}, {/ 192.0.2.66/ IGNORE}}\n");
+    mail.names->add("x.example", DnsType::mx, "mx.example");
+    mail.names->add("y.example", DnsType::mx, "mx.example");
+    mail.names->add("mx.example", DnsType::a, "192.0.2.66");
+    mail.deliver("x.example", {"a@x.example"});
+    CHECK(mail.fate(0) == "deferred 4.7.0");
+    CHECK(mail.reason(0) == "Error looking up name=x.example type=MX: DNS reply filter drops all results");
+    mail.fates.fates.clear();
+    mail.deliver("y.example", {"a@y.example"});
+    CHECK(mail.fate(0) == "deferred 4.7.0");
+    CHECK(mail.reason(0) == "Error looking up name=mx.example type=A: DNS reply filter drops all results");
+    CHECK(mail.net->tried.empty());
+    DeliveryDialogue broken("smtp_dns_reply_filter = static:DELETE\n");
+    broken.names->add("x.example", DnsType::mx, "mx.example");
+    broken.deliver("x.example", {"a@x.example"});
+    CHECK(broken.fate(0) == "deferred 4.4.3");
+    CHECK(broken.reason(0) == "Error looking up name=x.example type=MX: Invalid DNS reply filter syntax");
+    mail.fates.fates.clear();
+    mail.names->add("mx.example", DnsType::a, "192.0.2.1");
+    mail.net->servers["192.0.2.1"].scripts = {good_script()};
+    mail.deliver("y.example", {"a@y.example"});
+    CHECK(mail.fate(0) == "sent 2.0.0");
+}
+
+TEST_CASE("A server is known by its own name, or by what that is an alias of", "[smtp]") {
+    for (const bool overrides : {false, true}) {
+        DeliveryDialogue mail(overrides ? "smtp_cname_overrides_servername = yes\n" : "");
+        mail.names->add("alias.example", DnsType::a, "192.0.2.1");
+        mail.names->answers[{"alias.example", DnsType::a}].canonical = "real.example";
+        mail.net->servers["192.0.2.1"].scripts = {"220 x\r\n250 x\r\n550 5.1.8 no\r\n221 bye\r\n"};
+        mail.deliver("[alias.example]", {"a@there.example"});
+        CHECK(mail.reason(0).find(overrides ? "host real.example[192.0.2.1] said" : "host alias.example[192.0.2.1] said") == 0);
+    }
+}
+
 TEST_CASE("Each recipient has a fate of its own", "[smtp]") {
     DeliveryDialogue mail;
     mail.net->servers["192.0.2.1"].scripts = {std::string(kGreeting) + "250 ok\r\n250 ok\r\n550 5.1.1 unknown\r\n451 4.7.1 later\r\n354 go\r\n"

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <unbound.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <fstream>
@@ -11,6 +12,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/dns/records.h"
+#include "lib/dns/resolv_conf.h"
 #include "lib/mail/address.h"
 
 namespace postern {
@@ -68,7 +70,11 @@ public:
             return Error(Errc::config, "cannot start the resolver library");
         }
         if (server.empty()) {
-            ub_ctx_resolvconf(context_, nullptr);   // without a readable file the library asks the root servers itself
+            const int status = ub_ctx_resolvconf(context_, options.resolv_conf.c_str());
+            const ResolvConf conf = read_resolv_conf(options.resolv_conf);
+            if (status == 0 && conf.servers > 0) {   // otherwise the library asks the root servers itself
+                patience_ = conf.patience();
+            }
         } else if (const int status = ub_ctx_set_fwd(context_, server.c_str()); status != 0) {
             return Error(Errc::config, "DNS server \"" + server + "\": " + ub_strerror(status));
         }
@@ -115,7 +121,7 @@ private:
             co_return Error(Errc::temporary, "DNS lookup of " + printable(name) + ": " + ub_strerror(status));
         }
         if (!waiting.done) {
-            const Wake wake = co_await waiting.notice.wait(timeout);
+            const Wake wake = co_await waiting.notice.wait(std::min(timeout, patience_));
             if (wake != Wake::ready) {
                 ub_cancel(context_, id);
                 co_return Error(Errc::timeout, "DNS lookup of " + printable(name) + ": timeout");
@@ -146,7 +152,8 @@ private:
         if (type == DnsType::ptr) {
             for (const auto& [address, host] : hosts_.name_of) {
                 if (reverse_name(address) == to_lower(name)) {
-                    out.records.push_back({host, 0});
+                    out.records.push_back({host});
+                    out.from_hosts_file = true;
                     return true;
                 }
             }
@@ -158,9 +165,10 @@ private:
         }
         for (const std::string& address : found->second) {
             if ((address.find(':') != std::string::npos) == (type == DnsType::aaaa)) {
-                out.records.push_back({address, 0});
+                out.records.push_back({address});
             }
         }
+        out.from_hosts_file = true;
         return true;
     }
 
@@ -203,6 +211,7 @@ private:
         constexpr int kNxdomain = 3;
         waiting.answer.nxdomain = result.nxdomain != 0;
         waiting.answer.secure = result.secure != 0;
+        waiting.answer.ttl = static_cast<std::uint32_t>(std::max(0, result.ttl));
         if (result.bogus != 0 || (result.rcode != 0 && result.rcode != kNxdomain)) {
             waiting.failed = true;
             waiting.reason = result.bogus != 0 ? "DNSSEC validation failed" : "the server failed";
@@ -225,6 +234,7 @@ private:
     HostsUse use_hosts_ = HostsUse::first;
     std::shared_ptr<Reader> reader_ = std::make_shared<Reader>();
     bool started_ = false;
+    Millis patience_ = kForever;
 };
 
 constexpr Millis kPatience = std::chrono::seconds(10);

@@ -14,7 +14,9 @@
 
 namespace postern {
 
-enum class DnsType : std::uint16_t { a = 1, ns = 2, cname = 5, ptr = 12, mx = 15, txt = 16, aaaa = 28, tlsa = 52 };
+enum class DnsType : std::uint16_t { a = 1, ns = 2, cname = 5, ptr = 12, mx = 15, txt = 16, aaaa = 28, srv = 33, tlsa = 52 };
+/// "MX", as zone files have it.
+std::string_view dns_type_name(DnsType type);
 
 /// What a lookup found.  Names come without the final dot.
 struct DnsAnswer {
@@ -23,9 +25,14 @@ struct DnsAnswer {
     std::string canonical{};            ///< the name at the end of the CNAME records; empty: there were none
     struct Record {
         std::string text;               ///< address, name, text strings joined; TLSA: the data as it is (lib/dns/tlsa.h)
-        std::uint16_t preference = 0;   ///< MX
+        std::uint16_t preference = 0;   ///< MX; of SRV the priority
+        std::uint16_t weight = 0;       ///< SRV (RFC 2782)
+        std::uint16_t port = 0;         ///< SRV
     };
     std::vector<Record> records;        ///< empty with nxdomain false: the name has no such record
+    std::uint32_t ttl = 0;              ///< seconds for which the answer holds
+    bool from_hosts_file = false;       ///< it is not a name server's
+    bool filtered = false;              ///< there were records, and a filter took them all (lib/dns/reply_filter.h)
 };
 
 /// When /etc/hosts is asked for addresses and for names of addresses.
@@ -42,6 +49,8 @@ struct DnsOptions {
     std::vector<std::string> anchors{};
     HostsUse hosts = HostsUse::first;
     std::string hosts_file = "/etc/hosts";
+    /// Its name servers, and how long to wait for them: no lookup takes longer than it says (lib/dns/resolv_conf.h).
+    std::string resolv_conf = "/etc/resolv.conf";
 };
 
 class Dns {
@@ -50,7 +59,7 @@ public:
     static Result<std::unique_ptr<Dns>> create(const DnsOptions& options = {});
     virtual ~Dns() = default;
 
-    /// Errors: temporary (SERVFAIL, refused), timeout.  "Does not exist" is an answer.
+    /// Errors: temporary (SERVFAIL, refused), timeout; config (lib/dns/reply_filter.h).  "Does not exist" is an answer.
     virtual Task<Result<DnsAnswer>> query(std::string name, DnsType type, Millis timeout) = 0;
 };
 

@@ -25,7 +25,26 @@ bool wire_name(std::string_view wire, std::size_t at, std::string& out) {
     return false;
 }
 
+std::uint16_t number16(std::string_view wire, std::size_t at) {
+    return static_cast<std::uint16_t>(static_cast<unsigned char>(wire[at]) << 8 | static_cast<unsigned char>(wire[at + 1]));
+}
+
 }  // namespace
+
+std::string_view dns_type_name(DnsType type) {
+    switch (type) {
+    case DnsType::a: return "A";
+    case DnsType::ns: return "NS";
+    case DnsType::cname: return "CNAME";
+    case DnsType::ptr: return "PTR";
+    case DnsType::mx: return "MX";
+    case DnsType::txt: return "TXT";
+    case DnsType::aaaa: return "AAAA";
+    case DnsType::srv: return "SRV";
+    case DnsType::tlsa: return "TLSA";
+    }
+    return "";
+}
 
 bool decode_record(DnsType type, std::string_view wire, DnsAnswer::Record& out) {
     std::array<char, INET6_ADDRSTRLEN> text{};
@@ -46,9 +65,16 @@ bool decode_record(DnsType type, std::string_view wire, DnsAnswer::Record& out) 
         if (wire.size() < 3) {
             return false;
         }
-        out.preference = static_cast<std::uint16_t>(static_cast<unsigned char>(wire[0]) << 8 |
-                                                    static_cast<unsigned char>(wire[1]));
+        out.preference = number16(wire, 0);
         return wire_name(wire, 2, out.text);
+    case DnsType::srv:
+        if (wire.size() < 7) {
+            return false;
+        }
+        out.preference = number16(wire, 0);
+        out.weight = number16(wire, 2);
+        out.port = number16(wire, 4);
+        return wire_name(wire, 6, out.text);
     case DnsType::txt:
         for (std::size_t at = 0; at < wire.size();) {
             const auto length = static_cast<unsigned char>(wire[at]);

@@ -171,6 +171,20 @@ CASES = {
         (GOOD, "c.example", "s@good.example", RCPT, "554 5.7.1 <fred@example.org>: Recipient address rejected: Access denied")],
     "permit -o smtpd_client_restrictions=defer_if_permit": [
         (GOOD, "c.example", "s@good.example", RCPT, "450 4.7.0 <good.example[192.0.2.10]>: Client host rejected: defer_if_permit requested")],
+    "reject_unknown_sender_domain,reject_unknown_helo_hostname,reject_rbl_client,rbl.example -o smtpd_dns_reply_filter=regexp:{dir}/dns": [
+        (GOOD, "good.example", "s@mxonly.example", RCPT, OK), (GOOD, "good.example", "s@listed.example", RCPT, OK),
+        (GOOD, "listed.example", "s@good.example", RCPT, OK),
+        (GOOD, "good.example", "s@absent.example", RCPT, "450 4.1.8 <s@absent.example>: Sender address rejected: Domain not found"),
+        ("192.0.2.20", "good.example", "s@good.example", RCPT, OK),
+        ("192.0.2.21", "good.example", "s@good.example", RCPT, "554 5.7.1 Service unavailable; Client host [192.0.2.21] blocked using rbl.example")],
+    "permit_dnswl_client,wl.example,reject_rbl_client,rbl.example,reject -o smtpd_dns_reply_filter=regexp:{dir}/dns.txt": [
+        ("192.0.2.20", "good.example", "s@good.example", RCPT, "554 5.7.1 Service unavailable; Client host [192.0.2.20] blocked using rbl.example"),
+        ("192.0.2.22", "c.example", "s@good.example", RCPT, "450 4.7.1 <192.0.2.22>: Client host rejected: Service unavailable")],
+    "check_sender_mx_access,texthash:{dir}/hosts -o smtpd_dns_reply_filter=regexp:{dir}/dns": [
+        (GOOD, "c.example", "s@viamx.example", RCPT, OK),
+        (GOOD, "c.example", "s@viaip.example", RCPT, "554 5.7.1 <s@viaip.example>: Sender address rejected: bad address")],
+    "reject_unknown_sender_domain -o smtpd_dns_reply_filter=regexp:{dir}/dns.bad": [
+        (GOOD, "c.example", "s@good.example", RCPT, "450 4.1.8 <s@good.example>: Sender address rejected: Domain not found")],
     "warn_if_reject,reject_unknown_sender_domain": [
         (GOOD, "c.example", "s@x.servfail.zz", RCPT, OK), (GOOD, "c.example", "s@absent.example", RCPT, OK)],
 }
@@ -191,6 +205,9 @@ TABLES = {
     "rbl.bad": "rbl.example not a reply\n",
     "hosts": "mx.bad.example REJECT bad mail host\nns.bad.example REJECT bad name server\n192.0.2.66 REJECT bad address\nmx.ok.example OK\n",
     "clients": "192.0.2.10 REJECT not this one\n",
+    "dns": "/^(mxonly|viamx)\\.example\\. [0-9]+ IN MX 10 / ignore\n/ IN A 192\\.0\\.2\\.77$/ IGNORE\n/ IN A 127\\.0\\.0\\.2$/ IGNORE\n",
+    "dns.txt": "/ IN TXT see / IGNORE\n/^22\\.2\\.0\\.192\\.wl/ IGNORE\n",
+    "dns.bad": "/./ REJECT\n",
 }
 MAIN = """
 smtpd_peername_lookup = yes

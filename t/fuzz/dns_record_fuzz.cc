@@ -4,7 +4,9 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "lib/base/strings.h"
 #include "lib/dns/records.h"
+#include "lib/dns/reply_filter.h"
 #include "lib/dns/tlsa.h"
 #include "lib/dns/trust_anchor.h"
 #include "lib/stream/tls_dane.h"
@@ -12,11 +14,15 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     using namespace postern;
     const std::string_view bytes(reinterpret_cast<const char*>(data), size);
-    for (const DnsType type : {DnsType::a, DnsType::ns, DnsType::cname, DnsType::ptr, DnsType::mx, DnsType::txt, DnsType::aaaa, DnsType::tlsa}) {
+    for (const DnsType type : {DnsType::a, DnsType::ns, DnsType::cname, DnsType::ptr, DnsType::mx, DnsType::txt, DnsType::aaaa, DnsType::srv, DnsType::tlsa}) {
         DnsAnswer::Record record;
         const bool good = decode_record(type, bytes, record);
         // Text of addresses is longer than the data, all else is no longer.
         if (good && type != DnsType::a && type != DnsType::aaaa && record.text.size() > size) {
+            std::abort();
+        }
+        const std::string key = good ? filter_key("a.example", type, DnsAnswer{}, record) : "";
+        if (good && (key.substr(0, 16) != "a.example. 0 IN " || printable(key, 5000) != key)) {
             std::abort();
         }
     }
