@@ -134,7 +134,8 @@ Task<HostFinder::Found> HostFinder::addresses_of_all(DnsAnswer answer, std::uint
     Found out;
     answer.records.resize(std::min(answer.records.size(), kMaxHosts));
     for (const DnsAnswer::Record& record : answer.records) {
-        Found found = co_await addresses_of(bare(record.text), port == 0 ? record.port : port, record.preference);
+        const std::uint16_t here = port == 0 ? record.port : port;
+        Found found = co_await addresses_of(bare(record.text), here, record.preference);
         for (HostAddress& one : found.addresses) {
             one.by_mx = true;
             one.mx_secure = answer.secure;
