@@ -148,7 +148,7 @@ class NextHops(unittest.TestCase):
             self.check(postfix.log, lambda recipient: postfix.run("/usr/sbin/sendmail", "-f", "fred@example.org", recipient, stdin=b"Subject: x\n\nx\n"), False)
 
     def test_bad_options_are_named(self):
-        with Suite(MAIN + "transport_maps = inline:{{{{x.example=bad:}}}}\n", "bad unix - - n - 1 smtp -o smtp_dns_resolver_options=res_nonsense\n",
+        with Suite(MAIN + "transport_maps = inline:{{x.example=bad:}}\n", "bad unix - - n - 1 smtp -o smtp_dns_resolver_options=res_nonsense\n",
                    port=PORT) as mail:
             with mail.smtp() as smtp:
                 smtp.sendmail("fred@example.org", ["a@x.example"], b"Subject: x\r\n\r\nx\r\n")
