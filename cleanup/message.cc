@@ -36,6 +36,7 @@ Shared::Shared(const Config& settings, AddressMaps& address_maps, ContentChecks&
     : config(settings),
       maps(address_maps),
       checks(content_checks),
+      strict(settings),
       drop_headers(split(to_lower(settings.message_drop_headers()), ", \t\r\n")),
       rejected(settings.message_reject_characters()),
       stripped(settings.message_strip_characters()) {}
@@ -108,7 +109,7 @@ Refusal Message::start() {
     envelope_.sender = *sender;
     envelope_.hop_count = 0;
     if (begin_.add_received) {
-        return take_field(received_field(shared_.config, begin_.envelope, writer_->queue_id()));
+        return take_field(received_field(shared_.config, begin_.envelope, writer_->queue_id(), begin_.hide_client));
     }
     return {};
 }
@@ -130,7 +131,9 @@ Refusal Message::content(std::string_view bytes) {
 /// Moves what the splitter has found into the queue file.
 Refusal Message::take_pieces() {
     for (std::string& field : splitter_.take_fields()) {
-        if (Refusal no = take_field(std::move(field))) {
+        Refusal no = judge_field(field);
+        no = no ? std::move(no) : take_field(std::move(field));
+        if (no) {
             return no;
         }
     }
@@ -248,7 +251,8 @@ bool Message::drops(std::string_view field_name) const {
 Refusal Message::header_end() {
     header_ended_ = true;
     const Config& config = shared_.config;
-    if (shared_.checks.checks_parts() && begin_.check_headers_and_body) {
+    const bool walk = shared_.checks.checks_parts() || shared_.strict.headers || shared_.strict.body || shared_.strict.encoding_domain;
+    if (walk && begin_.check_headers_and_body) {
         walker_.emplace(MimeWalker::Limits{static_cast<std::size_t>(config.line_length_limit()), static_cast<std::size_t>(config.header_size_limit()),
                                            static_cast<std::size_t>(config.mime_nesting_limit()),
                                            static_cast<std::size_t>(config.mime_boundary_length_limit()), !config.disable_mime_input_processing()});

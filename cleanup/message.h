@@ -19,12 +19,19 @@
 
 namespace postern::cleanup {
 
+/// What is refused though much mail has it (strict_8bitmime and its kin).
+struct Strictness {
+    explicit Strictness(const Config& config);
+    bool headers, body, encoding_domain;
+};
+
 /// What all messages of a process share; outlives them.
 struct Shared {
     Shared(const Config& settings, AddressMaps& address_maps, ContentChecks& content_checks);
     const Config& config;
     AddressMaps& maps;
     ContentChecks& checks;
+    Strictness strict;
     std::vector<std::string> drop_headers;           ///< message_drop_headers, lower case
     CharacterSet rejected, stripped;                 ///< message_reject_characters, message_strip_characters
     std::string queue_directory = ".";
@@ -68,6 +75,9 @@ private:
     Refusal header_end();
     Refusal add_field(std::string_view text);
     Refusal add_body(std::string_view bytes);
+    Refusal refuse_mime(const char* why, std::string_view text) const;
+    Refusal judge_field(std::string_view field) const;
+    Refusal judge_piece(const MimeWalker::Piece& piece) const;
     Refusal check_body(std::string_view bytes);
     Refusal check_pieces();
     Refusal check_piece(MimeWalker::Piece piece);

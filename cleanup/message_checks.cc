@@ -7,6 +7,7 @@
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
 #include "lib/mail/header.h"
+#include "lib/mail/logged_address.h"
 
 namespace postern::cleanup {
 namespace {
@@ -38,9 +39,9 @@ void Message::log_action(const char* action, const char* what, std::string_view 
     const queue::Client& client = begin_.envelope.client;
     std::string out = fmt::format("{}: {}: {} {} from {}; from=<{}>", writer_->queue_id(), action, what, line.substr(0, 200),
                                   client.name.empty() ? "local" : client.name + "[" + client.address + "]",
-                                  begin_.envelope.sender);
+                                  logged_address(shared_.config, begin_.envelope.sender));
     if (begin_.envelope.recipients.size() == 1) {
-        out += " to=<" + begin_.envelope.recipients.front().address + ">";
+        out += " to=<" + logged_address(shared_.config, begin_.envelope.recipients.front().address) + ">";
     }
     if (!client.protocol.empty()) {
         out += " proto=" + client.protocol;
@@ -137,6 +138,9 @@ void Message::note_mime_field(std::string_view name, const std::string& field) {
 
 /// A field of a part's or an attached message's header, or a line of a part's first body_checks_size_limit bytes.
 Refusal Message::check_piece(MimeWalker::Piece piece) {
+    if (Refusal no = judge_piece(piece)) {
+        return no;
+    }
     const bool body = piece.kind == LineKind::body;
     const auto size_limit = static_cast<std::uint64_t>(shared_.config.body_checks_size_limit());
     if (piece.rest) {
@@ -172,7 +176,7 @@ Refusal Message::check_pieces() {
 
 Refusal Message::check_body(std::string_view bytes) {
     const auto size_limit = static_cast<std::uint64_t>(shared_.config.body_checks_size_limit());
-    if (walker_->is_plain_body(size_limit)) {   // the rest is of no interest
+    if (!shared_.strict.body && walker_->is_plain_body(size_limit)) {   // the rest is of no interest
         walker_->finish();
         Refusal no = check_pieces();
         return no ? no : add_body(bytes);

@@ -12,6 +12,7 @@
 
 #include "cleanup/pickup_notice.h"
 #include "lib/log/log.h"
+#include "lib/mail/logged_address.h"
 #include "lib/queue/maildrop.h"
 #include "lib/queue/queue_id.h"
 
@@ -258,7 +259,7 @@ Task<Picker::Outcome> Picker::submit(DropFile drop, queue::CleanupClient& cleanu
         co_return co_await refused(drop, *envelope, std::move(*refusal));
     }
     const queue::Queued& queued = std::get<queue::Queued>(*answer);
-    log_info("{}: uid={} from=<{}>", queued.queue_id, drop.owner, envelope->sender);
+    log_info("{}: uid={} from=<{}>", queued.queue_id, drop.owner, logged_address(config_, envelope->sender));
     (void)::unlink(path(drop.name).c_str());   // cleanup has done it already, unless it discarded the message
     co_return Outcome::done;
 }

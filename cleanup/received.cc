@@ -63,13 +63,13 @@ std::string mail_date(std::int64_t unix_time) {
     return format_rfc5322_date(local_date(unix_time)) + zone;
 }
 
-std::string received_field(const Config& config, const queue::Envelope& envelope, std::string_view queue_id) {
+std::string received_field(const Config& config, const queue::Envelope& envelope, std::string_view queue_id, bool hide_client) {
     const std::string date = mail_date(envelope.arrival_usec / 1000000);
     const std::string by = fmt::format("by {} ({}", config.myhostname(), config.mail_name());
     if (envelope.origin == queue::kOriginSendmail && envelope.submit_uid >= 0) {
         return fmt::format("Received: {}, from userid {})\n\tid {}; {}\n", by, envelope.submit_uid, queue_id, date);
     }
-    if (envelope.origin != queue::kOriginSmtp) {
+    if (envelope.origin != queue::kOriginSmtp || hide_client) {
         return fmt::format("Received: {})\n\tid {}; {}\n", by, queue_id, date);
     }
     std::string out = from_client(config, envelope.client);

@@ -119,8 +119,8 @@ void Agent::log(const Message& message, const queue::Recipient& recipient, Outco
     }
     const bool softened = soften(message, outcome);
     const queue::Deliver& request = message.request();
-    const std::string to = quoted(recipient.address);
-    const std::string original = quoted(recipient.original);
+    const std::string to = quotes_ ? quoted(recipient.address) : recipient.address;
+    const std::string original = quotes_ ? quoted(recipient.original) : recipient.original;
     DeliveryLine line;
     line.queue_id = request.queue_id;
     line.to = to;

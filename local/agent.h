@@ -29,6 +29,11 @@ public:
 
     /// soft_bounce: what fails for good is tried again, and its line says SOFTBOUNCE.
     void set_soft_bounce(bool soft) { soft_bounce_ = soft; }
+    /// soft_bounce and info_log_address_format.
+    void obey(const Config& config) {
+        set_soft_bounce(config.soft_bounce());
+        quotes_ = config.info_log_address_format() != "internal";
+    }
 
     /// One connection from qmgr: request after request.  The recipients of one request are worked on together.
     Task<> serve(UniqueFd socket);
@@ -49,6 +54,7 @@ private:
     Deliverer deliver_;
     GroupDeliverer deliver_group_;
     bool soft_bounce_ = false;
+    bool quotes_ = true;           ///< addresses in the log have quotes where RFC 5321 wants them
 };
 
 /// Opens a *_delivery_status_filter.  Ends the process when that fails.

@@ -36,6 +36,6 @@ int main(int argc, char** argv) {
     service.confine(kRights);
     local::Agent agent("none", std::move(filter),
                        [](local::MessagePtr message, std::size_t) { return deliver(std::move(message)); });
-    agent.set_soft_bounce(config.soft_bounce());
+    agent.obey(config);
     return service.serve([&](Connection client) { return agent.serve(std::move(client.fd)); });
 }

@@ -55,6 +55,6 @@ int main(int argc, char** argv) {
     const bool retry = service.service_name() == "retry";
     local::Agent agent("none", std::move(filter),
                        [retry](local::MessagePtr message, std::size_t) { return deliver(std::move(message), retry); });
-    agent.set_soft_bounce(config.soft_bounce());
+    agent.obey(config);
     return service.serve([&](Connection client) { return agent.serve(std::move(client.fd)); });
 }

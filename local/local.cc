@@ -46,6 +46,6 @@ int main(int argc, char** argv) {
                            return deliver(**shared, *self, std::move(message), index);
                        });
     self = &agent;
-    agent.set_soft_bounce(config.soft_bounce());
+    agent.obey(config);
     return service.serve([&](Connection client) { return agent.serve(std::move(client.fd)); });
 }

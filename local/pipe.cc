@@ -120,6 +120,6 @@ int main(int argc, char** argv) {
     local::Agent agent(pipe.name, std::move(filter), [&pipe](local::MessagePtr message) {
         return deliver(pipe, std::move(message));
     });
-    agent.set_soft_bounce(config.soft_bounce());
+    agent.obey(config);
     return service.serve([&](Connection client) { return agent.serve(std::move(client.fd)); });
 }

@@ -31,6 +31,6 @@ int main(int argc, char** argv) {
     local::Agent agent(
         service.service_name(), std::move(filter),
         [&](local::MessagePtr message, std::size_t index) { return (*delivery)->deliver(std::move(message), index); });
-    agent.set_soft_bounce(config.soft_bounce());
+    agent.obey(config);
     return service.serve([&](Connection client) { return agent.serve(std::move(client.fd)); });
 }

@@ -13,6 +13,7 @@
 #include "lib/log/delivery.h"
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
+#include "lib/mail/logged_address.h"
 #include "lib/mail/verp.h"
 #include "lib/queue/maildrop.h"
 #include "lib/queue/queue_id.h"
@@ -276,7 +277,7 @@ void Manager::move_the_older() {
 }
 
 void Manager::log_active(const Message& message) const {
-    log_info("{}: from=<{}>, size={}, nrcpt={} (queue active)", message.id, external_form(message.envelope().sender),
+    log_info("{}: from=<{}>, size={}, nrcpt={} (queue active)", message.id, logged_address(config_, message.envelope().sender),
              message.content.size_bytes(), message.pending);
 }
 

@@ -10,6 +10,7 @@
 #include "lib/async/offload.h"
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
+#include "lib/mail/logged_address.h"
 #include "lib/mail/verp.h"
 #include "lib/queue/queue_id.h"
 #include "qmgr/manager.h"
@@ -73,7 +74,7 @@ bool Manager::expired(const Message& message) const {
 Task<> Manager::conclude(Message& message) {
     remember_delivered(message);
     if (message.has(Fate::deferred) && expired(message)) {
-        log_info("{}: from=<{}>, status={}, returned to sender", message.id, external_form(message.envelope().sender),
+        log_info("{}: from=<{}>, status={}, returned to sender", message.id, logged_address(config_, message.envelope().sender),
                  message.expire ? "force-expired" : "expired");
         std::replace(message.fates.begin(), message.fates.end(), Fate::deferred, Fate::bounced);
     }

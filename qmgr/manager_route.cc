@@ -6,6 +6,7 @@
 #include "lib/log/delivery.h"
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
+#include "lib/mail/logged_address.h"
 #include "lib/verify/client.h"
 #include "qmgr/manager.h"
 
@@ -26,7 +27,7 @@ void Manager::settle(Message& message, std::uint32_t index, std::uint8_t outcome
     done.reason = std::move(reason);
     done.relay = "none";
     const queue::Recipient& recipient = message.envelope().recipients[index];
-    const std::string to = external_form(recipient.address), original = external_form(recipient.original);
+    const std::string to = logged_address(config_, recipient.address), original = logged_address(config_, recipient.original);
     const std::int64_t now = clock_();
     DeliveryLine line;
     line.queue_id = message.id;

@@ -8,7 +8,7 @@
 #include "lib/base/strings.h"
 #include "lib/log/delivery.h"
 #include "lib/log/log.h"
-#include "lib/mail/address.h"
+#include "lib/mail/logged_address.h"
 #include "smtp/tls_report.h"
 #include "smtp/transfer.h"
 
@@ -76,8 +76,8 @@ void Delivery::answer(std::size_t i, Fate fate) {
         why.dsn.replace(0, std::min<std::size_t>(1, why.dsn.size()), "4");
     }
     const queue::Recipient& to = recipient(i);
-    const std::string address = external_form(to.address);
-    const std::string original = external_form(to.original);
+    const std::string address = logged_address(client_.config(), to.address);
+    const std::string original = logged_address(client_.config(), to.original);
     DeliveryLine line;
     line.queue_id = request_.queue_id;
     line.to = address;

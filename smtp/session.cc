@@ -6,6 +6,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
+#include "lib/stream/request_time.h"
 
 namespace postern::smtp {
 namespace {
@@ -99,12 +100,7 @@ std::string Session::filtered(std::string line) {
 }
 
 Millis Session::left_of(std::chrono::steady_clock::time_point begin, Millis timeout, std::uint64_t bytes) const {
-    if (!settings_.per_request_deadline() || timeout == kForever) {
-        return timeout;
-    }
-    const auto rate = static_cast<std::uint64_t>(std::max(settings_.min_data_rate(), 1L));
-    const auto spent = std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - begin);
-    return std::max(Millis(1), timeout + Millis(bytes * 1000 / rate) - spent);
+    return settings_.per_request_deadline() ? request_time_left(begin, timeout, bytes, settings_.min_data_rate()) : timeout;
 }
 
 Task<Result<Reply>> Session::reply(Millis timeout) {

@@ -198,6 +198,7 @@ Task<Verdict> carry_out(const Action& action, const Judged& judged, Evaluation& 
     const Config& config = *evaluation.context.config;
     if (action.name == "OK" || is_number(action.name)) {
         if (!is_reply_code(action.name)) {
+            evaluation.table_action = action.name;
             co_return permit_verdict();
         }
         co_return refusal(evaluation, judged, static_cast<int>(*parse_number(action.name)), action.text, "Access denied");
@@ -221,6 +222,7 @@ Task<Verdict> carry_out(const Action& action, const Judged& judged, Evaluation& 
     }
     if (note_side_effect(action, judged, evaluation)) {
         if (action.name == "DISCARD") {
+            evaluation.table_action = action.name;
             co_return permit_verdict();
         }
         co_return Verdict{};

@@ -98,6 +98,7 @@ void Session::begin_submission() {
     begin.complete_headers = envelope.rewrite_local;
     begin.map_addresses = words.map_addresses;
     begin.check_headers_and_body = words.check_content;
+    begin.hide_client = config_.smtpd_hide_client_session();
     begin.envelope = envelope;
     mail_->submission = server_.outlet().begin(std::move(begin));
     if (envelope.requiretls && config_.requiretls_esmtp_header()) {   // content filters know nothing of envelopes
@@ -151,8 +152,9 @@ Task<> Session::data(const Command& command) {
 /// Reads to the end of data.  Content over message_size_limit is read but not kept.
 Task<Result<void>> Session::read_data(DataDecoder& decoder) {
     const auto limit = static_cast<std::uint64_t>(config_.message_size_limit());
+    begin_request();
     while (!decoder.finished()) {
-        Result<void> more = co_await client_.fill(config_.smtpd_timeout());
+        Result<void> more = co_await client_.fill(time_left(mail_->wire_bytes));
         if (!more) {
             co_return more;
         }
@@ -272,8 +274,10 @@ Task<> Session::bdat(const Command& command) {
 /// Reads one chunk into the open message, CRLF turned into LF; bytes nobody wants are dropped.
 Task<Result<bool>> Session::read_chunk(std::uint64_t size) {
     const auto limit = static_cast<std::uint64_t>(config_.message_size_limit());
+    const std::uint64_t announced = size;
+    begin_request();
     while (size > 0) {
-        Result<void> more = co_await client_.fill(config_.smtpd_timeout());
+        Result<void> more = co_await client_.fill(time_left(announced - size));
         if (!more) {
             co_return more.error();
         }

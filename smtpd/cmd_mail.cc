@@ -67,15 +67,18 @@ Task<> Session::mail(const Command& command) {
         reset_transaction();
         co_return;
     }
-    if (path->utf8 && !mail_->envelope.smtputf8) {
-        co_await reject("MAIL", 553, "5.6.7", "Must declare SMTPUTF8 to send unicode address");
+    if (path->utf8 && !mail_->envelope.smtputf8 && config_.strict_smtputf8()) {
+        co_await refuse("553 5.6.7 Must declare SMTPUTF8 to send unicode address");
         reset_transaction();
         co_return;
     }
     if (config_.smtpd_delay_reject()) {
         co_return co_await reply("250 2.1.0 Ok");
     }
-    const Verdict verdict = co_await judge(server_.lists().sender, "MAIL", deferred_at_mail_);
+    Verdict verdict = co_await judge(server_.lists().sender, "MAIL", deferred_at_mail_);
+    if (verdict.outcome != Verdict::Outcome::reject) {
+        verdict = judge_unlisted_sender(subject("MAIL"));
+    }
     if (verdict.outcome == Verdict::Outcome::reject) {
         co_await reject("MAIL", verdict);
         reset_transaction();

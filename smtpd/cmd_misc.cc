@@ -1,6 +1,9 @@
 /// The short commands: RSET, NOOP, QUIT, VRFY, EXPN, ETRN, HELP (RFC 5321 sections 4.1.1.5 to 4.1.1.10, RFC 1985).
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
@@ -52,14 +55,16 @@ Task<> Session::vrfy(const Command& command) {
     counters_.errors += too_much_junk(counters_, config_) ? 1 : 0;
     const std::string_view argument = command.argument;
     const bool utf8_word = argument.size() > 9 && equals_ignoring_case(argument.substr(argument.size() - 9), " SMTPUTF8");
+    if (config_.strict_smtputf8() && !utf8_word && std::any_of(argument.begin(), argument.end(), [](char c) { return static_cast<unsigned char>(c) > 127; })) {
+        co_return co_await refuse("553 5.6.7 Must declare SMTPUTF8 to send unicode address");
+    }
     Result<Address> address = parse_address(utf8_word ? argument.substr(0, argument.size() - 9) : argument);
     if (!address || address->empty()) {
         co_return co_await refuse("501 5.1.3 Bad recipient address syntax");
     }
-    const bool open = mail_.has_value();
-    if (!open) {
-        mail_.emplace();
-    }
+    std::optional<Transaction> message = std::exchange(mail_, std::nullopt);   // its sender has nothing to do with this
+    mail_.emplace();
+    verifying_ = true;
     recipient_ = server_.router().rewrite_address(address->internal(), RewriteContext::local);
     const Verdict verdict = co_await judge_recipient(false, "VRFY");
     const std::string shown = external_form(*recipient_);
@@ -69,9 +74,8 @@ Task<> Session::vrfy(const Command& command) {
         co_await reply(fmt::format("252 2.0.0 {}", shown));
     }
     recipient_.reset();
-    if (!open) {
-        mail_.reset();
-    }
+    verifying_ = false;
+    mail_ = std::move(message);
 }
 
 Task<> Session::expn(const Command&) {

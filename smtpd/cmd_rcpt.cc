@@ -29,8 +29,8 @@ Task<> Session::rcpt(const Command& command) {
     if (!path || path->address.empty()) {
         co_return co_await refuse("501 5.1.3 Bad recipient address syntax");
     }
-    if (path->utf8 && !mail_->envelope.smtputf8) {
-        co_return co_await reject("RCPT", 553, "5.6.7", "Must declare SMTPUTF8 to send unicode address");
+    if (path->utf8 && !mail_->envelope.smtputf8 && config_.strict_smtputf8()) {
+        co_return co_await refuse("553 5.6.7 Must declare SMTPUTF8 to send unicode address");
     }
     const bool too_many = co_await over_limit(ClientEvent::recipient);
     if (too_many) {
@@ -38,10 +38,12 @@ Task<> Session::rcpt(const Command& command) {
     }
     if (mail_->envelope.recipients.size() >= static_cast<std::size_t>(config_.smtpd_recipient_limit())) {
         // RFC 5321 section 4.5.3.1.10: 452, and the client sends the rest in another transaction.
-        recipient_ = path->address.internal();
-        co_await reject("RCPT", 452, "4.5.3", "Error: too many recipients");
-        recipient_.reset();
-        co_return;
+        // Some send all of them nevertheless: smtpd_recipient_overshoot_limit forgives.
+        constexpr const char* kTooMany = "452 4.5.3 Error: too many recipients";
+        if (mail_->refused_recipients++ < config_.smtpd_recipient_overshoot_limit()) {
+            co_return co_await reply(kTooMany);
+        }
+        co_return co_await refuse(kTooMany);
     }
     queue::Recipient recipient;
     const bool parameters_fine = co_await rcpt_parameters(path->parameters, recipient);
@@ -85,10 +87,13 @@ Task<Verdict> Session::judge_recipient(bool bare_postmaster, std::string command
     }
     const Subject who = subject(std::move(command));
     for (std::size_t i = 0; i < count; ++i) {
-        if (order[i]->empty()) {
-            continue;
+        Verdict verdict;
+        if (!order[i]->empty()) {
+            verdict = co_await judge_list(*order[i], who, deferral);
         }
-        const Verdict verdict = co_await judge_list(*order[i], who, deferral);
+        if (order[i] == &lists.sender && verdict.outcome != Verdict::Outcome::reject) {
+            verdict = judge_unlisted_sender(who);
+        }
         if (verdict.outcome == Verdict::Outcome::reject) {
             co_return verdict;
         }
@@ -101,6 +106,11 @@ Task<Verdict> Session::judge_recipient(bool bare_postmaster, std::string command
         co_return settled;
     }
     co_return lists.recipient.judge_unlisted_recipient(who);
+}
+
+/// smtpd_reject_unlisted_sender, behind smtpd_sender_restrictions.
+Verdict Session::judge_unlisted_sender(const Subject& who) {
+    return config_.smtpd_reject_unlisted_sender() ? server_.lists().sender.judge_unlisted_sender(who) : Verdict{};
 }
 
 /// Answers when a parameter is not acceptable.

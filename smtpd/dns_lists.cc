@@ -9,6 +9,7 @@
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
 #include "lib/table/address_lookup.h"
+#include "smtpd/reply_names.h"
 #include "smtpd/restriction_rules.h"
 
 namespace postern::smtpd {
@@ -126,61 +127,6 @@ std::string question_for(const Rule& rule, const std::string& what) {
     return numeric || !valid_hostname(domain) ? std::string() : domain;
 }
 
-/// What a reply template may name: $rbl_code, $rbl_domain, $rbl_reason, $rbl_what, $rbl_class, and the client's facts.
-class ReplyNames : public NameSource {
-public:
-    ReplyNames(const Evaluation& evaluation, const Listed& listed, const std::string& domain, const std::string& reason)
-        : evaluation_(evaluation), listed_(listed), domain_(domain), reason_(reason) {}
-
-    std::optional<Value> find(std::string_view name) const override {
-        const std::optional<std::string> text = text_of(name);
-        if (!text) {
-            return std::nullopt;
-        }
-        return Value{printable(*text, 400), true};
-    }
-
-private:
-    std::optional<std::string> text_of(std::string_view name) const {
-        const Subject& subject = evaluation_.subject;
-        const std::string sender = subject.sender.value_or("");
-        const std::string recipient = subject.recipient.value_or("");
-        const std::pair<std::string_view, std::string> known[] = {
-            {"rbl_code", std::to_string(evaluation_.context.config->maps_rbl_reject_code())},
-            {"rbl_domain", domain_},
-            {"rbl_reason", reason_},
-            {"rbl_txt", reason_},
-            {"rbl_what", listed_.what},
-            {"rbl_class", listed_.class_name},
-            {"client", subject.client_name + "[" + subject.client_address + "]"},
-            {"client_address", subject.client_address},
-            {"client_port", subject.client_port},
-            {"client_name", subject.client_name},
-            {"reverse_client_name", subject.reverse_name},
-            {"helo_name", subject.helo},
-            {"sender", sender},
-            {"sender_name", std::string(split_address(sender).local)},
-            {"sender_domain", std::string(split_address(sender).domain)},
-            {"recipient", recipient},
-            {"recipient_name", std::string(split_address(recipient).local)},
-            {"recipient_domain", std::string(split_address(recipient).domain)},
-            {"server_name", evaluation_.context.config->myhostname()},
-            {"server_address", subject.server_address},
-        };
-        for (const auto& [key, text] : known) {
-            if (key == name) {
-                return text;
-            }
-        }
-        return std::nullopt;
-    }
-
-    const Evaluation& evaluation_;
-    const Listed& listed_;
-    const std::string& domain_;
-    const std::string& reason_;
-};
-
 /// The text of an expanded template begins with the code, perhaps with an enhanced one (RFC 3463) behind it.
 Verdict verdict_of(const Evaluation& evaluation, const std::string& reply) {
     const auto code = parse_number(reply.substr(0, 3));
@@ -201,7 +147,13 @@ Verdict verdict_of(const Evaluation& evaluation, const std::string& reply) {
 
 Verdict refusal(const Rule& rule, Evaluation& evaluation, const Listed& listed, const std::string& domain, const std::string& reason) {
     const std::string& usual = evaluation.context.config->default_rbl_reply();
-    const ReplyNames names(evaluation, listed, domain, reason);
+    const ReplyNames names(*evaluation.context.config, evaluation.subject,
+                           {{"rbl_code", std::to_string(evaluation.context.config->maps_rbl_reject_code())},
+                            {"rbl_domain", domain},
+                            {"rbl_reason", reason},
+                            {"rbl_txt", reason},
+                            {"rbl_what", listed.what},
+                            {"rbl_class", listed.class_name}});
     Lookup special = evaluation.context.rbl_replies->lookup(rule.argument);
     if (!special) {
         return lookup_failure(evaluation, judged_for(rule.kind, evaluation), special.error());

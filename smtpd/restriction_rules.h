@@ -18,6 +18,7 @@ struct Evaluation {
     bool warn_next = false;                  ///< warn_if_reject stands before the next rule
     bool only_warn = false;                  ///< it stood before this one
     int depth = 0;
+    std::string table_action{};              ///< the word with which a table has just let the client go on
 };
 
 /// How long a rule waits for a DNS answer.
@@ -29,6 +30,8 @@ struct Judged {
     const char* subject;       ///< "Recipient address", "Client host", ...
 };
 Judged judged_for(RuleKind kind, const Evaluation& evaluation);
+/// For a rule that let the client go on; `what` is without < >.
+Judged permitted_by(const Rule& rule, const Evaluation& evaluation);
 
 Verdict reject_with(const Evaluation& evaluation, int code, std::string dsn, std::string text);
 Verdict permit_verdict();

@@ -9,6 +9,7 @@
 #include "lib/base/strings.h"
 #include "lib/config/config.h"
 #include "lib/dns/dns.h"
+#include "lib/log/log.h"
 #include "smtpd/policy_servers.h"
 #include "smtpd/restriction_rules.h"
 
@@ -270,6 +271,29 @@ Action parse_action(std::string_view value) {
     return {to_upper(value.substr(0, end)), std::string(trim(value.substr(end)))};
 }
 
+/// smtpd_log_access_permit_actions: what let the client go on.  A class or a table's list of restrictions has told already.
+void note_permit(const Rule& rule, Evaluation& evaluation) {
+    MatchList* const wanted = evaluation.context.logged_permits;
+    if (wanted == nullptr || wanted->empty() || rule.kind == RuleKind::restriction_class) {
+        return;
+    }
+    const bool by_table = rule.table != nullptr;
+    if (by_table && evaluation.table_action.empty()) {
+        return;
+    }
+    const std::string action = by_table ? std::exchange(evaluation.table_action, {}) : rule.name;
+    const Result<bool> listed = wanted->matches(action);
+    if (!listed) {
+        log_warning("{}", listed.error().what);
+    }
+    if (!listed || !*listed) {
+        return;
+    }
+    const Judged judged = permitted_by(rule, evaluation);
+    const std::string from = by_table ? "from " + rule.argument : std::string();
+    evaluation.effects.log.emplace_back("permit", fmt::format("action={} for {}={} {}", action, judged.subject, judged.what, from));
+}
+
 Task<Verdict> evaluate_rules(const std::vector<Rule>& rules, Evaluation& evaluation) {
     for (const Rule& rule : rules) {
         if (rule.kind == RuleKind::warn_if_reject) {
@@ -284,6 +308,9 @@ Task<Verdict> evaluate_rules(const std::vector<Rule>& rules, Evaluation& evaluat
             evaluation.effects.log.emplace_back("reject_warning",
                                                 fmt::format("{} {} {}", verdict.code, verdict.dsn, verdict.text));
             continue;
+        }
+        if (verdict.outcome == Verdict::Outcome::permit) {
+            note_permit(rule, evaluation);
         }
         if (verdict.outcome != Verdict::Outcome::none) {
             co_return verdict;
@@ -301,11 +328,11 @@ Task<Verdict> RestrictionList::evaluate(const Subject& subject, SideEffects& eff
     co_return verdict;
 }
 
-Verdict RestrictionList::judge_unlisted_recipient(const Subject& subject) const {
+Verdict RestrictionList::judge_unlisted(RuleKind kind, const Subject& subject) const {
     SideEffects effects;
     Deferral deferral;
     Evaluation evaluation(*context_, subject, effects, deferral);
-    return judge_listed(RuleKind::reject_unlisted_recipient, evaluation);
+    return judge_listed(kind, evaluation);
 }
 
 Verdict RestrictionList::settle(Verdict verdict, const Deferral& deferral) {

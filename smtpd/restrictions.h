@@ -92,6 +92,7 @@ struct RuleContext {
     TableList* sender_login_maps = nullptr;
     TableList* client_certificates = nullptr;  ///< relay_clientcerts
     TableList* rbl_replies = nullptr;
+    MatchList* logged_permits = nullptr;       ///< smtpd_log_access_permit_actions
     PolicyServers* policy_servers = nullptr;
     TableContext tables;
     Dns* dns = nullptr;                    ///< null: rules that need DNS answer "temporary"
@@ -172,7 +173,9 @@ public:
     /// evaluated; a permanent refusal is turned into deferral.if_reject here.
     Task<Verdict> evaluate(const Subject& subject, SideEffects& effects, Deferral& deferral) const;
     /// smtpd_reject_unlisted_recipient: what reject_unlisted_recipient would say at the end of all lists.
-    Verdict judge_unlisted_recipient(const Subject& subject) const;
+    Verdict judge_unlisted_recipient(const Subject& subject) const { return judge_unlisted(RuleKind::reject_unlisted_recipient, subject); }
+    /// smtpd_reject_unlisted_sender, likewise.
+    Verdict judge_unlisted_sender(const Subject& subject) const { return judge_unlisted(RuleKind::reject_unlisted_sender, subject); }
     /// What a client is told that the lists would let in.
     static Verdict settle(Verdict verdict, const Deferral& deferral);
 
@@ -180,6 +183,8 @@ public:
     bool empty() const { return rules_.empty(); }
 
 private:
+    Verdict judge_unlisted(RuleKind kind, const Subject& subject) const;
+
     std::vector<Rule> rules_;
     const RuleContext* context_ = nullptr;
 };

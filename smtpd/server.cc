@@ -117,6 +117,7 @@ Result<void> Server::open_tables() {
         {clients_.sasl_exceptions, "smtpd_sasl_exceptions_networks", config_.smtpd_sasl_exceptions_networks()},
         {clients_.event_limit_exceptions, "smtpd_client_event_limit_exceptions",
          config_.smtpd_client_event_limit_exceptions()},
+        {debug_peers_, "debug_peer_list", config_.debug_peer_list()},
     };
     for (const Wanted& want : wanted) {
         if (Result<void> opened = open_list(want.list, want.title, want.patterns, config_, tables_); !opened) {
@@ -134,6 +135,8 @@ Result<void> Server::open_tables() {
          config_.smtpd_discard_ehlo_keyword_address_maps()},
         {client_certificates_, "relay_clientcerts", config_.relay_clientcerts()},
         {rbl_replies_, "rbl_reply_maps", config_.rbl_reply_maps()},
+        {command_filter_, "smtpd_command_filter", config_.smtpd_command_filter()},
+        {reject_footer_maps_, "smtpd_reject_footer_maps", config_.smtpd_reject_footer_maps()},
     };
     for (const WantedTable& want : wanted_tables) {
         Result<TableList> table = TableList::open(want.title, want.specs, tables_);
@@ -150,6 +153,8 @@ Result<void> Server::open_tables() {
     const WantedWords wanted_words[] = {
         {mechanism_filter_, "smtpd_sasl_mechanism_filter", config_.smtpd_sasl_mechanism_filter()},
         {forbidden_commands_, "smtpd_forbidden_commands", config_.smtpd_forbidden_commands()},
+        {noop_commands_, "smtpd_noop_commands", config_.smtpd_noop_commands()},
+        {logged_permits_, "smtpd_log_access_permit_actions", config_.smtpd_log_access_permit_actions()},
     };
     for (const WantedWords& want : wanted_words) {
         Result<MatchList> list = MatchList::open(want.title, want.patterns, MatchKind::string, false, tables_);
@@ -194,6 +199,7 @@ Result<void> Server::compile_lists() {
     rules_.sender_login_maps = &sender_login_maps_;
     rules_.client_certificates = &client_certificates_;
     rules_.rbl_replies = &rbl_replies_;
+    rules_.logged_permits = &logged_permits_;
     rules_.policy_servers = &policy_servers_;
     rules_.tables = tables_;
     rules_.dns = filtered_dns_.get();
@@ -309,6 +315,14 @@ Result<void> Server::prepare_tls() {
     }
     tls_ = std::move(*context);
     return {};
+}
+
+bool Server::debugs(const std::string& name, const std::string& address) {
+    const Result<bool> listed = debug_peers_.matches(name, address);
+    if (!listed) {
+        log_warning("{}", listed.error().what);
+    }
+    return listed && *listed;
 }
 
 std::vector<std::string> Server::discarded_keywords(const std::string& client_address) {

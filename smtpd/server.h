@@ -64,6 +64,14 @@ public:
     ClientLists& clients() { return clients_; }
     const Words& words() const { return words_; }
     /// smtpd_forbidden_commands: for commands that are unknown.
+    /// smtpd_noop_commands.
+    Result<bool> does_nothing(std::string_view verb) { return noop_commands_.matches(verb); }
+    TableList& command_filter() { return command_filter_; }
+    /// smtpd_reject_footer, smtpd_reject_footer_maps.
+    bool has_reject_footer() const { return !reject_footer_maps_.empty() || !config_.smtpd_reject_footer().empty(); }
+    TableList& reject_footer_maps() { return reject_footer_maps_; }
+    /// debug_peer_list: what is said to this client, and by it, is logged.
+    bool debugs(const std::string& name, const std::string& address);
     Result<bool> forbidden(std::string_view verb) { return forbidden_commands_.matches(verb); }
     /// fast_flush_domains: deferred mail for the domain may be asked for.
     Result<bool> flushes(std::string_view domain) { return flush_domains_.matches(domain); }
@@ -104,6 +112,10 @@ private:
     TableList rbl_replies_;
     MatchList mechanism_filter_;
     MatchList forbidden_commands_;
+    MatchList noop_commands_;
+    MatchList logged_permits_;
+    MatchList debug_peers_;
+    TableList command_filter_, reject_footer_maps_;
     MatchList flush_domains_;
     PolicyServers policy_servers_;
     RuleContext rules_;

@@ -6,6 +6,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
+#include "lib/stream/request_time.h"
 
 namespace postern::smtpd {
 
@@ -32,12 +33,14 @@ Session::~Session() = default;
 /// too many errors, or a lost connection.
 Task<> Session::run() {
     log_info("connect from {}", info_.text());
+    debugged_ = server_.debugs(info_.name, info_.address);
     co_await count_connection();
     const bool secured = co_await wrapper_tls();
     if (secured) {
         co_await greet();
         const std::size_t line_limit = static_cast<std::size_t>(config_.line_length_limit());
         while (!finished_) {
+            begin_request();
             Result<std::string> line = co_await client_.read_line(line_limit, config_.smtpd_timeout());
             if (!line) {
                 if (line.error().code == Errc::too_big) {
@@ -75,6 +78,9 @@ Task<> Session::tell_postmaster() {
 
 /// What logs in is nobody's business.
 void Session::note_command(const Command& command, const std::string& line) {
+    if (debugged_) {
+        log_info("< {}: {}", info_.text(), command.verb == "AUTH" ? "AUTH (not shown)" : printable(line));
+    }
     if (transcript_) {
         transcript_->heard(command.verb == "AUTH" ? "AUTH (not shown)" : line);
     }
@@ -171,6 +177,7 @@ Task<bool> Session::over_limit(ClientEvent event) {
 }
 
 Task<> Session::one_command(std::string line) {
+    line = filtered(std::move(line));
     const Command command = split_command(line);
     note_command(command, line);
     if (!client_.line_had_crlf() && bare_newline_policy() == BareNewline::reject) {
@@ -183,42 +190,84 @@ Task<> Session::one_command(std::string line) {
     if (command.verb.empty()) {
         co_return co_await refuse("500 5.5.2 Error: bad syntax");
     }
-    const KnownCommand* known = find_command(command.verb);
+    const bool nothing = co_await does_nothing(command);
+    if (nothing) {
+        co_return;
+    }
     ++counters_.commands_total;
-    if (known == nullptr) {
+    if (const KnownCommand* known = find_command(command.verb)) {
+        co_await known_command(command, *known);
+        if (finished_) {
+            co_return;
+        }
+    } else {
         stage_ = "UNKNOWN";
+        ++counters_.unknown;
         const bool blocked = co_await forbidden(command);
         if (blocked) {
             co_return;
         }
-        co_await refuse("502 5.5.2 Error: command not recognized");
-    } else {
-        stage_ = command.verb;
-        const std::size_t row = row_of(known);
-        ++counters_.verbs[row].total;
-        const long errors_before = counters_.errors;
-        if (config_.smtpd_forbid_unauth_pipelining() && !info_.local && !known->may_be_followed && command.verb != "DATA" &&
-            !client_.buffered().empty() && command.verb != "QUIT" && command.verb != "NOOP") {
-            // Somebody who does not wait for the answer to EHLO or STARTTLS has not read it (RFC 2920 section 3.1).
-            log_info("improper command pipelining after {} from {}: {}", command.verb, info_.text(),
-                     printable(client_.buffered(), 100));
-            if (command.verb != "STARTTLS") {
-                co_await refuse(fmt::format("503 5.5.0 {} Error: SMTP protocol synchronization", config_.myhostname()));
-                finished_ = true;
-                co_return;
-            }
-        }
-        co_await (this->*known->handler)(command);
-        if (counters_.errors == errors_before) {
-            ++counters_.verbs[row].good;
-            ++counters_.commands_good;
-        }
+        co_await refuse("500 5.5.2 Error: command not recognized");
     }
-    if (!finished_ && counters_.errors >= config_.smtpd_hard_error_limit()) {
+    if (counters_.errors >= config_.smtpd_hard_error_limit()) {
         co_await reply(fmt::format("421 4.7.0 {} Error: too many errors", config_.myhostname()));
         log_info("too many errors after {} from {}", stage_, info_.text());
         finished_ = true;
     }
+}
+
+Task<> Session::known_command(const Command& command, const KnownCommand& known) {
+    stage_ = command.verb;
+    const std::size_t row = row_of(&known);
+    ++counters_.verbs[row].total;
+    const long errors_before = counters_.errors;
+    if (config_.smtpd_forbid_unauth_pipelining() && !info_.local && !known.may_be_followed && command.verb != "DATA" &&
+        !client_.buffered().empty() && command.verb != "QUIT" && command.verb != "NOOP") {
+        // Somebody who does not wait for the answer to EHLO or STARTTLS has not read it (RFC 2920 section 3.1).
+        log_info("improper command pipelining after {} from {}: {}", command.verb, info_.text(),
+                 printable(client_.buffered(), 100));
+        if (command.verb != "STARTTLS") {
+            co_await refuse(fmt::format("503 5.5.0 {} Error: SMTP protocol synchronization", config_.myhostname()));
+            finished_ = true;
+            co_return;
+        }
+    }
+    co_await (this->*known.handler)(command);
+    if (counters_.errors == errors_before) {
+        ++counters_.verbs[row].good;
+        ++counters_.commands_good;
+    }
+}
+
+/// smtpd_command_filter: the line as this server shall see it.
+std::string Session::filtered(std::string line) {
+    const Lookup found = server_.command_filter().lookup(line);
+    if (!found) {
+        log_warning("{}", found.error().what);
+    }
+    if (!found || !*found) {
+        return line;
+    }
+    log_info("{}: replacing command \"{}\" with \"{}\"", info_.text(), printable(line, 100), printable(**found, 100));
+    return **found;
+}
+
+/// One of smtpd_noop_commands: it is in nobody's statistics.
+Task<bool> Session::does_nothing(const Command& command) {
+    const Result<bool> listed = server_.does_nothing(command.verb);
+    if (!listed || !*listed) {
+        co_return false;
+    }
+    counters_.errors += ++counters_.junk > config_.smtpd_junk_command_limit() ? 1 : 0;
+    co_await reply("250 2.0.0 Ok");
+    co_return true;
+}
+
+/// smtpd_timeout, which counts for the whole request with smtpd_per_request_deadline; content of `bytes` has come.
+Millis Session::time_left(std::uint64_t bytes) const {
+    const Millis patience = config_.smtpd_timeout();
+    return config_.smtpd_per_request_deadline() ? request_time_left(request_begun_, patience, bytes, config_.smtpd_min_data_rate())
+                                                : patience;
 }
 
 /// An unknown command: one of smtpd_forbidden_commands, such as a web browser's, or a header line where a command should be?
@@ -257,76 +306,14 @@ void Session::log_disconnect() {
             counts += fmt::format("/{}", verb.total);
         }
     }
+    if (counters_.unknown > 0) {
+        counts += fmt::format(" unknown=0/{}", counters_.unknown);
+    }
     counts += fmt::format(" commands={}", counters_.commands_good);
     if (counters_.commands_good != counters_.commands_total) {
         counts += fmt::format("/{}", counters_.commands_total);
     }
     log_info("disconnect from {}{}", info_.text(), counts);
-}
-
-Task<> Session::reply(std::string text) {
-    if (transcript_) {
-        transcript_->said(text);
-    }
-    client_.write(text);
-    client_.write("\r\n");
-    if (client_.congested()) {
-        Result<void> sent = co_await client_.flush(config_.smtpd_timeout());
-        (void)sent.ok();   // the next read tells
-    }
-}
-
-Task<> Session::refuse(std::string text, Trouble trouble) {
-    ++counters_.errors;
-    if (transcript_) {
-        transcript_->happened(trouble);
-    }
-    if (counters_.errors >= config_.smtpd_soft_error_limit()) {
-        co_await sleep_for(config_.smtpd_error_sleep_time());
-    }
-    co_await reply(std::move(text));
-}
-
-std::string Session::where_from(std::string_view where) const {
-    return fmt::format("{} from {}", where, info_.text());
-}
-
-/// "from=<..> to=<..> proto=ESMTP helo=<..>", as far as known.
-std::string Session::envelope_text() const {
-    std::string out;
-    if (mail_) {
-        out += fmt::format(" from=<{}>", mail_->envelope.sender);
-    }
-    if (recipient_) {
-        out += fmt::format(" to=<{}>", *recipient_);
-    }
-    if (!helo_.empty()) {
-        out += fmt::format(" proto={} helo=<{}>", esmtp_ ? "ESMTP" : "SMTP", helo_);
-    }
-    return out;
-}
-
-Task<> Session::reject(std::string_view where, const Verdict& verdict) {
-    log_info("NOQUEUE: reject: {}: {} {} {};{}", where_from(where), verdict.code, verdict.dsn, verdict.text,
-             envelope_text());
-    co_await refuse(fmt::format("{} {} {}", verdict.code, verdict.dsn, printable(verdict.text)), Trouble::policy);
-    finished_ = finished_ || verdict.disconnect || verdict.code == 421 || verdict.code == 521;
-}
-
-Task<> Session::reject(std::string_view where, int code, std::string_view dsn, std::string text) {
-    Verdict verdict;
-    verdict.outcome = Verdict::Outcome::reject;
-    verdict.code = code;
-    verdict.dsn = dsn;
-    verdict.text = std::move(text);
-    co_await reject(where, verdict);
-}
-
-void Session::log_effects(std::string_view where, SideEffects& effects) {
-    for (const auto& [action, text] : effects.log) {
-        log_info("NOQUEUE: {}: {}: {};{}", action, where_from(where), text, envelope_text());
-    }
-    effects.log.clear();
 }
 
 bool Session::keyword_hidden(std::string_view keyword) const {
@@ -365,7 +352,7 @@ Subject Session::subject(std::string command) const {
     out.server_port = info_.server_port;
     out.helo = helo_;
     out.recipient = recipient_;
-    if (mail_) {
+    if (mail_ && !verifying_) {
         const std::vector<queue::Recipient>& recipients = mail_->envelope.recipients;
         out.sender = mail_->envelope.sender;
         out.recipient_count = recipients.size();

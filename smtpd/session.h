@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,6 +58,7 @@ struct Transaction {
     std::unique_ptr<Submission> submission; ///< once content comes
     std::uint64_t content_bytes = 0;        ///< with LF line ends
     std::uint64_t wire_bytes = 0;           ///< as they came, with CRLF: what policy servers are told
+    long refused_recipients = 0;            ///< over smtpd_recipient_limit
     std::string content;                    ///< what cleanup has not got yet
     std::optional<std::string> refusal;     ///< BDAT: the answer is known, the content is only read off the wire
     bool in_bdat = false;
@@ -77,6 +79,7 @@ struct Counters {
         long good = 0, total = 0;
     };
     std::array<PerVerb, 20> verbs{};        ///< in the order of the command table
+    long unknown = 0;                       ///< commands that are in no table
     long commands_good = 0, commands_total = 0;
 };
 
@@ -98,6 +101,7 @@ public:
 private:
     // Replies.  `text` begins with the code: "250 2.1.0 Ok".  refuse() also counts an error.
     Task<> reply(std::string text);
+    std::string with_own_footer(std::string text);
     Task<> refuse(std::string text, Trouble trouble = Trouble::protocol);
     Task<> tell_postmaster();
     void note_command(const Command& command, const std::string& line);
@@ -111,6 +115,11 @@ private:
     Task<> count_connection();
     Task<bool> wrapper_tls();
     Task<> one_command(std::string line);
+    Task<> known_command(const Command& command, const KnownCommand& known);
+    std::string filtered(std::string line);
+    Task<bool> does_nothing(const Command& command);
+    void begin_request() { request_begun_ = std::chrono::steady_clock::now(); }
+    Millis time_left(std::uint64_t bytes = 0) const;
     Task<bool> forbidden(const Command& command);
     Task<> end_of_conversation(const Error& error);
     void log_disconnect();
@@ -146,6 +155,7 @@ private:
     const char* take_verp(const std::string& delimiters);
     Task<bool> mail_parameters(std::string_view text);
     Task<bool> rcpt_parameters(std::string_view text, queue::Recipient& recipient);
+    Verdict judge_unlisted_sender(const Subject& who);
     Task<Verdict> judge_recipient(bool bare_postmaster, std::string command);
     Task<bool> message_may_begin(std::string_view where);
     void begin_submission();
@@ -181,6 +191,9 @@ private:
     std::string aborted_;                      ///< why the session ended before QUIT, for the transcript
     std::string etrn_domain_;                ///< while ETRN is being judged
     Deferral deferred_at_connect_, deferred_at_helo_, deferred_at_mail_;   ///< until a recipient is judged
+    std::chrono::steady_clock::time_point request_begun_;   ///< smtpd_per_request_deadline
+    bool verifying_ = false;                 ///< VRFY: mail_ stands for no message
+    bool debugged_ = false;                  ///< debug_peer_list
     bool finished_ = false;
 };
 

@@ -474,3 +474,13 @@ TEST_CASE("header_checks and body_checks carry out their actions", "[cleanup]") 
     unchecked.check_headers_and_body = false;
     CHECK(c.submit(std::move(unchecked)));
 }
+
+TEST_CASE("a hidden client leaves no trace in Received", "[cleanup]") {
+    Cleanup cleanup;
+    queue::Begin begin = remote_mail("Subject: x\n\nbody\n");
+    begin.envelope.origin = queue::kOriginSmtp;
+    begin.envelope.client.sasl_username = "someone";
+    begin.hide_client = true;
+    REQUIRE(cleanup.submit(std::move(begin)));
+    CHECK(cleanup.normal_header() == "Received: by mx.example.org (Postern)\n\tid QID; " + kDate + "\nSubject: x\n");
+}

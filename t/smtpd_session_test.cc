@@ -1,5 +1,6 @@
 #include <catch2/catch.hpp>
 
+#include "smtpd/reply_names.h"
 #include "t/smtpd_dialogue.h"
 
 using namespace postern;
@@ -100,7 +101,7 @@ TEST_CASE("commands with bad syntax get the right code", "[smtpd]") {
     const Case cases[] = {
         {"HELO", "501 Syntax: HELO hostname"},
         {"EHLO", "501 Syntax: EHLO hostname"},
-        {"FOO", "502 5.5.2 Error: command not recognized"},
+        {"FOO", "500 5.5.2 Error: command not recognized"},
         {"", "500 5.5.2 Error: bad syntax"},
         {"MAIL", "501 5.5.4 Syntax: MAIL FROM:<address>"},
         {"MAIL TO:<a@example.org>", "501 5.5.4 Syntax: MAIL FROM:<address>"},
@@ -109,7 +110,6 @@ TEST_CASE("commands with bad syntax get the right code", "[smtpd]") {
         {"MAIL FROM:<s@c.example> SIZE=x", "501 5.5.4 Bad message size syntax"},
         {"MAIL FROM:<s@c.example> SIZE=99999999999", "552 5.3.4 Message size exceeds fixed limit"},
         {"MAIL FROM:<s@c.example> ENVID=a+b", "501 5.5.4 Bad ENVID parameter syntax"},
-        {"MAIL FROM:<s\xc3\xa9@c.example>", "553 5.6.7 Must declare SMTPUTF8 to send unicode address"},
         {"MAIL FROM:<s@c.example> REQUIRETLS", "530 5.7.10 REQUIRETLS needs a TLS session"},
         {"MAIL FROM:<s@c.example> REQUIRETLS=yes", "555 5.5.4 Unsupported option: REQUIRETLS=yes"},
         {"DATA", "503 5.5.1 Error: need RCPT command"},
@@ -260,7 +260,7 @@ TEST_CASE("too many errors, too long lines and web browsers end the session", "[
     SmtpDialogue errors("smtpd_hard_error_limit = 3\n");
     errors.client("EHLO c.example\r\n");
     errors.client("FOO\r\nFOO\r\nFOO\r\nNOOP\r\n");
-    CHECK(errors.codes() == "220 250 502 502 502 421");
+    CHECK(errors.codes() == "220 250 500 500 500 421");
     CHECK(errors.log().count("too many errors after UNKNOWN from c.example[192.0.2.1]") == 1);
     SmtpDialogue line;
     line.client(std::string(5000, 'x') + "\r\nNOOP\r\n");
@@ -354,6 +354,54 @@ TEST_CASE("rates and recipient numbers are limited", "[smtpd]") {
     many.client("EHLO c.example\r\n");
     many.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nRCPT TO:<b@example.org>\r\nRCPT TO:<a@example.org>\r\n");
     CHECK(many.last_reply() == "452 4.5.3 Error: too many recipients");
+}
+
+TEST_CASE("strict_smtputf8 wants unicode addresses declared", "[smtpd]") {
+    const char* const kReply = "553 5.6.7 Must declare SMTPUTF8 to send unicode address";
+    SmtpDialogue strict("strict_smtputf8 = yes\nlocal_recipient_maps =\n");
+    strict.client("EHLO c.example\r\n");
+    strict.client("MAIL FROM:<s\xc3\xa9@c.example>\r\n");
+    CHECK(strict.last_reply() == kReply);
+    strict.client("VRFY \xc3\xbc@example.org\r\n");
+    CHECK(strict.last_reply() == kReply);
+    strict.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<\xc3\xbc@example.org>\r\n");
+    CHECK(strict.last_reply() == kReply);
+    SmtpDialogue loose("local_recipient_maps =\n");
+    loose.client("EHLO c.example\r\n");
+    loose.client("MAIL FROM:<s\xc3\xa9@c.example>\r\nRCPT TO:<\xc3\xbc@example.org>\r\nVRFY \xc3\xbc@example.org\r\n");
+    CHECK(loose.codes() == "220 250 250 250 252");
+}
+
+TEST_CASE("recipients over the limit count as errors when there are too many of them", "[smtpd]") {
+    SmtpDialogue dialogue("smtpd_recipient_limit = 1\nsmtpd_recipient_overshoot_limit = 2\nsmtpd_hard_error_limit = 2\n");
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\n");
+    for (int i = 0; i < 4; ++i) {
+        dialogue.client("RCPT TO:<b@example.org>\r\n");
+    }
+    CHECK(dialogue.codes() == "220 250 250 250 452 452 452 452 421");
+}
+
+TEST_CASE("what is said to clients in debug_peer_list, and by them, is logged, passwords excepted", "[smtpd]") {
+    SmtpDialogue dialogue("debug_peer_list = 192.0.2.0/24\n");
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("AUTH PLAIN c2VjcmV0\r\n");
+    CHECK(dialogue.log().count("< c.example[192.0.2.1]: EHLO c.example") == 1);
+    CHECK(dialogue.log().count("> c.example[192.0.2.1]: 220 mail.example.org") == 1);
+    CHECK(dialogue.log().count("< c.example[192.0.2.1]: AUTH (not shown)") == 1);
+    CHECK(dialogue.log().count("c2VjcmV0") == 0);
+    SmtpDialogue other("debug_peer_list = 192.0.2.0/24\n", "198.51.100.1");
+    other.client("EHLO c.example\r\n");
+    CHECK(other.log().count("EHLO") == 0);
+}
+
+TEST_CASE("a footer is put behind every line's code, or into the last line", "[smtpd]") {
+    CHECK(with_footer("550 5.1.1 no", "a\\nb") == "550-5.1.1 no\r\n550-5.1.1 a\r\n550 5.1.1 b");
+    CHECK(with_footer("550 no", "a") == "550-no\r\n550 a");
+    CHECK(with_footer("550 5.1.1 no", "\\c, a\\nb\\n") == "550-5.1.1 no, a\r\n550 5.1.1 b");
+    CHECK(with_footer("550-5.1.1 one\r\n550 5.1.1 two", "a") == "550-5.1.1 one\r\n550-5.1.1 two\r\n550 5.1.1 a");
+    CHECK(with_footer("421 4.7.0 x", "a\rb") == "421-4.7.0 x\r\n421 4.7.0 a?b");
+    CHECK(with_footer("500 5.5.2", "a") == "500-5.5.2\r\n500 a");
 }
 
 TEST_CASE("SMTPUTF8 addresses pass when declared", "[smtpd]") {

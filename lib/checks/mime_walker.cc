@@ -51,10 +51,10 @@ void MimeWalker::header_line(std::string text) {
     if (continues) {
         if (field_cut_ || field_.size() + text.size() > limits_.field) {
             if (!field_cut_) {
-                pieces_.push_back({header_, false, 0, field_});
+                pieces_.push_back({header_, false, 0, field_, false});
             }
             field_cut_ = true;   // field_ stays, so that what continues it is known as such
-            pieces_.push_back({header_, true, 0, std::move(text)});
+            pieces_.push_back({header_, true, 0, std::move(text), false});
         } else {
             field_ += text;
         }
@@ -82,7 +82,7 @@ void MimeWalker::end_field() {
         transfer_encoding_ = trim(unfold(find_field(field_, "content-transfer-encoding").value));
     }
     if (!field_cut_) {
-        pieces_.push_back({about_mime ? LineKind::mime_header : header_, false, 0, std::move(field_)});
+        pieces_.push_back({about_mime ? LineKind::mime_header : header_, false, 0, std::move(field_), false});
     }
     field_.clear();
     field_cut_ = false;
@@ -99,10 +99,16 @@ void MimeWalker::begin_header(LineKind kind) {
 void MimeWalker::begin_body() {
     in_header_ = false;
     offset_ = 0;
+    eight_bit_ = equals_ignoring_case(transfer_encoding_, "8bit") || equals_ignoring_case(transfer_encoding_, "binary");
     if (!limits_.mime || content_type_.empty() || depth_ >= limits_.nesting) {
         return;
     }
     const ContentType type = parse_content_type(content_type_);
+    const bool encoded = equals_ignoring_case(transfer_encoding_, "base64") || equals_ignoring_case(transfer_encoding_, "quoted-printable");
+    const bool composite = equals_ignoring_case(type.type, "multipart") || equals_ignoring_case(type.type, "message");
+    if (encoded && composite && !equals_ignoring_case(type.subtype, "global")) {   // RFC 6532 section 3.7 lets that one be encoded
+        forbidden_encoding_ = transfer_encoding_;
+    }
     if (equals_ignoring_case(type.type, "multipart")) {
         const std::string* boundary = find_parameter(type.parameters, "boundary");
         if (boundary != nullptr && !boundary->empty()) {
@@ -113,7 +119,6 @@ void MimeWalker::begin_body() {
     }
     const bool message = equals_ignoring_case(type.type, "message") &&
                          (equals_ignoring_case(type.subtype, "rfc822") || equals_ignoring_case(type.subtype, "global"));
-    const bool encoded = equals_ignoring_case(transfer_encoding_, "base64") || equals_ignoring_case(transfer_encoding_, "quoted-printable");
     if (message && !encoded) {
         ++depth_;
         nested_begins_ = true;   // after the empty line that ends this header
@@ -158,7 +163,7 @@ void MimeWalker::body_line(std::string text) {
 
 void MimeWalker::add_body(std::string text) {
     const std::uint64_t size = text.size();
-    pieces_.push_back({LineKind::body, false, offset_, std::move(text)});
+    pieces_.push_back({LineKind::body, false, offset_, std::move(text), eight_bit_});
     offset_ += size;
 }
 

@@ -28,6 +28,7 @@ public:
         bool rest = false;              ///< goes with the field before it, and is not looked at
         std::uint64_t offset = 0;       ///< of a body line: bytes of the same part before it
         std::string text;
+        bool eight_bit = false;         ///< of a body line: its part says that it has 8-bit bytes (8bit, binary)
     };
 
     explicit MimeWalker(Limits limits) : limits_(limits) {}
@@ -40,6 +41,8 @@ public:
     void finish();
     /// Nothing but body will come, and `offset` bytes of it have been.
     bool is_plain_body(std::uint64_t offset) const { return !in_header_ && boundaries_.empty() && !nested_begins_ && offset_ >= offset; }
+    /// The encoding of a multipart or message that RFC 2045 section 6.4 forbids there; empty when all is well so far.
+    const std::string& forbidden_encoding() const { return forbidden_encoding_; }
     std::vector<Piece> take_pieces() { return std::exchange(pieces_, {}); }
 
 private:
@@ -55,11 +58,12 @@ private:
     Limits limits_;
     std::vector<std::string> boundaries_;   ///< of the multiparts we are in, outermost first
     std::vector<Piece> pieces_;
-    std::string line_, field_, content_type_, transfer_encoding_;
+    std::string line_, field_, content_type_, transfer_encoding_, forbidden_encoding_;
     LineKind header_ = LineKind::header;    ///< of which the header is
     std::size_t depth_ = 0;
     std::uint64_t offset_ = 0;
     bool in_header_ = true;
+    bool eight_bit_ = false;                ///< the part that we are in says so
     bool line_goes_on_ = false;             ///< the line was cut: what comes is its rest
     bool field_cut_ = false;
     bool nested_begins_ = false;            ///< the next line, when empty, is followed by an attached message's header

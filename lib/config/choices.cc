@@ -26,6 +26,7 @@ constexpr Row kRows[] = {
     {"auth_verbose_passwords", Form::one, "no plain sha1"},
     {"canonical_classes", Form::list, "envelope_sender envelope_recipient header_sender header_recipient"},
     {"header_from_format", Form::one, "standard obsolete"},
+    {"info_log_address_format", Form::one, "external internal"},
     {"inet_protocols", Form::list, "all ipv4 ipv6"},
     {"lmtp_address_preference", Form::one, "any ipv4 ipv6"},
     {"lmtp_dns_support_level", Form::one_or_empty, "disabled enabled dnssec"},

@@ -41,6 +41,7 @@ struct Begin {
     bool map_addresses = true;         ///< canonical, virtual alias, masquerade (no for receive_override_options
                                        ///< no_address_mappings)
     bool add_bcc = true;               ///< always_bcc and friends (no for bounces and forwarded copies)
+    bool hide_client = false;          ///< Received: says nothing about the client (smtpd_hide_client_session)
     bool check_headers_and_body = true;  ///< header_checks, body_checks (no_header_body_checks)
     std::string content;               ///< first piece: header fields, empty line, body; lines end in LF
     bool last = false;                 ///< `content` is all
@@ -49,7 +50,7 @@ struct Begin {
 };
 template <class A>
 void fields(A& a, Begin& m) {
-    a(m.envelope, m.add_received, m.complete_headers, m.map_addresses, m.add_bcc, m.check_headers_and_body, m.content,
+    a(m.envelope, m.add_received, m.complete_headers, m.map_addresses, m.add_bcc, m.hide_client, m.check_headers_and_body, m.content,
       m.last, m.source);
 }
 
