@@ -154,7 +154,7 @@ class Notices(unittest.TestCase):
             client.ehlo("quiet.example")
         with smtplib.SMTP("127.0.0.1", self.mail.port["smtp"], timeout=30) as client:
             client.ehlo("c.example")
-            self.assertEqual(client.docmd("NONSENSE")[0], 502)
+            self.assertEqual(client.docmd("NONSENSE")[0], 500)
             self.assertEqual(client.docmd("AUTH", "PLAIN AHNlY3JldABzZWNyZXQ=")[0], 535)
         self.mail.wait_for(transcripts, 20, "the transcript")
         text = transcripts()[0]
