@@ -125,7 +125,7 @@ check:
     message = no such user
   defer local_parts = slow
     message = later
-  deny domains = auth.example
+  deny domains = auth.example : *.auth.example
        !authenticated = *
     message = log in first
   accept
@@ -151,6 +151,11 @@ login:
   public_name = LOGIN
   server_prompts = Username:: : Password::
   server_condition = ${{if and {{ {{eq{{$auth1}}{{fred}}}} {{eq{{$auth2}}{{secret}}}} }} }}
+  server_set_id = $auth1
+cram:
+  driver = cram_md5
+  public_name = CRAM-MD5
+  server_secret = ${{if eq{{$auth1}}{{fred}}{{secret}}fail}}
   server_set_id = $auth1
 begin retry
 * * F,1h,1m
