@@ -38,8 +38,7 @@ Task<std::optional<Failure>> Session::handshake(TlsPolicies& policies, const Tls
     }
     if (policy.authenticates() && !secured) {
         policies.context(policy).forget(policies.demand(policy, hop, host_).session_key);
-        const bool chain = policy.level > TlsLevel::fingerprint && !tls_->trusted;
-        Failure failure{"4.7.5", chain ? "Server certificate not trusted" : "Server certificate not verified", true};
+        Failure failure{"4.7.5", "Server certificate not verified", true};
         co_return failure;
     }
     co_return std::nullopt;

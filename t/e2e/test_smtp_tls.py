@@ -113,11 +113,10 @@ class Tls(unittest.TestCase):
                 peer, line, log = self.attempt(level, tls=self.own)
                 self.assertIn("status=sent", line)
                 self.assertIn(": %s TLS connection established" % word, log)
-        for level, text in ((4, "Server certificate not trusted"), (5, "Server certificate not trusted"),
-                            (8, "Server certificate not verified")):
+        for level in (4, 5, 8):
             with self.subTest(level=self.levels[level]):
                 peer, line, log = self.attempt(level, tls=self.own)
-                self.assertRegex(line, r"dsn=4\.7\.5, status=deferred \(%s\)" % text)
+                self.assertRegex(line, r"dsn=4\.7\.5, status=deferred \(Server certificate not verified\)")
                 self.assertNotIn("MAIL", peer.verbs())
 
     def test_the_wrong_name(self):
