@@ -6,7 +6,7 @@
 #include <cwctype>
 #include <locale.h>
 
-#include "lib/mail/charset.h"
+#include "lib/base/utf8.h"
 
 namespace postern::imapd {
 

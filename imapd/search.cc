@@ -6,6 +6,7 @@
 #include "imapd/fold.h"
 #include "imapd/targets.h"
 #include "lib/base/strings.h"
+#include "lib/base/utf8.h"
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
 #include "lib/mail/charset.h"

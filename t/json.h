@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "lib/mail/charset.h"
+#include "lib/base/utf8.h"
 
 namespace postern::test {
 

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "lib/base/strings.h"
+#include "lib/base/utf8.h"
 #include "lib/mail/charset.h"
 #include "lib/mail/encoded_word.h"
 #include "lib/mail/header.h"

@@ -5,8 +5,8 @@
 
 #include <ctime>
 
+#include "lib/base/json.h"
 #include "lib/base/strings.h"
-#include "lib/log/clean.h"
 #include "lib/mail/address.h"
 #include "lib/mail/date.h"
 

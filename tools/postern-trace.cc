@@ -15,10 +15,10 @@
 #include <set>
 
 #include "cleanup/maps.h"
+#include "lib/base/json.h"
 #include "lib/base/strings.h"
 #include "lib/config/main_cf.h"
 #include "lib/config/master_cf.h"
-#include "lib/log/clean.h"
 #include "lib/log/log.h"
 #include "lib/route/router.h"
 #include "smtp/client.h"

@@ -6,6 +6,7 @@
 #include <array>
 #include <ctime>
 
+#include "lib/base/json.h"
 #include "lib/base/strings.h"
 
 namespace postern::tools {
@@ -16,22 +17,6 @@ constexpr std::size_t kMinimumName = 16;
 
 /// What strangers wrote must not reach a terminal as it is.
 std::string visible(std::string_view text) { return printable(text, 300); }
-
-std::string quoted(std::string_view text) {
-    std::string out = "\"";
-    for (const char c : text) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (c == '"' || c == '\\') {
-            out += '\\';
-            out += c;
-        } else if (byte < 32 || byte == 127) {
-            out += fmt::format("\\u{:04x}", byte);
-        } else {
-            out += c;
-        }
-    }
-    return out + '"';
-}
 
 /// "now", "40s", "12m", "3h", "2d".
 std::string until(std::int64_t seconds) {
@@ -166,20 +151,20 @@ std::string manager_table(const ManagerReport& manager, const ReportOptions& opt
 }
 
 std::string json_row(const ShapeRow& row) {
-    return fmt::format(R"({{"domain": {}, "total": {}, "ages": [{}], "next_try": {}, "reason": {}}})", quoted(row.domain), row.total,
-                       fmt::join(row.ages, ", "), row.next_try_seconds, quoted(row.reason));
+    return fmt::format(R"({{"domain": {}, "total": {}, "ages": [{}], "next_try": {}, "reason": {}}})", json_quoted(row.domain), row.total,
+                       fmt::join(row.ages, ", "), row.next_try_seconds, json_quoted(row.reason));
 }
 
 std::string json_destination(const queue::DestinationStatus& to) {
     return fmt::format(R"({{"transport": {}, "nexthop": {}, "mailbox": {}, "window": {}, "running": {}, "waiting": {}, )"
                        R"("dead_until": {}, "delayed_until": {}, "dsn": {}, "reason": {}}})",
-                       quoted(to.transport), quoted(to.nexthop), quoted(to.mailbox), to.window, to.running, to.waiting,
-                       to.dead_until_usec / 1'000'000, to.delayed_until_usec / 1'000'000, quoted(to.dsn), quoted(to.reason));
+                       json_quoted(to.transport), json_quoted(to.nexthop), json_quoted(to.mailbox), to.window, to.running, to.waiting,
+                       to.dead_until_usec / 1'000'000, to.delayed_until_usec / 1'000'000, json_quoted(to.dsn), json_quoted(to.reason));
 }
 
 std::string json_manager(const ManagerReport& manager) {
     if (!manager.error.empty()) {
-        return fmt::format(R"({{"error": {}}})", quoted(manager.error));
+        return fmt::format(R"({{"error": {}}})", json_quoted(manager.error));
     }
     const queue::QueueStatus& status = manager.status;
     std::string out = fmt::format(R"({{"active": {}, "incoming": {}, "deferred": {}, "running": {}, "next_try": {}, "scanning": {}, )"
@@ -205,12 +190,12 @@ std::string text_report(const QueueShape& shape, const ManagerReport& manager, c
 std::string json_report(const QueueShape& shape, const ManagerReport& manager, const ReportOptions& options) {
     std::string out = fmt::format(R"({{"time": {}, "queues": [)", options.now_seconds);
     for (std::size_t i = 0; i < options.queues.size(); ++i) {
-        out += (i > 0 ? ", " : "") + quoted(options.queues[i]);
+        out += (i > 0 ? ", " : "") + json_quoted(options.queues[i]);
     }
     out += fmt::format(R"(], "messages": {}, "minutes": [)", shape.messages());
     const std::vector<std::string> heads = shape.heads();
     for (std::size_t i = 0; i < heads.size(); ++i) {
-        out += (i > 0 ? ", " : "") + quoted(heads[i]);
+        out += (i > 0 ? ", " : "") + json_quoted(heads[i]);
     }
     out += "], \"total\": " + json_row(shape.total()) + ", \"domains\": [";
     const std::vector<const ShapeRow*> rows = shape.rows();

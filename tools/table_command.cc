@@ -7,6 +7,7 @@
 
 #include <cstdio>
 
+#include "lib/base/json.h"
 #include "lib/base/strings.h"
 #include "lib/config/config.h"
 #include "lib/log/log.h"
@@ -82,21 +83,6 @@ CommandLine parse(std::string_view program, SourceFormat format, int argc, char*
         fatal("specify -b, -h or -m only with \"-q -\"");
     }
     return line;
-}
-
-std::string json_quoted(std::string_view text) {
-    std::string out = "\"";
-    for (const char c : text) {
-        if (c == '"' || c == '\\') {
-            out += '\\';
-            out += c;
-        } else if (static_cast<unsigned char>(c) < 0x20) {
-            out += fmt::format("\\u{:04x}", static_cast<unsigned char>(c));
-        } else {
-            out += c;
-        }
-    }
-    return out + '"';
 }
 
 void print_entry(const CommandLine& line, std::string_view key, std::string_view value) {

@@ -9,8 +9,8 @@
 
 #include "lib/base/strings.h"
 #include "lib/base/unique_fd.h"
+#include "lib/base/utf8.h"
 #include "lib/log/log.h"
-#include "lib/mail/charset.h"
 #include "lib/table/text_file.h"
 
 namespace postern::tools {

@@ -8,6 +8,7 @@
 #include <array>
 #include <ctime>
 
+#include "lib/base/json.h"
 #include "lib/base/unique_fd.h"
 #include "lib/mail/address.h"
 #include "lib/queue/queue_file.h"
@@ -35,22 +36,6 @@ std::string_view status_mark(const ListedMessage& message) {
         return active ? "*#" : held ? "!#" : "#";
     }
     return active ? "*" : held ? "!" : "";
-}
-
-void append_quoted(std::string& out, std::string_view text) {
-    out += '"';
-    for (const char c : text) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (c == '"' || c == '\\') {
-            out += '\\';
-            out += c;
-        } else if (byte < 32 || byte == 127) {
-            out += fmt::format("\\u{:04x}", byte);
-        } else {
-            out += c;
-        }
-    }
-    out += '"';
 }
 
 /// Control characters from a message must not reach a terminal.
@@ -198,20 +183,20 @@ std::string TextListing::end() const {
 
 std::string json_listing(const ListedMessage& message) {
     std::string out = R"({"queue_name": )";
-    append_quoted(out, message.queue_name);
+    out += json_quoted(message.queue_name);
     out += R"(, "queue_id": )";
-    append_quoted(out, message.queue_id);
+    out += json_quoted(message.queue_id);
     out += fmt::format(R"(, "arrival_time": {}, "message_size": {}, "forced_expire": {}, "sender": )",
                        message.arrival_seconds, message.size_bytes, message.forced_expire);
-    append_quoted(out, message.sender.empty() ? "MAILER-DAEMON" : message.sender);
+    out += json_quoted(message.sender.empty() ? "MAILER-DAEMON" : message.sender);
     out += R"(, "recipients": [)";
     bool first = true;
     for (const ListedRecipient& recipient : message.recipients) {
         out += first ? R"({"address": )" : R"(, {"address": )";
-        append_quoted(out, recipient.address);
+        out += json_quoted(recipient.address);
         if (!recipient.reason.empty()) {
             out += R"(, "delay_reason": )";
-            append_quoted(out, recipient.reason);
+            out += json_quoted(recipient.reason);
         }
         out += '}';
         first = false;

@@ -14,6 +14,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "lib/base/json.h"
 #include "lib/base/unique_fd.h"
 #include "lib/log/clean.h"
 

@@ -3,7 +3,7 @@
 #include <arpa/inet.h>
 
 #include "lib/base/strings.h"
-#include "lib/mail/charset.h"
+#include "lib/base/utf8.h"
 #include "lib/mail/scan.h"
 
 namespace postern {

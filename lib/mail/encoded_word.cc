@@ -1,6 +1,7 @@
 #include "lib/mail/encoded_word.h"
 
 #include "lib/base/strings.h"
+#include "lib/base/utf8.h"
 #include "lib/mail/charset.h"
 #include "lib/mail/header.h"
 #include "lib/mail/scan.h"

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "lib/base/strings.h"
+#include "lib/base/utf8.h"
 #include "lib/mail/charset.h"
 #include "lib/mail/encoded_word.h"
 #include "lib/mail/header.h"

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "lib/mail/charset.h"
+#include "lib/base/utf8.h"
 
 namespace postern {
 

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <cstdlib>
 
-#include "lib/mail/charset.h"
+#include "lib/base/utf8.h"
 #include "lib/mail/encoded_word.h"
 #include "lib/mail/parameters.h"
 #include "lib/mail/transfer_encoding.h"
