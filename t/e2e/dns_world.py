@@ -5,9 +5,9 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 
 import debian_tools
+from suite import wait_listening
 
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 DNS = "192.0.2.53"
@@ -64,9 +64,7 @@ class World:
         self.write(text)
         self.text = text
         self.process = subprocess.Popen([program, "-d", "-c", where + "/unbound.conf"], env=environment, stdin=subprocess.DEVNULL)
-        time.sleep(0.5)
-        if self.process.poll() is not None:
-            raise RuntimeError("unbound does not start")
+        wait_listening(53, kind="udp")
 
     def write(self, zones):
         with open(self.where + "/unbound.conf", "w") as file:

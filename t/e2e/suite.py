@@ -109,6 +109,26 @@ def as_nobody():
         os.setuid(NOBODY)
 
 
+def listening(kind="tcp"):
+    """The ports that somebody listens on, without knocking at them."""
+    ports = set()
+    for table in ("/proc/self/net/" + kind, "/proc/self/net/%s6" % kind):
+        if os.path.exists(table):
+            with open(table) as rows:
+                words = [row.split() for row in list(rows)[1:]]
+            ports.update(int(word[1].rsplit(":", 1)[1], 16) for word in words if kind != "tcp" or word[3] == "0A")
+    return ports
+
+
+def wait_listening(*ports, kind="tcp", seconds=20):
+    """Until a server that was just started is there."""
+    deadline = time.monotonic() + seconds
+    while not set(ports) <= listening(kind):
+        if time.monotonic() > deadline:
+            raise AssertionError("nobody listens on %s" % (set(ports) - listening(kind)))
+        time.sleep(0.02)
+
+
 class Suite:
     def __init__(self, extra="", master_extra="", users=("fred", "wilma"), port=None, directory=None, keep=False):
         self.dir = directory or tempfile.mkdtemp(prefix="postern-e2e-")

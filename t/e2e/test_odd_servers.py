@@ -13,7 +13,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from suite import Suite  # noqa: E402
+from suite import Suite, wait_listening  # noqa: E402
 
 PORT = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 COMMON = """
@@ -204,7 +204,7 @@ class OddServers(unittest.TestCase):
             sink = subprocess.Popen(["smtp-sink", *user, *case, "127.0.0.1:%d" % (SINK_PORT + number), "20"], stderr=subprocess.DEVNULL)
             self.addCleanup(sink.wait)
             self.addCleanup(sink.kill)
-        time.sleep(0.5)
+        wait_listening(*range(SINK_PORT, SINK_PORT + len(SINKS)))
         for number in range(len(SINKS)):
             for port in [self.mail.port["smtp"]] + ([self.postfix.port] if self.postfix else []):
                 submit(port, "u%d.example" % (SINK_PORT + number))

@@ -67,6 +67,7 @@ def serve(client):
         busy.remove(client)
 
 def talk(client):
+    client.sendall(struct.pack("<IBBH", 0, 2, 0, 0))     # ready
     while True:
         head, fds = receive(client, 8)
         if head is None:

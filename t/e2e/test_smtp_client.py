@@ -13,7 +13,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from smtp_peer import Peer  # noqa: E402
-from suite import Suite  # noqa: E402
+from suite import Suite, wait_listening  # noqa: E402
 
 PORT = int(os.environ.get("POSTERN_TEST_PORT", "24000"))
 EXTRA = """
@@ -408,7 +408,7 @@ class Client(unittest.TestCase):
             user = [] if os.geteuid() else ["-u", "nobody"]
             sink = subprocess.Popen(["smtp-sink", *user, *options, "127.0.0.1:%d" % Client.next_port, "100"])
             self.addCleanup(sink.kill)
-            time.sleep(0.3)
+            wait_listening(Client.next_port)
             domain = "%s%d.example" % ("l" if options == ["-L"] else "u", Client.next_port)
             self.send("a@" + domain, "b@" + domain)
             self.logged(r"to=<b@%s>.*status=sent" % domain)
