@@ -50,6 +50,18 @@ install_pages() {
         install -d "$man/man$section"
         install -m 644 "$page" "$man/man$section/"
     done
+    ln -sf sendmail.1 "$man/man1/mailq.1"
+    ln -sf postern.1 "$man/man1/postfix.1"
+    ln -sf smtp.8 "$man/man8/lmtp.8"
+}
+
+# The distribution's own rules for passwords: Debian's file names, or Red Hat's.
+pam_service() {
+    if [ -e /etc/pam.d/password-auth ] && [ ! -e /etc/pam.d/common-auth ]; then
+        echo conf/pam.d/postern.redhat
+    else
+        echo conf/pam.d/postern
+    fi
 }
 
 do_install() {
@@ -59,13 +71,14 @@ do_install() {
     install -m 755 "$BUILD/bin/sendmail" "$sbin/sendmail"
     ln -sf postern "$sbin/postfix"
     ln -sf ../sbin/sendmail "$bin/mailq"
+    ln -sf ../sbin/newaliases "$bin/newaliases"   # Debian's Postfix has it there, and scripts name it with its path
     ln -sf ../sbin/sendmail "$DESTDIR$PREFIX/lib/sendmail"
     for file in main.cf master.cf; do
         [ -e "$etc/$file" ] || install -m 644 "conf/$file" "$etc/$file"
         install -m 644 "conf/$file" "$etc/$file.dist"
     done
     [ -e "$DESTDIR/etc/aliases" ] || install -m 644 conf/aliases "$DESTDIR/etc/aliases"
-    [ -e "$DESTDIR/etc/pam.d/postern" ] || install -m 644 conf/pam.d/postern "$DESTDIR/etc/pam.d/postern"
+    [ -e "$DESTDIR/etc/pam.d/postern" ] || install -m 644 "$(pam_service)" "$DESTDIR/etc/pam.d/postern"
     install -m 644 conf/postern.service "$unit/postern.service"
     install_pages
     if live; then
@@ -86,7 +99,7 @@ do_uninstall() {
     if live && [ -x "$sbin/postern" ]; then "$sbin/postern" stop >/dev/null 2>&1 || true; fi
     rm -rf "$libexec"
     for program in $commands sendmail postfix; do rm -f "$sbin/$program"; done
-    rm -f "$bin/mailq" "$DESTDIR$PREFIX/lib/sendmail" "$unit/postern.service" "$etc/main.cf.dist" "$etc/master.cf.dist"
+    rm -f "$bin/mailq" "$bin/newaliases" "$man/man1/mailq.1" "$man/man1/postfix.1" "$man/man8/lmtp.8" "$DESTDIR$PREFIX/lib/sendmail" "$unit/postern.service" "$etc/main.cf.dist" "$etc/master.cf.dist"
     for page in man/*.[1-8] "$BUILD"/man/postconf.5; do rm -f "$man/man${page##*.}/${page##*/}"; done
     echo "removed; $etc, the queue and the users are still there"
 }

@@ -34,6 +34,17 @@ Task<bool> Session::secure(std::string_view where) {
     co_return true;
 }
 
+/// Whether what follows the last "@" of a rewritten address can be a domain (RFC 5321 section 4.1.2); mail from or to
+/// another would only be returned later.
+bool Session::has_usable_domain(std::string_view address) {
+    const std::size_t at = address.rfind('@');
+    std::string_view domain = at == std::string_view::npos ? std::string_view() : address.substr(at + 1);
+    if (domain.ends_with('.')) {
+        domain.remove_suffix(1);
+    }
+    return domain.empty() || valid_mail_domain(domain, true);
+}
+
 Task<> Session::mail(const Command& command) {
     const bool is_secure = co_await secure("MAIL");
     if (!is_secure) {
@@ -59,6 +70,9 @@ Task<> Session::mail(const Command& command) {
     transaction.envelope.sender = path->address.empty()
                                       ? std::string()
                                       : server_.router().rewrite_address(path->address.internal(), RewriteContext::local);
+    if (!has_usable_domain(transaction.envelope.sender)) {
+        co_return co_await refuse("501 5.1.7 Bad sender address syntax");
+    }
     transaction.instance = fmt::format("{:x}.{:x}", transaction.envelope.arrival_usec,
                                        reinterpret_cast<std::uintptr_t>(this) >> 4 & 0xffffff);
     mail_ = std::move(transaction);
@@ -133,8 +147,9 @@ Task<bool> Session::mail_parameters(std::string_view text) {
                 co_return false;
             }
             envelope.requiretls = true;
-        } else if (name == "RET" && (equals_ignoring_case(value, "FULL") || equals_ignoring_case(value, "HDRS"))) {
-            problem = envelope.dsn_ret != queue::kRetNone ? "501 5.5.4 Bad RET parameter syntax" : nullptr;
+        } else if (name == "RET") {   // RFC 3461 section 4.3: FULL or HDRS, once
+            const bool good = equals_ignoring_case(value, "FULL") || equals_ignoring_case(value, "HDRS");
+            problem = !good || envelope.dsn_ret != queue::kRetNone ? "501 5.5.4 Bad RET parameter syntax" : nullptr;
             envelope.dsn_ret = equals_ignoring_case(value, "FULL") ? queue::kRetFull : queue::kRetHeaders;
         } else if (name == "ENVID") {
             // RFC 3461 section 4.4: at most 100 characters of xtext, one ENVID.

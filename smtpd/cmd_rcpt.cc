@@ -52,6 +52,9 @@ Task<> Session::rcpt(const Command& command) {
     }
     const std::string original = path->address.internal();
     recipient.address = server_.router().rewrite_address(original, RewriteContext::local);
+    if (!has_usable_domain(recipient.address)) {
+        co_return co_await refuse("501 5.1.3 Bad recipient address syntax");
+    }
     recipient.original = recipient.address == original ? std::string() : original;
     recipient_ = recipient.address;
     const Verdict verdict = co_await judge_recipient(equals_ignoring_case(original, "postmaster"), "RCPT");

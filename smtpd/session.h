@@ -149,6 +149,7 @@ private:
     Task<std::string> ehlo_reply();
     Task<bool> hello_accepted(const Command& command, std::string_view verb);
     Task<bool> secure(std::string_view where);
+    static bool has_usable_domain(std::string_view address);
     Task<Verdict> judge(const RestrictionList& list, std::string command, Deferral& deferral);
     Task<Verdict> judge_alone(const RestrictionList& list, std::string command);
     Task<Verdict> judge_list(const RestrictionList& list, const Subject& who, Deferral& deferral);

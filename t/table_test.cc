@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "lib/base/strings.h"
+#include "lib/log/capture.h"
 #include "lib/table/index_file.h"
 #include "lib/table/table.h"
 #include "lib/table/text_file.h"
@@ -146,6 +147,16 @@ TEST_CASE("unix tables give passwd and group lines", "[table]") {
     CHECK(open_error("unix:shadow").find("passwd.byname") != std::string::npos);
 }
 
+TEST_CASE("a line of a texthash file that is not an entry is left out with a warning", "[table]") {
+    const Scratch scratch;
+    LogCapture log;
+    TablePtr table = opened("texthash:" + scratch.file("t", "lonely\nkey value\n"));
+    CHECK(ask(*table, "key") == "value");
+    CHECK(ask(*table, "lonely") == "-");
+    REQUIRE(log.lines().size() == 1);
+    CHECK(log.lines()[0].find("t, line 1: expected format: key whitespace value -- ignoring this line") != std::string::npos);
+}
+
 TEST_CASE("texthash reads a postmap source and notices changes", "[table]") {
     const Scratch scratch;
     const std::string path = scratch.file("t", "Key value\nother a b\n");
@@ -190,26 +201,31 @@ TEST_CASE("regexp and pcre tables substitute, negate, nest and take flags", "[ta
     CHECK(ask("pcre:" + path, "x|y") == "pipe");
 }
 
-TEST_CASE("pattern files with mistakes are refused with file and line", "[table]") {
+TEST_CASE("a wrong rule of a pattern file is skipped with file and line, and the others hold", "[table]") {
     const Scratch scratch;
-    const auto error = [&](const std::string& type, const std::string& text) {
-        const std::string path = scratch.file("bad", text);
-        const std::string what = open_error(type + ":" + path);
-        const std::string prefix = type + ":" + path + ", ";
+    const auto warning = [&](const std::string& type, const std::string& text) {
+        const std::string path = scratch.file("bad", text + "/good/ found\n");
+        LogCapture log;
+        TablePtr table = opened(type + ":" + path);
+        CHECK(ask(*table, "good") == "found");
+        REQUIRE(log.lines().size() == 1);
+        const std::string what = log.lines()[0];
+        const std::string prefix = "warning: " + type + ":" + path + ", ";
         REQUIRE(what.substr(0, prefix.size()) == prefix);
         return what.substr(prefix.size());
     };
     for (const std::string type : {"regexp", "pcre"}) {
         CAPTURE(type);
-        CHECK(error(type, "/a/ ok\n/b c\n") == "line 2: no closing delimiter '/'");
-        CHECK(error(type, "/a(/ x\n").substr(0, 14) == "line 1: error ");
-        CHECK(error(type, "/a/ $1\n") == "line 1: out of range replacement index \"1\"");
-        CHECK(error(type, "!/(a)/ $1\n") == "line 1: $number is not possible with a negated pattern");
-        CHECK(error(type, "/a/Q x\n") == "line 1: unknown " + type + " option \"Q\"");
-        CHECK(error(type, "if /a/\n/b/ x\n") == "line 1: if without endif");
-        CHECK(error(type, "endif\n") == "line 1: endif without if");
-        CHECK(error(type, "/a/\n") == "line 1: no result text after the pattern");
-        CHECK(error(type, "/(a)/ ${1\n").substr(0, 32) == "line 1: bad substitution syntax ");
+        CHECK(warning(type, "/a/ ok\n/b c\n") == "line 2: no closing delimiter '/': skipping this rule");
+        CHECK(warning(type, "/a(/ x\n").substr(0, 14) == "line 1: error ");
+        CHECK(warning(type, "/a/ $1\n") == "line 1: out of range replacement index \"1\": skipping this rule");
+        CHECK(warning(type, "!/(a)/ $1\n") == "line 1: $number is not possible with a negated pattern: skipping this rule");
+        CHECK(warning(type, "/a/Q x\n") == "line 1: unknown " + type + " option \"Q\": skipping this rule");
+        CHECK(warning(type, "if /g/\n/b/ x\n") == "line 1: if without endif: it reaches to the end of the table");
+        CHECK(warning(type, "if /(/\n/good/ wrong\nendif\n").find(": skipping the rules up to its endif") != std::string::npos);
+        CHECK(warning(type, "endif\n") == "line 1: endif without if: skipping this line");
+        CHECK(warning(type, "/a/\n") == "line 1: no result text after the pattern: using an empty string");
+        CHECK(warning(type, "/(a)/ ${1\n").substr(0, 32) == "line 1: bad substitution syntax ");
     }
 }
 
@@ -234,8 +250,13 @@ TEST_CASE("cidr tables match networks of both families, negated and nested", "[t
     CHECK(ask(*table, "198.51.100.7") == "-");
     CHECK(ask(*table, "10.0.0.1") == "world");
     CHECK(ask(*table, "example.com") == "-");
-    CHECK(open_error("cidr:" + scratch.file("bad", "192.0.2.1/24 x\n")).find("192.0.2.0/24\" instead") !=
-          std::string::npos);
+    LogCapture log;
+    TablePtr partly = opened("cidr:" + scratch.file("bad", "192.0.2.1/24 x\nif 192.0.2.0/33\n192.0.2.1 y\nendif\n192.0.2.1 z\n"));
+    CHECK(ask(*partly, "192.0.2.1") == "z");
+    REQUIRE(log.lines().size() == 2);
+    CHECK(log.lines()[0].find("line 1: non-null host address bits in") != std::string::npos);
+    CHECK(log.lines()[0].find("192.0.2.0/24\" instead: skipping this rule") != std::string::npos);
+    CHECK(log.lines()[1].find(": skipping the rules up to its endif") != std::string::npos);
 }
 
 TEST_CASE("lmdb and cdb files are written whole and found again", "[table]") {
@@ -376,12 +397,12 @@ TEST_CASE("rules of pattern and network tables can stand in the table's name", "
         CHECK(**(*table)->lookup("1") == "Bogus");
         CHECK_FALSE((*table)->lookup("GET")->has_value());
         CHECK(**(*table)->lookup("Xy") == "got y");
-        CHECK_FALSE(open_table(type + "{ {/(/ Bogus} }", {}));
+        CHECK(ask(type + "{ {/(/ Bogus}, {/x/ good} }", "x") == "good");
     }
     Result<TablePtr> networks = open_table("cidr:{{192.0.2.0/24 ours}, {::/0 six}}", {});
     REQUIRE(networks);
     CHECK(**(*networks)->lookup("192.0.2.9") == "ours");
     CHECK(**(*networks)->lookup("2001:db8::1") == "six");
     CHECK_FALSE((*networks)->lookup("198.51.100.1")->has_value());
-    CHECK_FALSE(open_table("cidr:{{192.0.2.1/24 bad}}", {}));
+    CHECK(ask("cidr:{{192.0.2.1/24 bad}, {192.0.2.1 good}}", "192.0.2.1") == "good");
 }

@@ -93,14 +93,34 @@ TEST_CASE("modes by option and by program name", "[sendmail]") {
 TEST_CASE("bad options are usage errors", "[sendmail]") {
     CHECK(refused({"-Z"}));
     CHECK(refused({"-f"}));
-    CHECK(refused({"-N", "sometimes", "x"}));
-    CHECK(refused({"-N", "never,success", "x"}));
-    CHECK(refused({"-R", "all", "x"}));
     CHECK(refused({"-B", "9BIT", "x"}));
-    CHECK(refused({"-V", std::string(101, 'x'), "x"}));
     CHECK(refused({"-bz"}));
     CHECK(refused({"-qX"}));
     CHECK(refused({"-XVabc", "x"}));
+}
+
+TEST_CASE("a bad report option or sender is warned about and the message is sent, as with Postfix", "[sendmail]") {
+    const auto warned = [](const std::vector<std::string>& words) {
+        const Options options = parse(words);
+        CHECK(options.recipients == std::vector<std::string>{"x"});
+        CHECK(options.notify == 0);
+        CHECK(options.envelope.dsn_ret == 0);
+        CHECK(options.envelope.dsn_envid.empty());
+        return options.warnings.size() == 1 ? options.warnings[0] : std::string("no warning");
+    };
+    CHECK(warned({"-N", "sometimes", "x"}).starts_with("bad -N option value"));
+    CHECK(warned({"-N", "never,success", "x"}).starts_with("bad -N option value"));
+    CHECK(warned({"-R", "all", "x"}).starts_with("bad -R option value"));
+    CHECK(warned({"-V", std::string(101, 'x'), "x"}).starts_with("bad -V option value"));
+    CHECK(warned({"-V", "", "x"}).starts_with("bad -V option value"));
+    CHECK(warned({"-f", "x@y z@w", "x"}) == "-f option specified malformed sender: x@y z@w");
+    CHECK(parse({"-f", "x@y z@w", "x"}).envelope.sender == "x@y");
+    CHECK(refused({"-f", "<", "x"}));
+}
+
+TEST_CASE("-e has a value, in the same word or the next", "[sendmail]") {
+    CHECK(parse({"-ep", "user"}).recipients == std::vector<std::string>{"user"});
+    CHECK(parse({"-e", "m", "user"}).recipients == std::vector<std::string>{"user"});
 }
 
 TEST_CASE("a lone dot ends the message unless -i was given, however the input is cut", "[sendmail]") {

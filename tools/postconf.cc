@@ -157,6 +157,14 @@ int main(int argc, char** argv) {
     if (!tls_mode.empty()) {
         return show_tls(tls_mode);
     }
+    if (request.defaults && request.only_set) {
+        fmt::print(stderr, "postconf: fatal: specify one of -d and -n\n");
+        return 1;
+    }
+    if (request.target != Request::Target::main_cf && (request.defaults || request.only_set)) {
+        fmt::print(stderr, "postconf: fatal: with -F, -M and -P, do not specify -d or -n\n");
+        return 1;
+    }
     // "postconf name=value" without -e sets, as in Postfix.
     if (request.action == Request::Action::show && !request.words.empty() &&
         request.words.front().find('=') != std::string::npos) {

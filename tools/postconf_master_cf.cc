@@ -24,8 +24,11 @@ std::string shown_value(const Request& request, const Config* config, const std:
 
 std::string shown_entry(const Request& request, const Config* config, MasterEntry entry) {
     if (request.expand) {
-        for (std::string& argument : entry.arguments) {
-            argument = shown_value(request, config, argument);
+        // Only settings: what else stands there is the program's own, as ${recipient} is pipe's.
+        for (std::size_t i = 1; i < entry.arguments.size(); ++i) {
+            if (entry.arguments[i - 1] == "-o") {
+                entry.arguments[i] = shown_value(request, config, entry.arguments[i]);
+            }
         }
     }
     return to_text(entry, request.fold) + "\n";

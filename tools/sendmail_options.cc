@@ -4,6 +4,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/mail/address.h"
+#include "tools/sendmail_input.h"
 
 namespace postern::sendmail {
 namespace {
@@ -11,11 +12,11 @@ namespace {
 Error usage(std::string text) { return {Errc::syntax, std::move(text)}; }
 
 /// Options that take an argument, in the same word or the next.
-constexpr std::string_view kWithArgument = "ABCDFLNORVXbdfhopqr";
+constexpr std::string_view kWithArgument = "ABCDFLNORVXbdefhopqr";
 /// Of those, the ones whose argument must be in the same word: -q, -d and -o would otherwise eat a recipient.
 constexpr std::string_view kSameWordOnly = "qdo";
 /// Options without argument.
-constexpr std::string_view kPlain = "EGIJUaceimnstvx";
+constexpr std::string_view kPlain = "EGIJUacimnstvx";
 
 Result<std::uint8_t> parse_notify(std::string_view text) {
     std::uint8_t bits = 0;
@@ -82,6 +83,11 @@ public:
     Options out;
 
 private:
+    /// What only says how delivery should be reported does not keep the message from being sent.
+    Result<void> ignore(const std::string& what) {
+        out.warnings.push_back(what + " -- ignored");
+        return {};
+    }
     /// -C /etc/postern/main.cf and -C /etc/postern mean the same.
     static std::string directory_of(const std::string& value) {
         const std::size_t slash = value.rfind('/');
@@ -100,7 +106,7 @@ private:
     Result<void> notify(const std::string& value) {
         const Result<std::uint8_t> bits = parse_notify(value);
         if (!bits) {
-            return bits.error();
+            return ignore(bits.error().what);
         }
         out.notify = *bits;
         return {};
@@ -111,13 +117,13 @@ private:
         } else if (equals_ignoring_case(value, "hdrs")) {
             out.envelope.dsn_ret = queue::kRetHeaders;
         } else {
-            return usage("bad -R option value -- specify full or hdrs");
+            return ignore("bad -R option value -- specify full or hdrs");
         }
         return {};
     }
     Result<void> envid(const std::string& value) {
         if (value.empty() || value.size() > 100) {   // RFC 3461 section 4.4
-            return usage("bad -V option value -- specify an envelope id of at most 100 characters");
+            return ignore("bad -V option value -- specify an envelope id of at most 100 characters");
         }
         out.envelope.dsn_envid = to_xtext(value);
         return {};
@@ -190,11 +196,16 @@ private:
         if (text.empty() || text == "<>") {
             return {};
         }
-        const Result<Address> address = parse_address(text);
-        if (!address) {
+        if (const Result<Address> address = parse_address(text)) {
+            out.envelope.sender = address->internal();
+            return {};
+        }
+        const Result<std::vector<std::string>> first = recipients_in_argument(text);   // as Postfix: what can be made of it
+        if (!first) {
             return usage("bad sender address: " + printable(value, 100));
         }
-        out.envelope.sender = address->internal();
+        out.envelope.sender = first->front();
+        out.warnings.push_back("-f option specified malformed sender: " + printable(value, 100));
         return {};
     }
 };

@@ -33,6 +33,7 @@ struct Options {
     queue::Envelope envelope;          ///< sender, DSN requests, encoding, full name, flags
     std::uint8_t notify = 0;           ///< -N
     std::vector<std::string> recipients;   ///< as given
+    std::vector<std::string> warnings;     ///< about options that were not understood and have no effect
 };
 
 /// `arguments` without argv[0]; `program` is its last path component.  Errors: syntax, the text for EX_USAGE.

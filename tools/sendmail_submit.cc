@@ -249,19 +249,20 @@ int copy_content(int input, InputFilter& filter, Submission& submission) {
 
 }  // namespace
 
-void report_fatal(const std::string& text) {
+void report(LogLevel level, const std::string& text) {
     log_open("postfix/sendmail", LogDestination{LogDestination::Kind::syslog, {}, false, true, 0});
-    log_line(LogLevel::fatal, "{}", fmt::make_format_args(text));
+    log_line(level, "{}", fmt::make_format_args(text));
 }
+
+void report_fatal(const std::string& text) { report(LogLevel::fatal, text); }
 
 int submit(const Config& config, Options options, int input) {
     if (options.recipients.empty() && !options.recipients_from_header) {
         report_fatal("Recipient addresses must be specified on the command line or via the -t option");
         return EX_USAGE;
     }
-    if (!options.recipients.empty() && options.recipients_from_header) {
-        report_fatal("cannot handle command-line recipients with -t");
-        return EX_USAGE;
+    for (const std::string& warning : options.warnings) {
+        report(LogLevel::warning, warning);
     }
     const Result<void> complete = complete_envelope(config, options);
     if (!complete) {

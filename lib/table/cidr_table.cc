@@ -16,7 +16,7 @@ namespace {
 
 using CidrRule = Rule<Network>;
 
-Result<void> parse_rule(std::string_view rest, CidrRule& rule) {
+Result<void> parse_rule(const std::string& table, std::string_view rest, CidrRule& rule) {
     const std::size_t end = rest.find_first_of(" \t");
     Result<Network> network = parse_network(rest.substr(0, end));
     if (!network) {
@@ -28,7 +28,7 @@ Result<void> parse_rule(std::string_view rest, CidrRule& rule) {
         return Error(Errc::config, "text after the pattern of if: \"" + rule.result + "\"");
     }
     if (!rule.is_if && rule.result.empty()) {
-        return Error(Errc::config, "no result text after the network");
+        warn_about_rule(table, rule.line, "no result text after the network: using an empty string");
     }
     return {};
 }
@@ -42,17 +42,11 @@ public:
         if (!text) {
             return text.error();
         }
-        return load(*text);
-    }
-
-    Result<void> load(const std::string& text) {
-        auto rules = read_rules<Network>(name(), text, parse_rule);
-        if (!rules) {
-            return rules.error();
-        }
-        rules_ = std::move(*rules);
+        load(*text);
         return {};
     }
+
+    void load(const std::string& text) { rules_ = read_rules<Network>(name(), text, parse_rule); }
 
 protected:
     Lookup find(std::string_view key) override {
@@ -96,9 +90,7 @@ private:
 Result<TablePtr> open_cidr(std::string_view name, const TableContext&) {
     if (const std::optional<std::string> rules = inline_rules(name)) {
         auto table = std::make_unique<CidrTable>(full_name("cidr", name), WatchedFile());
-        if (const Result<void> loaded = table->load(*rules); !loaded) {
-            return loaded.error();
-        }
+        table->load(*rules);
         return TablePtr(std::move(table));
     }
     Result<WatchedFile> file = WatchedFile::open(std::string(name));

@@ -31,6 +31,7 @@ public:
     TextHash(std::string name, bool fold, WatchedFile file)
         : Table(std::move(name), false, fold), file_(std::move(file)) {}
 
+    /// A line that is no entry is left out.  Errors: as read(2); config, when lines are but not one is an entry.
     Result<void> load() {
         const Result<std::string> text = read_text_fd(file_.fd(), file_.path());
         if (!text) {
@@ -42,13 +43,16 @@ public:
         while (lines.next(line)) {
             Result<MapEntry> entry = parse_map_line(line);
             if (!entry) {
-                return Error(Errc::config, name() + ", line " + std::to_string(lines.first_line()) + ": " +
-                                               entry.error().what);
+                log_warning("{}, line {}: {} -- ignoring this line", name(), lines.first_line(), entry.error().what);
+                continue;
             }
             std::string key = fold_case() ? to_lower(entry->key) : entry->key;
             if (!entries.emplace(std::move(key), std::move(entry->value)).second) {
                 log_warning("{}, line {}: duplicate entry: \"{}\"", name(), lines.first_line(), entry->key);
             }
+        }
+        if (entries.empty() && lines.first_line() > 0) {
+            return Error(Errc::config, name() + ": no line is an entry: expected format: key whitespace value");
         }
         entries_ = std::move(entries);
         return {};

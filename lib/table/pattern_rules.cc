@@ -1,6 +1,7 @@
 #include "lib/table/pattern_rules.h"
 
 #include "lib/base/strings.h"
+#include "lib/log/log.h"
 #include "lib/table/types.h"
 
 namespace postern::table_type {
@@ -26,6 +27,10 @@ bool take_negation(std::string_view& line) {
         line = trim(line.substr(1));
     }
     return negated;
+}
+
+void warn_about_rule(const std::string& table, int line, const std::string& what) {
+    log_warning("{}, line {}: {}", table, line, what);
 }
 
 std::optional<std::string> inline_rules(std::string_view name) {

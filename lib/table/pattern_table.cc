@@ -267,7 +267,7 @@ struct Compiled {
 };
 
 template <class Pattern>
-Result<void> parse_rule(std::string_view rest, Rule<Compiled<Pattern>>& rule) {
+Result<void> parse_rule(const std::string& table, std::string_view rest, Rule<Compiled<Pattern>>& rule) {
     Result<PatternText> text = cut_pattern(rest);
     if (!text) {
         return text.error();
@@ -284,7 +284,7 @@ Result<void> parse_rule(std::string_view rest, Rule<Compiled<Pattern>>& rule) {
         return {};
     }
     if (text->rest.empty()) {
-        return Error(Errc::config, "no result text after the pattern");
+        warn_about_rule(table, rule.line, "no result text after the pattern: using an empty string");
     }
     Result<ResultTemplate> result = parse_template(text->rest, pattern->groups());
     if (!result) {
@@ -309,17 +309,11 @@ public:
         if (!text) {
             return text.error();
         }
-        return load(*text);
-    }
-
-    Result<void> load(const std::string& text) {
-        auto rules = read_rules<Compiled<Pattern>>(name(), text, parse_rule<Pattern>);
-        if (!rules) {
-            return rules.error();
-        }
-        rules_ = std::move(*rules);
+        load(*text);
         return {};
     }
+
+    void load(const std::string& text) { rules_ = read_rules<Compiled<Pattern>>(name(), text, parse_rule<Pattern>); }
 
 protected:
     Lookup find(std::string_view key) override {
@@ -358,9 +352,7 @@ template <class Pattern>
 Result<TablePtr> open_patterns(std::string_view type, std::string_view name) {
     if (const std::optional<std::string> rules = inline_rules(name)) {
         auto table = std::make_unique<PatternTable<Pattern>>(full_name(type, name), WatchedFile());
-        if (const Result<void> loaded = table->load(*rules); !loaded) {
-            return loaded.error();
-        }
+        table->load(*rules);
         return TablePtr(std::move(table));
     }
     Result<WatchedFile> file = WatchedFile::open(std::string(name));

@@ -211,8 +211,8 @@ class SubmissionTest(unittest.TestCase):
         self.assertEqual(self.instance.log().count(": uid=%d from=<user>" % self.instance.uid), 5)
 
     def test_exit_codes(self):
-        cases = [(["-t"], "Subject: nobody\n\n", 64), ([], "x\n", 64), (["-t", "rcpt"], "To: a\n\n", 64), (["-?"], "", 64),
-                 (["rcpt"], "Subject: big\n\n" + "x" * 2100000 + "\n", 69), (["-N", "maybe", "rcpt"], "", 64),
+        cases = [(["-t"], "Subject: nobody\n\n", 64), ([], "x\n", 64), (["-?"], "", 64),
+                 (["rcpt"], "Subject: big\n\n" + "x" * 2100000 + "\n", 69), (["-B", "9BIT", "rcpt"], "", 64),
                  (["-C", "/nonexistent", "rcpt"], "", 78), (["-bH"], "", 0)]
         for arguments, data, status in cases:
             with self.subTest(arguments=arguments):
@@ -220,6 +220,14 @@ class SubmissionTest(unittest.TestCase):
                 self.assertEqual(answer.returncode, status, answer.stderr)
                 self.assertEqual(bool(answer.stderr), status != 0)
         self.assertEqual(os.listdir(os.path.join(self.instance.dir, "queue/maildrop")), [])
+
+    def test_t_adds_to_the_recipients_on_the_command_line(self):
+        answer = self.instance.sendmail(["-t", "-N", "maybe", "one@a.example", "two@a.example"], "To: three@a.example\n\n")
+        self.assertEqual(answer.returncode, 0)
+        self.assertIn(b"warning: bad -N option value", answer.stderr)
+        queue_id, = os.listdir(os.path.join(self.instance.dir, "queue/maildrop"))
+        shown = self.instance.run("postcat", ["-e", os.path.join(self.instance.dir, "queue/maildrop", queue_id)]).stdout.decode()
+        self.assertEqual(re.findall(r"recipient: (\S+)@", shown), ["one", "two", "three"])
 
     def test_authorized_submit_users(self):
         with open(os.path.join(self.instance.dir, "etc/main.cf"), "a") as file:
