@@ -132,6 +132,12 @@ Result<void> Client::open() {
         return tls.error();
     }
     tls_ = std::move(*tls);
+    Result<MatchList> debugged = MatchList::open("debug_peer_list", config().debug_peer_list(), MatchKind::name_and_address,
+                                                 matches_subdomains(config(), "debug_peer_list"), tables);
+    if (!debugged) {
+        return debugged.error();
+    }
+    debug_peers_ = std::move(*debugged);
     Result<RequireTlsPolicy> requiretls =
         RequireTlsPolicy::open(settings_.prefix() + "_requiretls_policy", settings_.requiretls_policy(), tables);
     if (!requiretls) {
@@ -161,6 +167,14 @@ Result<void> Client::open() {
     }
     hosts_ = std::make_unique<HostFinder>(settings_, *host_dns_, static_cast<const SelfTest&>(*this), std::move(*services));
     return {};
+}
+
+bool Client::debugs(const HostAddress& host) {
+    const Result<bool> listed = debug_peers_.matches(host.host, host.address);
+    if (!listed) {
+        log_warning("{}", listed.error().what);
+    }
+    return listed && *listed;
 }
 
 std::vector<std::string> Client::ignored_keywords(const std::string& address) {

@@ -11,6 +11,7 @@
 #include "lib/mta_sts/client.h"
 #include "lib/tlsrpt/client.h"
 #include "lib/route/own_addresses.h"
+#include "lib/table/match_list.h"
 #include "lib/table/status_filter.h"
 #include "lib/table/table.h"
 #include "smtp/connect.h"
@@ -59,6 +60,8 @@ public:
     std::unique_ptr<SharedLedger> shared_ledger;
     /// The process is to end: messages whose final dot has not been sent are not concluded any more.
     bool stopping = false;
+    /// debug_peer_list has the server.
+    bool debugs(const HostAddress& host);
     /// smtp_discard_ehlo_keywords and _address_maps for a server, lower case.
     std::vector<std::string> ignored_keywords(const std::string& address);
 
@@ -88,6 +91,7 @@ private:
     TableList reply_filter_, ignored_maps_;
     StatusFilter status_filter_;
     RequireTlsPolicy requiretls_;
+    MatchList debug_peers_;
 };
 
 }  // namespace postern::smtp

@@ -84,6 +84,7 @@ void Delivery::answer(std::size_t i, Fate fate) {
     line.orig_to = to.original == to.address ? std::string_view() : std::string_view(original);
     line.relay = fate.relay;
     line.times = {request_.arrival_usec, request_.active_usec, request_.handed_usec, connected_usec_, now_usec()};
+    line.tls = fate.tls;
     line.dsn = why.dsn;
     line.status = softened ? "SOFTBOUNCE" : status_word(fate.outcome, request_.verify_only);
     line.text = why.text;
@@ -114,6 +115,7 @@ void Delivery::sent(std::size_t i, const Session& session, const Reply& reply) {
         return;
     }
     Fate fate{queue::kDelivered, {}, relay_of(&session)};
+    fate.tls = tls_status(&session);
     fate.why.dsn = reply.dsn;
     fate.why.text = reply.one_line();
     fate.why.remote_mta = session.host().host;
@@ -134,6 +136,7 @@ void Delivery::failed(std::size_t i, const Session* session, Failure why) {
         return;
     }
     Fate fate{why.hard() ? queue::kBounced : queue::kDeferred, std::move(why), relay_of(session)};
+    fate.tls = tls_status(session);
     if (fate.outcome == queue::kDeferred && !final_server_) {
         log_info("{}: {}", request_.queue_id, fate.why.text);
         states_[i] = State::kept;
@@ -149,6 +152,7 @@ void Delivery::failed_all(const Session* session, const Failure& why) {
     bool logged = false;
     for (const std::size_t i : open_recipients()) {
         Fate fate{why.hard() ? queue::kBounced : queue::kDeferred, why, relay_of(session)};
+        fate.tls = tls_status(session);
         if (!keep) {
             answer(i, std::move(fate));
             continue;
@@ -406,6 +410,7 @@ Task<std::unique_ptr<Session>> Delivery::open_session(const HostAddress& host, c
             co_return nullptr;
         }
         auto session = std::make_unique<Session>(client_.settings(), client_.reply_filter(), std::move(*stream), host);
+        session->debugged = client_.debugs(host);
         const std::optional<Failure> failure = co_await prepare(*session, hop, policy, best);
         connected_usec_ = now_usec();
         count_session(hop, policy, *session);

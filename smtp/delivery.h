@@ -75,6 +75,7 @@ private:
         Failure why;              ///< for success: code and reply
         std::string relay = "none";
         std::string action{};
+        std::string tls{};        ///< smtp_log_tls_feature_status
     };
     Task<> try_destination(std::string destination, bool last);
     bool find_tls_policies(const NextHop& hop);
@@ -101,6 +102,7 @@ private:
     std::size_t left() const;
     void answer(std::size_t i, Fate fate);
     std::string relay_of(const Session* session) const;
+    std::string tls_status(const Session* session) const;
 
     Client& client_;
     Listener& listener_;

@@ -106,9 +106,27 @@ bool Delivery::plaintext_fallback(const Session& session, const TlsPolicy& polic
            waited >= client_.config().minimal_backoff_time().count() * 1'000'000 && !client_.settings().sasl_auth_enable();
 }
 
+/// For the log: what TLS came to, and what REQUIRETLS.
+std::string Delivery::tls_status(const Session* session) const {
+    if (session == nullptr || !client_.settings().log_tls_feature_status()) {
+        return std::string();
+    }
+    std::string out = session->tls_status();
+    if (requiretls_ == RequireTlsLevel::disable) {
+        return out;
+    }
+    const std::string_view lacking = session->tls() == nullptr          ? ":nostarttls"
+                                     : !session->features().requiretls ? ":none"
+                                     : !session->tls_secured()         ? ":nocertmatch"
+                                                                       : "";
+    const bool violated = !lacking.empty() && (requiretls_ == RequireTlsLevel::enforce ||
+                                               (requiretls_ == RequireTlsLevel::opportunistic_starttls && session->tls() == nullptr));
+    return out + fmt::format("{}{}requiretls{}", out.empty() ? "" : "/", violated ? "!" : "", lacking);
+}
+
 /// For the TLS reports (RFC 8460).  What a resumed session has proved, it has proved before.
 void Delivery::count_session(const NextHop& hop, const TlsPolicy& policy, const Session& session) {
-    const bool again = session.tls() != nullptr && session.tls()->resumed && client_.config().smtp_tlsrpt_skip_reused_handshakes();
+    const bool again = session.tls() != nullptr && session.tls()->resumed && client_.settings().tlsrpt_skip_reused_handshakes();
     if (session.tls_verdict() && !again && counts_sessions(client_.settings(), hop)) {
         client_.tlsrpt().tell(outcome_of(hop, policy, session));
     }

@@ -127,6 +127,12 @@ Result<void> SaslClient::open(const TableContext& tables) {
         return filter.error();
     }
     filter_ = std::move(*filter);
+    Result<SaslCache> cache =
+        SaslCache::open(prefix + "_sasl_auth_cache_name", settings_.sasl_auth_cache_name(), settings_.sasl_auth_cache_time());
+    if (!cache) {
+        return cache.error();
+    }
+    cache_ = std::move(*cache);
     if (gsasl_init(&library_) != GSASL_OK) {
         return Error(Errc::config, "cannot start the SASL library");
     }

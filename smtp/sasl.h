@@ -10,6 +10,7 @@
 #include "lib/base/result.h"
 #include "lib/table/match_list.h"
 #include "lib/table/table.h"
+#include "smtp/sasl_cache.h"
 #include "smtp/settings.h"
 
 struct Gsasl;
@@ -44,6 +45,8 @@ public:
     SaslClient& operator=(const SaslClient&) = delete;
 
     bool enabled() const { return enabled_; }
+    /// Log-ins that were refused lately.
+    SaslCache& cache() { return cache_; }
     /// smtp_sasl_password_maps: by sender when that is asked for, by host, by next hop.  Errors: temporary.
     Result<std::optional<Credentials>> credentials(const std::string& sender, const std::string& host, const std::string& nexthop);
 
@@ -62,6 +65,7 @@ private:
     bool enabled_ = false;
     TableList passwords_;
     MatchList filter_;
+    SaslCache cache_;
     Gsasl* library_ = nullptr;
 };
 

@@ -71,7 +71,11 @@ Session::~Session() = default;
 
 void Session::command(std::string_view text) {
     std::string& out = stream_->output();
-    log_debug("> {}: {}", host_.with_port(), text);
+    if (debugged) {
+        log_info("> {}: {}", host_.with_port(), text);
+    } else {
+        log_debug("> {}: {}", host_.with_port(), text);
+    }
     out += text;
     out += "\r\n";
 }
@@ -113,7 +117,11 @@ Task<Result<Reply>> Session::reply(Millis timeout) {
             co_return line.error();
         }
         const std::string text = filtered(std::move(*line));
-        log_debug("< {}: {}", host_.with_port(), text);
+        if (debugged) {
+            log_info("< {}: {}", host_.with_port(), text);
+        } else {
+            log_debug("< {}: {}", host_.with_port(), text);
+        }
         const ReplyParser::State state = parser.feed(text);
         if (state == ReplyParser::State::done) {
             Reply out = parser.take();

@@ -79,6 +79,11 @@ public:
     const std::string& server_helo() const { return server_helo_; }
     /// Null in the clear.
     const TlsPeer* tls() const { return tls_ ? &*tls_ : nullptr; }
+    /// smtp_log_tls_feature_status: the policy's level, "may:none" when less came of it, "!verify:encrypt" when that was too
+    /// little; empty where no TLS was wanted.
+    std::string tls_status() const;
+    /// The certificate is what the policy asks for.
+    bool tls_secured() const { return tls_secured_; }
 
     /// AUTH (RFC 4954), when the server offers it and there is a password for it.
     Task<std::optional<Failure>> authenticate(SaslClient& sasl, const std::string& nexthop, const std::string& sender);
@@ -110,6 +115,8 @@ public:
     std::chrono::steady_clock::time_point opened() const { return opened_; }
     /// A transaction was begun and not ended: RSET before the next one.
     bool unfinished = false;
+    /// debug_peer_list: what is said is logged.
+    bool debugged = false;
     /// The policy lets it be used for other messages.
     bool may_be_kept = true;
 
@@ -129,6 +136,8 @@ private:
     bool quit_sent_ = false;
     std::optional<TlsPeer> tls_;
     bool tls_failed_ = false;
+    bool tls_secured_ = false;
+    std::string wanted_tls_;   ///< the level of the policy
     std::optional<TlsVerdict> tls_verdict_;
     std::string server_helo_;
     int uses_ = 0;

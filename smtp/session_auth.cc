@@ -1,6 +1,8 @@
 // AUTH (RFC 4954).
 #include <fmt/format.h>
 
+#include <ctime>
+
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
 #include "smtp/session.h"
@@ -30,6 +32,16 @@ Task<std::optional<Failure>> Session::authenticate(SaslClient& sasl, const std::
     }
     if (!*who) {
         co_return std::nullopt;
+    }
+    const std::int64_t now = std::time(nullptr);
+    if (const auto before = sasl.cache().find(host_.host, (*who)->user, (*who)->password, now)) {
+        Failure refused{before->dsn, fmt::format("SASL [CACHED] authentication failed; server {} said: {}", peer, before->reply), true};
+        refused.remote_mta = host_.host;
+        refused.diagnostic = "smtp; " + before->reply;
+        if (settings_.sasl_auth_soft_bounce()) {
+            refused.soften();
+        }
+        co_return refused;
     }
     const bool verified = tls_ && tls_->matched;
     const auto channel = !tls_ ? SaslClient::Channel::clear : verified ? SaslClient::Channel::verified_tls : SaslClient::Channel::tls;
@@ -66,6 +78,10 @@ Task<std::optional<Failure>> Session::authenticate(SaslClient& sasl, const std::
         if (!answer->intermediate()) {
             failure = with_reply(*answer, fmt::format("SASL authentication failed; server {} said: {}", peer, answer->one_line()));
             failure.destination_dead = true;
+            if (answer->code == 535) {   // the server knows, and says no: RFC 4954 section 6
+                const SaslCache::Refusal refusal{answer->dsn, answer->one_line()};
+                sasl.cache().store(host_.host, (*who)->user, (*who)->password, refusal, now);
+            }
             if (settings_.sasl_auth_soft_bounce()) {
                 failure.soften();
             }

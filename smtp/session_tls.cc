@@ -7,10 +7,23 @@
 
 namespace postern::smtp {
 
+std::string Session::tls_status() const {
+    if (wanted_tls_.empty() || wanted_tls_ == "none") {
+        return std::string();
+    }
+    const std::string_view got = !tls_ ? "none" : tls_secured_ ? std::string_view(wanted_tls_) : "encrypt";
+    const bool may = wanted_tls_ == "may";
+    if (tls_ && (may || wanted_tls_ == "encrypt" || tls_secured_)) {
+        return wanted_tls_;
+    }
+    return fmt::format("{}{}:{}", may ? "" : "!", wanted_tls_, got);
+}
+
 /// The handshake, the line in the log, and what the policy demands of the certificate.
 Task<std::optional<Failure>> Session::handshake(TlsPolicies& policies, const TlsPolicy& policy, const NextHop& hop) {
     TlsDemand demand = policies.demand(policy, hop, host_);
-    if (policies.log_level() >= 2) {
+    const int log_level = policies.log_level(host_, hop);
+    if (log_level >= 2) {
         log_info("setting up TLS connection to {}", host_.with_port());
     }
     Result<TlsPeer> peer = co_await start_tls_client(*stream_, policies.context(policy), std::move(demand), settings_.starttls_timeout());
@@ -26,10 +39,11 @@ Task<std::optional<Failure>> Session::handshake(TlsPolicies& policies, const Tls
     tls_verdict_ = verdict_of(policy, host_, *tls_);
     const bool secured = policy.level == TlsLevel::fingerprint ? tls_->matched
                                                                : policy.authenticates() && tls_->trusted && tls_->matched;
+    tls_secured_ = secured;
     // Whoever forged the MX record may have the right certificate for his host.
     const bool verified = secured && policy.level != TlsLevel::half_dane;
     tls_->matched = tls_->matched && policy.level != TlsLevel::half_dane;
-    if (policies.log_level() >= 1) {
+    if (log_level >= 1) {
         if (tls_->has_certificate && !tls_->trusted && policy.level > TlsLevel::fingerprint) {
             log_info("certificate verification failed for {}: {}: {}", host_.with_port(), tls_->verify_error, tls_->issuer);
         }
@@ -45,10 +59,12 @@ Task<std::optional<Failure>> Session::handshake(TlsPolicies& policies, const Tls
 }
 
 Task<std::optional<Failure>> Session::wrap(TlsPolicies& policies, const TlsPolicy& policy, const NextHop& hop) {
+    wanted_tls_ = tls_level_name(policy.level);
     co_return co_await handshake(policies, policy, hop);
 }
 
 Task<std::optional<Failure>> Session::secure(TlsPolicies& policies, const TlsPolicy& policy, const NextHop& hop, const Hello& how) {
+    wanted_tls_ = tls_level_name(policy.level);
     if (policy.level == TlsLevel::none) {
         if (features_.starttls && settings_.tls_note_starttls_offer()) {
             log_info("Host offered STARTTLS: [{}]", host_.host);

@@ -149,6 +149,15 @@ public:
         return pick(&Config::smtp_tls_force_insecure_host_tlsa_lookup, &Config::lmtp_tls_force_insecure_host_tlsa_lookup);
     }
     const std::string& tls_loglevel() const { return pick(&Config::smtp_tls_loglevel, &Config::lmtp_tls_loglevel); }
+    const std::string& tls_loglevel_maps() const { return pick(&Config::smtp_tls_loglevel_maps, &Config::lmtp_tls_loglevel_maps); }
+    bool tls_enforce_sts_mx_patterns() const {
+        return pick(&Config::smtp_tls_enforce_sts_mx_patterns, &Config::lmtp_tls_enforce_sts_mx_patterns);
+    }
+    bool log_tls_feature_status() const { return pick(&Config::smtp_log_tls_feature_status, &Config::lmtp_log_tls_feature_status); }
+    bool tlsrpt_enable() const { return pick(&Config::smtp_tlsrpt_enable, &Config::lmtp_tlsrpt_enable); }
+    bool tlsrpt_skip_reused_handshakes() const {
+        return pick(&Config::smtp_tlsrpt_skip_reused_handshakes, &Config::lmtp_tlsrpt_skip_reused_handshakes);
+    }
     const std::string& tls_servername() const { return pick(&Config::smtp_tls_servername, &Config::lmtp_tls_servername); }
     bool use_tls() const { return pick(&Config::smtp_use_tls, &Config::lmtp_use_tls); }
     bool enforce_tls() const { return pick(&Config::smtp_enforce_tls, &Config::lmtp_enforce_tls); }
@@ -174,6 +183,8 @@ public:
         return pick(&Config::smtp_sender_dependent_authentication, &Config::lmtp_sender_dependent_authentication);
     }
     bool sasl_auth_soft_bounce() const { return pick(&Config::smtp_sasl_auth_soft_bounce, &Config::lmtp_sasl_auth_soft_bounce); }
+    const std::string& sasl_auth_cache_name() const { return pick(&Config::smtp_sasl_auth_cache_name, &Config::lmtp_sasl_auth_cache_name); }
+    Seconds sasl_auth_cache_time() const { return pick(&Config::smtp_sasl_auth_cache_time, &Config::lmtp_sasl_auth_cache_time); }
     const std::string& sasl_password_maps() const {
         return pick(&Config::smtp_sasl_password_maps, &Config::lmtp_sasl_password_maps);
     }

@@ -170,7 +170,12 @@ Result<void> TlsPolicies::open(const TableContext& tables) {
         return maps.error();
     }
     maps_ = std::move(*maps);
-    log_level_ = static_cast<int>(parse_number(settings_.tls_loglevel()).value_or(0));
+    Result<TlsLogLevel> log_level =
+        TlsLogLevel::open(settings_.prefix() + "_tls_loglevel", settings_.tls_loglevel(), settings_.tls_loglevel_maps(), tables);
+    if (!log_level) {
+        return log_level.error();
+    }
+    log_level_ = std::move(*log_level);
     if (general_.level == TlsLevel::none && maps_.empty()) {
         return {};   // no TLS at all: the library is not even woken
     }

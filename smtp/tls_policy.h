@@ -11,6 +11,7 @@
 #include "lib/mta_sts/messages.h"
 #include "lib/stream/tls.h"
 #include "lib/table/table.h"
+#include "lib/tls/log_level.h"
 #include "smtp/hosts.h"
 #include "smtp/next_hop.h"
 #include "smtp/settings.h"
@@ -77,7 +78,8 @@ public:
     /// For start_tls_client().
     TlsDemand demand(const TlsPolicy& policy, const NextHop& hop, const HostAddress& host) const;
     TlsContext& context(const TlsPolicy& policy) { return policy.sts && sts_context_ ? *sts_context_ : *context_; }
-    int log_level() const { return log_level_; }
+    /// smtp_tls_loglevel_maps for the server's name, its address, or the next hop; else smtp_tls_loglevel.
+    int log_level(const HostAddress& host, const NextHop& hop) { return log_level_.of({host.host, host.address, hop.domain}); }
 
     /// Whether mta-sts(8) is to be asked about `hop`, for which find() gave `policy`: not where a table or brackets around
     /// the host have decided.  With level dane it has a say for hosts without TLSA records (RFC 8461 section 2).
@@ -111,7 +113,7 @@ private:
     std::vector<DaneDigest> dane_digests_;
     std::unique_ptr<TlsContext> context_;
     std::unique_ptr<TlsContext> sts_context_;   ///< with the system's authorities; null when context_ has enough of its own
-    int log_level_ = 0;
+    TlsLogLevel log_level_;
 };
 
 }  // namespace postern::smtp

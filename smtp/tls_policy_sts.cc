@@ -60,7 +60,7 @@ void TlsPolicies::adopt_sts_attributes(TlsPolicy& policy, StsRule sts) const {
     }
     sts.mode = policy.authenticates() ? StsMode::enforce : StsMode::testing;
     if (sts.found && policy.level > TlsLevel::fingerprint && !sts.patterns.empty() &&
-        settings_.config().smtp_tls_enforce_sts_mx_patterns()) {
+        settings_.tls_enforce_sts_mx_patterns()) {
         policy.match = {"hostname"};   // the host matches a pattern, the certificate the host (section 4.2)
         policy.server_name = "hostname";
     }
@@ -109,7 +109,7 @@ TlsPolicy TlsPolicies::plain_under_sts(TlsPolicy policy, const std::string& doma
         policy.level = TlsLevel::secure;
         policy.protocols = newer ? "" : ">=TLSv1.2";
         policy.match = {"hostname"};
-        if (!settings_.config().smtp_tls_enforce_sts_mx_patterns()) {
+        if (!settings_.tls_enforce_sts_mx_patterns()) {
             policy.match.clear();   // any host, as long as it has a certificate for one of the names
             for (const std::string& pattern : rule->patterns) {
                 policy.match.push_back(pattern.substr(0, 2) == "*." ? pattern.substr(1) : pattern);
@@ -125,7 +125,7 @@ TlsPolicy TlsPolicies::plain_under_sts(TlsPolicy policy, const std::string& doma
 }
 
 std::optional<std::string> TlsPolicies::forbids(const TlsPolicy& policy, const HostAddress& host) const {
-    if (!policy.sts || !policy.authenticates() || !settings_.config().smtp_tls_enforce_sts_mx_patterns() ||
+    if (!policy.sts || !policy.authenticates() || !settings_.tls_enforce_sts_mx_patterns() ||
         policy.sts->allows(host.host)) {
         return std::nullopt;
     }

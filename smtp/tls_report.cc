@@ -65,7 +65,7 @@ Session::TlsVerdict verdict_of(const TlsPolicy& policy, const HostAddress& host,
 }
 
 bool counts_sessions(const Settings& settings, const NextHop& hop) {
-    return !settings.lmtp() && settings.config().smtp_tlsrpt_enable() && !hop.literal_host && hop.socket_path.empty();
+    return settings.tlsrpt_enable() && !hop.literal_host && hop.socket_path.empty();
 }
 
 TlsrptOutcome outcome_of(const NextHop& hop, const TlsPolicy& policy, const Session& session) {

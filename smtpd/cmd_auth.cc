@@ -40,20 +40,25 @@ Task<> Session::starttls(const Command& command) {
         Error gone(Errc::closed, "lost connection");
         co_return co_await end_of_conversation(gone);
     }
-    if (parse_number(config_.smtpd_tls_loglevel()).value_or(0) >= 1) {
-        const TlsInfo& tls = *client_.tls();
-        log_info("{} TLS connection {} from {}{}: {}{}{}",
-                 tls.peer_subject.empty() ? "Anonymous" : (tls.peer_verified ? "Trusted" : "Untrusted"),
-                 tls.resumed ? "reused" : "established", info_.text(),
-                 tls.server_name.empty() ? "" : " to " + printable(tls.server_name, 255), tls.cipher_text,
-                 tls.exchange_text.empty() ? "" : " ", tls.exchange_text);
-    }
+    log_tls_session();
     co_await count_tls_session();
     // RFC 3207 section 4.2: what was said in the clear is forgotten.
     reset_transaction();
     helo_.clear();
     esmtp_ = false;
     sasl_ = SaslState{};
+}
+
+/// smtpd_tls_loglevel, smtpd_tls_loglevel_maps.
+void Session::log_tls_session() {
+    const std::string name = info_.name == "unknown" ? std::string() : info_.name;
+    if (server_.tls_log_level().of({name, info_.address}) < 1) {
+        return;
+    }
+    const TlsInfo& tls = *client_.tls();
+    log_info("{} TLS connection {} from {}{}: {}{}{}", tls.peer_subject.empty() ? "Anonymous" : (tls.peer_verified ? "Trusted" : "Untrusted"),
+             tls.resumed ? "reused" : "established", info_.text(), tls.server_name.empty() ? "" : " to " + printable(tls.server_name, 255),
+             tls.cipher_text, tls.exchange_text.empty() ? "" : " ", tls.exchange_text);
 }
 
 /// A full handshake has been made: it is what costs, so a resumed session does not count.

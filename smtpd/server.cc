@@ -270,6 +270,12 @@ Result<void> Server::choose_ciphers(TlsSettings& settings) const {
 }
 
 Result<void> Server::prepare_tls() {
+    Result<TlsLogLevel> log_level =
+        TlsLogLevel::open("smtpd_tls_loglevel", config_.smtpd_tls_loglevel(), config_.smtpd_tls_loglevel_maps(), tables_);
+    if (!log_level) {
+        return log_level.error();
+    }
+    tls_log_level_ = std::move(*log_level);
     tls_level_ = level_of(config_);
     if (tls_level_ == TlsLevel::none) {
         return {};

@@ -12,6 +12,7 @@
 #include "lib/sasl/auth_client.h"
 #include "lib/stream/tls.h"
 #include "lib/table/match_list.h"
+#include "lib/tls/log_level.h"
 #include "smtpd/client_limits.h"
 #include "smtpd/policy_servers.h"
 #include "smtpd/restrictions.h"
@@ -81,6 +82,7 @@ public:
     void set_outlet(std::unique_ptr<Outlet> outlet) { outlet_ = std::move(outlet); }
 
     TlsLevel tls_level() const { return tls_level_; }
+    TlsLogLevel& tls_log_level() { return tls_log_level_; }
     /// Null when TLS is off.
     TlsContext* tls() { return tls_.get(); }
 
@@ -124,6 +126,7 @@ private:
     std::unique_ptr<AuthClient> auth_;
     std::unique_ptr<Outlet> outlet_;
     TlsLevel tls_level_ = TlsLevel::none;
+    TlsLogLevel tls_log_level_;
     std::unique_ptr<TlsContext> tls_;
 };
 

@@ -98,6 +98,7 @@ Task<bool> Session::wrapper_tls() {
     }
     Result<void> done = co_await client_.start_tls(*server_.tls(), config_.smtpd_starttls_timeout());
     if (done) {
+        log_tls_session();
         co_await count_tls_session();
         co_return true;
     }

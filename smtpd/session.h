@@ -125,6 +125,7 @@ private:
     void log_disconnect();
     Task<bool> over_limit(ClientEvent event);
     Task<> count_tls_session();
+    void log_tls_session();
 
     // Commands (cmd_*.cc).
     Task<> helo(const Command& command);

@@ -30,10 +30,10 @@ std::string format_delivery_line(const DeliveryLine& line) {
     if (!line.orig_to.empty() && line.orig_to != line.to) {
         fmt::format_to(at, ", orig_to=<{}>", line.orig_to);
     }
-    fmt::format_to(at, ", relay={}, delay={}, delays={}/{}/{}/{}, dsn={}, status={} ({})",
+    fmt::format_to(at, ", relay={}, delay={}, delays={}/{}/{}/{}{}{}, dsn={}, status={} ({})",
                    line.relay.empty() ? std::string_view("none") : line.relay, format_delay(t.done - t.arrival),
                    format_delay(t.active - t.arrival), format_delay(t.handed - t.active),
-                   format_delay(connected - t.handed), format_delay(t.done - connected), line.dsn, line.status, line.text);
+                   format_delay(connected - t.handed), format_delay(t.done - connected), line.tls.empty() ? "" : ", tls=", line.tls, line.dsn, line.status, line.text);
     return fmt::to_string(out);
 }
 

@@ -22,6 +22,7 @@ struct DeliveryLine {
     std::string_view orig_to;      ///< likewise; left out when empty or the same as `to`
     std::string_view relay = "none";
     DeliveryTimes times;
+    std::string_view tls{};        ///< what became of TLS and REQUIRETLS, as Postfix 3.11 writes it; left out when empty
     std::string_view dsn;          ///< "2.0.0"
     std::string_view status;       ///< sent, deferred, bounced, expired, undeliverable, deliverable
     std::string_view text;         ///< what stands in ( )

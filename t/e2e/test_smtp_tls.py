@@ -32,6 +32,9 @@ wrapped unix - - n - 1 smtp -o smtp_tls_wrappermode=yes -o smtp_tls_security_lev
 early unix - - n - 1 smtp -o smtp_tls_block_early_mail_reply=yes
 login unix - - n - 1 smtp -o smtp_sasl_auth_enable=yes -o smtp_sasl_password_maps=static:fred:sesam
  -o smtp_sasl_security_options=noanonymous -o smtp_sasl_tls_security_options=noanonymous
+cached unix - - n - 4 smtp -o smtp_sasl_auth_enable=yes -o smtp_sasl_password_maps=static:fred:falsch -o smtp_sasl_security_options=
+ -o smtp_sasl_auth_cache_name=lmdb:{dir}/data/refused -o smtp_sasl_auth_soft_bounce=no
+quiet unix - - n - 1 smtp -o smtp_tls_loglevel_maps=inline:{{localhost=0}}
 """
 
 
@@ -44,7 +47,7 @@ class Tls(unittest.TestCase):
     def setUpClass(cls):
         import tempfile
         directory = tempfile.mkdtemp(prefix="postern-tls-")
-        cls.mail = Suite(extra=EXTRA.format(dir=directory), master_extra=MASTER, port=PORT, directory=directory)
+        cls.mail = Suite(extra=EXTRA.format(dir=directory), master_extra=MASTER.replace("{dir}", directory).replace("{{", "{").replace("}}", "}"), port=PORT, directory=directory)
         etc = cls.mail.path("etc/")
         openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=Test authority", "-keyout", etc + "ca.key",
                 "-out", etc + "ca.pem")
@@ -62,6 +65,8 @@ class Tls(unittest.TestCase):
 /@w([0-9]+)\.example$/ wrapped:[localhost]:$1
 /@s([0-9]+)\.example$/ login:[localhost]:$1
 /@e([0-9]+)\.example$/ early:[localhost]:$1
+/@c([0-9]+)\.example$/ cached:[localhost]:$1
+/@q([0-9]+)\.example$/ quiet:[localhost]:$1
 """)
         cls.levels = {1: "none", 2: "may", 3: "encrypt", 4: "verify", 5: "secure match=localhost", 6: "secure match=other.example",
                       7: "fingerprint match=" + ":".join(print_[i:i + 2] for i in range(0, 64, 2)), 8: "fingerprint match=00:11",
@@ -118,6 +123,32 @@ class Tls(unittest.TestCase):
                 peer, line, log = self.attempt(level, tls=self.own)
                 self.assertRegex(line, r"dsn=4\.7\.5, status=deferred \(Server certificate not verified\)")
                 self.assertNotIn("MAIL", peer.verbs())
+
+    def test_a_refused_login_is_not_tried_again(self):
+        def refuse(session, command):
+            session.reply("AUTH", "535 5.7.8 wrong")
+        peer, port = self.peer(1, auth=refuse, features=["AUTH PLAIN"])
+        for n in range(3):
+            self.send("%d@c%d.example" % (n, port))
+            self.logged(r"to=<%d@c%d\.example>.*dsn=5\.7\.8, status=bounced \(SASL %sauthentication failed; server localhost\[127\.0\.0\.1\] "
+                        r"said: 535 5\.7\.8 wrong\)" % (n, port, r"\[CACHED\] " if n else ""))
+        self.assertEqual(len([verb for verb in peer.verbs() if verb == "AUTH"]), 1)
+        with open(self.mail.path("data/refused.lmdb"), "rb") as file:
+            self.assertNotIn(b"falsch", file.read())
+
+    def test_how_much_is_logged(self):
+        peer, line, log = self.attempt(2, tls=self.own)
+        self.assertIn(", tls=may, dsn=", line)
+        peer, line, log = self.attempt(2)
+        self.assertIn(", tls=may:none, dsn=", line)
+        peer, line, log = self.attempt(4, tls=self.own)
+        self.assertIn(", tls=!verify:encrypt, dsn=", line)
+        peer, line, log = self.attempt(4, tls=self.good)
+        self.assertIn(", tls=verify, dsn=", line)
+        peer, port = self.peer(2, tls=self.good)
+        self.send("a@q%d.example" % port)
+        self.logged(r"to=<a@q%d\.example>.*status=sent" % port)
+        self.assertFalse(re.search(r"TLS connection established to localhost\[127\.0\.0\.1\]:%d" % port, self.mail.log()))
 
     def test_the_wrong_name(self):
         peer, line, log = self.attempt(6, tls=self.good)
