@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <memory>
 #include <thread>
 
 #include "lib/async/loop.h"
@@ -223,6 +224,26 @@ Task<std::string> name_of(Aggregate query) {
     co_return query.name;
 }
 
+Task<bool> is_whole(std::shared_ptr<std::string> text) {
+    co_await yield_to_others();
+    co_return *text == "shared by all rounds";
+}
+/// A loop hands on a parameter, not a variable.
+Task<int> whole_rounds(std::shared_ptr<std::string> text) {
+    int rounds = 0;
+    for (int i = 0; i < 3; ++i) {
+        const bool whole = co_await is_whole(text);
+        rounds += whole ? 1 : 0;
+    }
+    co_return rounds;
+}
+/// Or each round is a coroutine of its own.
+Task<bool> one_round(std::shared_ptr<std::string> from) {
+    const std::shared_ptr<std::string> text = from;
+    const bool whole = co_await is_whole(text);
+    co_return whole && text.use_count() >= 2;
+}
+
 Task<int> allowed_forms(std::string& log) {
     Tracked message("hello, this is a string that does not fit in place");
     const std::string sent = co_await send(std::move(message));
@@ -241,6 +262,11 @@ Task<int> allowed_forms(std::string& log) {
         const int value = co_await status(1);
         again = value != 1;
     }
+    const auto text = std::make_shared<std::string>("shared by all rounds");
+    const int rounds = co_await whole_rounds(text);
+    log += std::to_string(rounds);
+    const bool alone = co_await one_round(text);
+    log += alone && text.use_count() == 1 ? "!" : "?";
     co_return co_await status(42);
 }
 
@@ -249,7 +275,7 @@ Task<int> allowed_forms(std::string& log) {
 TEST_CASE("the allowed coroutine forms do what they say with this compiler", "[async]") {
     std::string log;
     CHECK(Loop::current().run_until(allowed_forms(log)) == 42);
-    CHECK(log == "hello, this is a string that does not fit in placea name that is long enough to be on the heap44");
+    CHECK(log == "hello, this is a string that does not fit in placea name that is long enough to be on the heap443!");
     CHECK(Tracked::alive == 0);
 }
 
