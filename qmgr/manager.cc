@@ -66,6 +66,7 @@ TransportLimits Manager::limits_of(const void* self, std::string_view transport)
                                           config.default_destination_concurrency_positive_feedback());
     limits.window.negative = feedback_for(config, transport, "destination_concurrency_negative_feedback",
                                           config.default_destination_concurrency_negative_feedback());
+    limits.window.debug = config.destination_concurrency_feedback_debug();
     const auto recipients = static_cast<std::size_t>(
         limit_for(config, transport, "destination_recipient_limit", config.default_destination_recipient_limit()));
     limits.recipients = recipients == 0 ? kMaxBatch : std::min(recipients, kMaxBatch);

@@ -140,6 +140,7 @@ private:
     void dispose(Message& message);
     void remove(Message& message);
     void defer(Message& message);
+    std::int64_t backoff(std::int64_t age_seconds) const;
     void remember_delivered(Message& message);
     bool append(Message& message, const std::vector<queue::JournalRecord>& records);
     Message* find(const std::string& id);

@@ -290,6 +290,10 @@ void Manager::dispose(Message& message) {
 
 void Manager::remove(Message& message) {
     const std::string path = message.path(), held = queue::queue_path("hold", message.id);
+    if (config_.dont_remove() != 0 && ::rename(path.c_str(), queue::queue_path("saved", message.id).c_str()) == 0) {
+        log_info("{}: removed", message.id);
+        return;
+    }
     if (::unlink(path.c_str()) == 0 || (errno == ENOENT && (::unlink(held.c_str()) == 0 || errno == ENOENT))) {
         log_info("{}: removed", message.id);
         return;
@@ -299,8 +303,14 @@ void Manager::remove(Message& message) {
     remember_delivered(message);
 }
 
-/// Writes down what happened and lets the message wait as long again as it has been here, within
-/// minimal_backoff_time and maximal_backoff_time.
+/// As long again as the message has been here, within minimal_backoff_time and maximal_backoff_time; and never less than
+/// queue_run_delay, since Postfix would not look sooner.
+std::int64_t Manager::backoff(std::int64_t age_seconds) const {
+    const std::int64_t least = std::max(config_.minimal_backoff_time(), config_.queue_run_delay()).count();
+    return std::clamp<std::int64_t>(age_seconds, least, std::max<std::int64_t>(least, config_.maximal_backoff_time().count()));
+}
+
+/// Writes down what happened and lets the message wait.
 void Manager::defer(Message& message) {
     const std::int64_t now = clock_();
     std::vector<queue::JournalRecord> records = message.delivered_records(now);
@@ -314,10 +324,7 @@ void Manager::defer(Message& message) {
         records.clear();
     }
     const std::int64_t age = std::max<std::int64_t>(0, now - message.envelope().arrival_usec) / kSecond;
-    const std::int64_t delay = std::clamp<std::int64_t>(age, config_.minimal_backoff_time().count(),
-                                                        std::max(config_.minimal_backoff_time(),
-                                                                 config_.maximal_backoff_time()).count());
-    const std::int64_t due = now / kSecond + delay;
+    const std::int64_t due = now / kSecond + backoff(age);
     if (message.directory == "hold") {
         return;   // postsuper will tell when it is free
     }

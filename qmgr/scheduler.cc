@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "lib/log/log.h"
 #include "qmgr/scheduler_parts.h"
 
 namespace postern::qmgr {
@@ -244,7 +245,11 @@ void Scheduler::succeeded(std::uint64_t batch, Usec now) {
         return;
     }
     Destination& destination = *found->second.destination;
-    destination.window.succeeded(found->second.transport->limits.window, destination.busy);
+    const WindowLimits& limits = found->second.transport->limits.window;
+    destination.window.succeeded(limits, destination.busy);
+    if (limits.debug) {
+        log_info("qmgr_queue_unthrottle: queue {}: {}", destination.nexthop(), destination.window.text(limits));
+    }
     end(batch, now);
 }
 
@@ -262,6 +267,9 @@ void Scheduler::failed(std::uint64_t batch, std::string_view dsn, std::string_vi
     Destination& destination = *found->second.destination;
     const TransportLimits& limits = found->second.transport->limits;
     destination.window.failed(limits.window);
+    if (limits.window.debug) {
+        log_info("qmgr_queue_throttle: queue {}: {}", destination.nexthop(), destination.window.text(limits.window));
+    }
     if (destination.window.closed()) {
         destination.dsn = dsn;
         destination.reason = reason;

@@ -33,6 +33,7 @@ struct Scheduler::Group {
 struct Scheduler::Destination {
     Destination(Transport& owner, std::string name, const WindowLimits& limits)
         : transport(owner), key(std::move(name)), window(limits) {}
+    std::string_view nexthop() const { return std::string_view(key).substr(0, key.find('\0')); }
     Transport& transport;
     std::string key;
     Window window;

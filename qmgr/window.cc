@@ -1,5 +1,7 @@
 #include "qmgr/window.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -94,6 +96,10 @@ void Window::failed(const WindowLimits& limits) {
         success_ = 0;
     }
     window_ = std::max(window_, 1.0);
+}
+
+std::string Window::text(const WindowLimits& limits) const {
+    return fmt::format("limit {:g} window {} success {:g} failure {:g} fail_cohorts {:g}", limits.maximum, size(), success_, failure_, failed_cohorts_);
 }
 
 }  // namespace postern::qmgr

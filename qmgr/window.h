@@ -2,6 +2,7 @@
 /// success, shrinks with failure, and closes when a whole cohort of deliveries failed.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include "lib/base/result.h"
@@ -25,6 +26,7 @@ struct WindowLimits {
     double maximum = 20;         ///< ..._destination_concurrency_limit; 0: none
     double failed_cohorts = 1;   ///< ..._destination_concurrency_failed_cohort_limit; 0: never closes
     Feedback positive, negative;
+    bool debug = false;          ///< destination_concurrency_feedback_debug: changes are logged
 };
 
 class Window {
@@ -41,6 +43,8 @@ public:
     void failed(const WindowLimits& limits);
     /// Closed at once, whatever the cohorts say.
     void close() { closed_ = true; }
+    /// For destination_concurrency_feedback_debug: "limit 20 window 5 success 0.2 failure 0 fail_cohorts 0".
+    std::string text(const WindowLimits& limits) const;
 
 private:
     double window_ = 1;

@@ -1,6 +1,7 @@
 /// The client's settings: smtp_x or lmtp_x of the parameter table, whichever protocol is spoken.
 #pragma once
 
+#include <algorithm>
 #include <string>
 
 #include "lib/checks/checks.h"
@@ -212,7 +213,7 @@ public:
         return pick(&Config::smtp_connection_cache_on_demand, &Config::lmtp_connection_cache_on_demand);
     }
     Seconds connection_cache_time_limit() const {
-        return pick(&Config::smtp_connection_cache_time_limit, &Config::lmtp_connection_cache_time_limit);
+        return std::min(pick(&Config::smtp_connection_cache_time_limit, &Config::lmtp_connection_cache_time_limit), config_.connection_cache_ttl_limit());
     }
     long connection_reuse_count_limit() const {
         return pick(&Config::smtp_connection_reuse_count_limit, &Config::lmtp_connection_reuse_count_limit);

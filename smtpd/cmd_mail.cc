@@ -35,14 +35,14 @@ Task<bool> Session::secure(std::string_view where) {
 }
 
 /// Whether what follows the last "@" of a rewritten address can be a domain (RFC 5321 section 4.1.2); mail from or to
-/// another would only be returned later.
-bool Session::has_usable_domain(std::string_view address) {
+/// another would only be returned later.  With resolve_numeric_domain an address needs no brackets.
+bool Session::has_usable_domain(std::string_view address) const {
     const std::size_t at = address.rfind('@');
     std::string_view domain = at == std::string_view::npos ? std::string_view() : address.substr(at + 1);
     if (domain.ends_with('.')) {
         domain.remove_suffix(1);
     }
-    return domain.empty() || valid_mail_domain(domain, true);
+    return domain.empty() || valid_mail_domain(domain, true) || (config_.resolve_numeric_domain() && valid_ip_address(domain));
 }
 
 Task<> Session::mail(const Command& command) {

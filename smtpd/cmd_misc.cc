@@ -59,7 +59,7 @@ Task<> Session::vrfy(const Command& command) {
         co_return co_await refuse("553 5.6.7 Must declare SMTPUTF8 to send unicode address");
     }
     Result<Address> address = parse_address(utf8_word ? argument.substr(0, argument.size() - 9) : argument);
-    if (!address || address->empty()) {
+    if (!address || address->empty() || !has_usable_domain(address->internal())) {
         co_return co_await refuse("501 5.1.3 Bad recipient address syntax");
     }
     std::optional<Transaction> message = std::exchange(mail_, std::nullopt);   // its sender has nothing to do with this
@@ -87,25 +87,43 @@ Task<> Session::help(const Command&) {
     co_await reply("214 2.0.0 HELO EHLO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY ETRN QUIT");
 }
 
-/// ETRN (RFC 1985): asks qmgr to try the deferred mail of a site that this server relays for.
+/// qmgr has been asked to try the site's mail.
+Task<bool> Session::flush_site(std::string domain) {
+    Result<UniqueFd> socket = co_await connect_unix("public/" + config_.queue_service_name(), Seconds(10));
+    if (!socket) {
+        log_warning("{}", socket.error().what);
+        co_return false;
+    }
+    Channel<queue::ToQmgr, queue::FromQmgr> qmgr(std::move(*socket));
+    queue::FlushSite request;
+    request.domain = std::move(domain);
+    qmgr.post(std::move(request));
+    const Result<queue::FromQmgr> answer = co_await qmgr.receive(Seconds(30));
+    co_return answer.ok();
+}
+
+/// ETRN (RFC 1985): asks qmgr to try the deferred mail of a site that this server relays for.  Replies have no enhanced status codes, as
+/// in Postfix; "@" and "#" before the site mean nothing.
 Task<> Session::etrn(const Command& command) {
-    if (helo_.empty()) {
-        co_return co_await refuse("503 5.5.1 Error: send HELO/EHLO first");
-    }
-    std::string domain = command.argument;
-    if (domain.empty()) {
-        co_return co_await refuse("500 Syntax: ETRN domain");
-    }
-    if (domain[0] == '@' || domain[0] == '#') {
-        domain.erase(0, 1);
+    if (helo_.empty() && config_.smtpd_helo_required()) {
+        co_return co_await refuse("503 Error: send HELO/EHLO first");
     }
     if (mail_) {
-        co_return co_await refuse("503 5.5.1 Error: MAIL transaction in progress");
+        co_return co_await refuse("503 Error: MAIL transaction in progress");
     }
+    const std::vector<std::string> words = split(command.argument, " \t");
+    if (words.size() != 1) {
+        co_return co_await refuse("500 Syntax: ETRN domain");
+    }
+    const bool marked = words[0].front() == '@' || words[0].front() == '#';
+    const std::string domain = words[0].substr(marked ? 1 : 0);
     if (!valid_mail_domain(domain)) {
-        co_return co_await refuse("501 5.5.4 Error: invalid parameter syntax");
+        co_return co_await refuse("501 Error: invalid parameter syntax");
     }
     counters_.errors += too_much_junk(counters_, config_) ? 1 : 0;
+    if (info_.local) {
+        co_return co_await refuse("458 Unable to queue messages");
+    }
     etrn_domain_ = domain;
     const Verdict verdict = co_await judge_alone(server_.lists().etrn, "ETRN");
     etrn_domain_.clear();
@@ -113,27 +131,21 @@ Task<> Session::etrn(const Command& command) {
         co_return co_await reject("ETRN", verdict);
     }
     const Result<bool> flushed = server_.flushes(domain);
+    if (flushed && !*flushed) {
+        log_warning("reject: ETRN {}... from {}", domain.substr(0, 100), info_.text());
+        co_return co_await refuse(fmt::format("459 <{}>: service unavailable", domain), Trouble::policy);
+    }
     if (!flushed) {
         log_warning("{}", flushed.error().what);
-        co_return co_await refuse("458 4.3.0 Unable to queue messages for this site: lookup failure");
     }
-    if (!*flushed) {
-        co_return co_await reject("ETRN", 459, "4.7.1", fmt::format("<{}>: service unavailable", domain));
+    bool asked = false;
+    if (flushed) {
+        asked = co_await flush_site(domain);
     }
-    Result<UniqueFd> socket = co_await connect_unix("public/" + config_.queue_service_name(), Seconds(10));
-    if (!socket) {
-        log_warning("{}", socket.error().what);
-        co_return co_await refuse("458 4.3.0 Unable to queue messages");
+    if (!asked) {
+        co_return co_await refuse("458 Unable to queue messages");
     }
-    Channel<queue::ToQmgr, queue::FromQmgr> qmgr(std::move(*socket));
-    queue::FlushSite request;
-    request.domain = domain;
-    qmgr.post(std::move(request));
-    Result<queue::FromQmgr> answer = co_await qmgr.receive(Seconds(30));
-    if (!answer) {
-        co_return co_await refuse("458 4.3.0 Unable to queue messages");
-    }
-    co_await reply("250 2.0.0 Queuing started");
+    co_await reply("250 Queuing started");
 }
 
 }  // namespace postern::smtpd

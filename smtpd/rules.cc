@@ -129,7 +129,7 @@ Judged judged_for(RuleKind kind, const Evaluation& evaluation) {
     case Stage::end_of_data:
         return {"<END-OF-MESSAGE>", "End-of-data"};
     case Stage::etrn:
-        return {"<ETRN>", "Etrn command"};
+        return {"<" + subject.etrn_domain + ">", "Etrn command"};
     }
     return {"", "Command"};
 }

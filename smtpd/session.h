@@ -142,6 +142,7 @@ private:
     Task<> vrfy(const Command& command);
     Task<> expn(const Command& command);
     Task<> etrn(const Command& command);
+    Task<bool> flush_site(std::string domain);
     Task<> help(const Command& command);
     Task<> xclient(const Command& command);
     Task<> xforward(const Command& command);
@@ -150,7 +151,7 @@ private:
     Task<std::string> ehlo_reply();
     Task<bool> hello_accepted(const Command& command, std::string_view verb);
     Task<bool> secure(std::string_view where);
-    static bool has_usable_domain(std::string_view address);
+    bool has_usable_domain(std::string_view address) const;
     Task<Verdict> judge(const RestrictionList& list, std::string command, Deferral& deferral);
     Task<Verdict> judge_alone(const RestrictionList& list, std::string command);
     Task<Verdict> judge_list(const RestrictionList& list, const Subject& who, Deferral& deferral);

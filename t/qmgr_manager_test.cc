@@ -47,6 +47,30 @@ TEST_CASE("a deferred message waits as long again as it is old, within the limit
     CHECK(info.st_mtime == 1'700'003'300 + 3300);
 }
 
+TEST_CASE("no message is tried again before queue_run_delay is over", "[qmgr]") {
+    Queue queue("queue_run_delay = 700s\nminimal_backoff_time = 100s\nmaximal_backoff_time = 600s\n");
+    const std::string id = queue.submit({to("a@far.example")});
+    queue.answer(0, queue::kDeferred, "4.4.1", "connection refused");
+    queue.finish();
+    queue.drain();
+    struct stat info {};
+    REQUIRE(::stat(("deferred/" + id).c_str(), &info) == 0);
+    CHECK(info.st_mtime == 1'700'000'700);
+}
+
+TEST_CASE("with dont_remove a finished message is kept in saved/", "[qmgr]") {
+    Queue queue("dont_remove = 1\n");
+    REQUIRE(::mkdir("saved", 0700) == 0);
+    const std::string id = queue.submit({to("a@here.example")});
+    queue.deliver_first();
+    CHECK(files_in("incoming").empty());
+    CHECK(files_in("saved") == std::vector<std::string>{id});
+    CHECK(queue.log.last() == id + ": removed");
+    queue.restart();
+    queue.drain();
+    CHECK(queue.agents.calls.empty());
+}
+
 TEST_CASE("failures go to the sender once, and then the message is gone", "[qmgr]") {
     Queue queue;
     queue.submit({to("a@here.example"), to("b@here.example")});

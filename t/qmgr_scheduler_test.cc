@@ -7,6 +7,7 @@
 #include <random>
 #include <set>
 
+#include "lib/log/capture.h"
 #include "qmgr/waiting.h"
 
 using namespace postern;
@@ -117,6 +118,25 @@ TEST_CASE("a cohort of failures kills a destination, time revives it", "[qmgr]")
     bench.now += 2 * kSecond;
     bench.add(12, "dead.example", {7});
     CHECK(bench.all().size() == 1);
+}
+
+TEST_CASE("destination_concurrency_feedback_debug logs each change of the window", "[qmgr]") {
+    LogCapture log;
+    Bench bench;
+    TransportLimits limits;
+    limits.window.negative = *Feedback::parse("1/5");
+    limits.window.debug = true;
+    bench.limits["smtp"] = limits;
+    for (MessageKey message = 1; message <= 3; ++message) {
+        bench.add(message, "a.example", {0});
+    }
+    const std::vector<Batch> batches = bench.all();
+    REQUIRE(batches.size() == 3);
+    bench.scheduler.succeeded(batches[0].id, bench.now);
+    bench.scheduler.failed(batches[1].id, "4.4.1", "no", bench.now);
+    CHECK(log.count("qmgr_queue_unthrottle: queue a.example: limit 20 window 6 success 0 failure 0 fail_cohorts 0") == 1);
+    CHECK(log.last() == "qmgr_queue_throttle: queue a.example: limit 20 window 6 success 0 failure 0.2 fail_cohorts 0.166667");
+    bench.limits.clear();
 }
 
 TEST_CASE("a flush gives the dead another chance at once", "[qmgr]") {

@@ -176,11 +176,27 @@ TEST_CASE("transport_maps override transport, next hop, or both", "[route]") {
     CHECK(failing.to("x@far.example") == "!transport_maps: fail:x: lookup error");
 }
 
+TEST_CASE("addresses that are nearly right", "[route]") {
+    Fixture f;
+    CHECK(f.to("user@") == "error:5.1.3 bad address syntax user@ bad");
+    CHECK(f.to("user@192.0.2.7") == "error:5.1.3 bad address syntax user@192.0.2.7 bad");
+    CHECK(f.to("a@far.example@example.com") == "smtp:far.example a@far.example");
+    CHECK(f.to("a@b@far.example") == "smtp:far.example a@b@far.example routed");
+    Fixture lenient("resolve_null_domain = yes\nresolve_numeric_domain = yes\nresolve_dequoted_address = no\n");
+    CHECK(lenient.to("user@") == f.to("user@" + f.config.myhostname()));
+    CHECK(lenient.to("user@192.0.2.7") == "smtp:[192.0.2.7] user@[192.0.2.7]");
+    CHECK(lenient.to("a@far.example@example.com") == "local:mail.example.com a@far.example@example.com routed");
+    CHECK(lenient.to("a@b@far.example") == "smtp:far.example a@b@far.example routed");
+    CHECK(lenient.to("a%far.example@example.com") == "smtp:far.example a@far.example");
+}
+
 TEST_CASE("people who have moved are bounced to where they went", "[route]") {
     Fixture f("relocated_maps = inline:{user=new@place.example,@old.example=elsewhere,{c@far.example = 5.2.1 closed}}\n");
+    Fixture plain("relocated_maps = inline:{{c@far.example = 5.2.1 closed}}\nrelocated_prefix_enable = no\nerror_service_name = nope\n");
+    CHECK(plain.to("c@far.example") == "nope:5.2.1 closed c@far.example");
     CHECK(f.to("user@example.com") == "error:5.1.6 User has moved to new@place.example user@example.com");
     CHECK(f.to("x@old.example") == "error:5.1.6 User has moved to elsewhere x@old.example");
-    CHECK(f.to("c@far.example") == "error:5.2.1 closed c@far.example");
+    CHECK(f.to("c@far.example") == "error:5.1.6 User has moved to 5.2.1 closed c@far.example");
     CHECK(f.to("user@far.example") == "smtp:far.example user@far.example");
 }
 

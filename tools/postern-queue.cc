@@ -129,8 +129,9 @@ Task<Result<void>> read_showq(UniqueFd socket, QueueShape& shape, const std::vec
     }
 }
 
-void read_queue(const std::string& queue_directory, QueueShape& shape, const std::vector<std::string>& queues) {
-    Result<UniqueFd> socket = connect_unix_blocking(queue_directory + "/public/showq");
+void read_queue(const Config& config, QueueShape& shape, const std::vector<std::string>& queues) {
+    const std::string& queue_directory = config.queue_directory();
+    Result<UniqueFd> socket = connect_unix_blocking(queue_directory + "/public/" + config.showq_service_name());
     if (socket) {
         const Result<void> read = Loop::current().run_until(read_showq(std::move(*socket), shape, queues));
         if (!read) {
@@ -190,7 +191,7 @@ int main(int argc, char** argv) {
     options.report.now_seconds = std::time(nullptr);
     options.report.colour = ::isatty(STDOUT_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr;
     QueueShape shape(options.shape, options.report.now_seconds);
-    read_queue(config.queue_directory(), shape, options.report.queues);
+    read_queue(config, shape, options.report.queues);
     const ManagerReport manager = ask_manager(config.queue_directory());
     const std::string text = options.json ? json_report(shape, manager, options.report) : text_report(shape, manager, options.report);
     if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {

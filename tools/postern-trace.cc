@@ -215,7 +215,7 @@ private:
         if (route->recipient != recipient) {
             steps.add("delivered to", printable(route->recipient));
         }
-        if (route->transport == "error") {
+        if (route->transport == config_.error_service_name()) {
             return fail(steps, 1, "bounced", route->nexthop);
         }
         trace_transport(steps, *route);

@@ -119,7 +119,7 @@ void read_directly(const std::string& queue_directory, Printer& printer) {
 void show(const Config& config, bool json) {
     Printer printer(json, config.enable_long_queue_ids());
     const std::string& queue = config.queue_directory();
-    Result<UniqueFd> socket = connect_unix_blocking(queue + "/public/showq");
+    Result<UniqueFd> socket = connect_unix_blocking(queue + "/public/" + config.showq_service_name());
     if (socket) {
         const Result<void> read = Loop::current().run_until(read_showq(std::move(*socket), printer));
         if (!read) {
@@ -140,7 +140,7 @@ void ask(const Config& config, const Options& options) {
     const std::string& queue = config.queue_directory();
     Result<void> answer;
     if (options.action == Action::flush) {
-        const Result<void> woken = wake_service(queue + "/public/pickup");
+        const Result<void> woken = wake_service(queue + "/public/" + config.pickup_service_name());
         if (!woken) {
             log_debug("{}", woken.error().what);   // qmgr's answer below says whether the system is up
         }

@@ -199,7 +199,7 @@ void do_work(const Config& config, const Kind& kind, const std::vector<std::stri
     }
     log_info("{}: {} message{}", kind.total, count, count == 1 ? "" : "s");
     if (kind.surgery == Surgery::requeue && count > 0) {
-        const Result<void> woken = wake_service(config.queue_directory() + "/public/pickup");
+        const Result<void> woken = wake_service(config.queue_directory() + "/public/" + config.pickup_service_name());
         if (!woken) {
             log_debug("{}", woken.error().what);   // pickup looks when it is started
         }

@@ -34,8 +34,8 @@ std::string describe(const Error& error) { return error.code == Errc::too_big ? 
 /// Writes the maildrop file itself.
 class DirectSubmission final : public Submission {
 public:
-    DirectSubmission(std::string queue_directory, std::unique_ptr<queue::QueueFileWriter> writer)
-        : queue_directory_(std::move(queue_directory)), writer_(std::move(writer)) {}
+    DirectSubmission(std::string pickup, std::unique_ptr<queue::QueueFileWriter> writer)
+        : pickup_(std::move(pickup)), writer_(std::move(writer)) {}
     Result<void> content(std::string_view bytes) override { return writer_->body(bytes); }
     int finish(const queue::Envelope& envelope) override {
         Result<void> done = writer_->envelope(envelope);
@@ -44,12 +44,12 @@ public:
             report_fatal(describe(done.error()));
             return status_of(done.error());
         }
-        queue::wake_pickup(queue_directory_);
+        queue::wake_pickup(pickup_);
         return EX_OK;
     }
 
 private:
-    std::string queue_directory_;
+    std::string pickup_;   ///< its socket
     std::unique_ptr<queue::QueueFileWriter> writer_;
 };
 
@@ -117,7 +117,8 @@ Result<std::unique_ptr<Submission>> start_submission(const Config& config) {
     Result<std::unique_ptr<queue::QueueFileWriter>> writer = queue::create_maildrop_file(
         config.queue_directory(), static_cast<std::uint64_t>(config.message_size_limit()));
     if (writer) {
-        return std::unique_ptr<Submission>(std::make_unique<DirectSubmission>(config.queue_directory(), std::move(*writer)));
+        const std::string pickup = config.queue_directory() + "/public/" + config.pickup_service_name();
+        return std::unique_ptr<Submission>(std::make_unique<DirectSubmission>(pickup, std::move(*writer)));
     }
     if (writer.error().code != Errc::denied) {
         return writer.error();

@@ -64,8 +64,7 @@ Result<void> remove_maildrop_source(const Envelope& envelope, int queue_file, co
 
 bool try_lock(int fd) { return ::flock(fd, LOCK_EX | LOCK_NB) == 0; }
 
-void wake_pickup(const std::string& queue_directory) {
-    const std::string path = queue_directory + "/public/pickup";
+void wake_pickup(const std::string& path) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.size() >= sizeof address.sun_path) {

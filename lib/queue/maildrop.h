@@ -54,7 +54,7 @@ Result<void> remove_maildrop_source(const Envelope& envelope, int queue_file, co
 /// Takes the lock of an open maildrop file, or of the directory.  False when somebody else has it.
 bool try_lock(int fd);
 
-/// Wakes pickup(8) if it runs; without waiting, and without an event loop.
-void wake_pickup(const std::string& queue_directory);
+/// Wakes pickup(8), whose socket is `path`, if it runs; without waiting, and without an event loop.
+void wake_pickup(const std::string& path);
 
 }  // namespace postern::queue

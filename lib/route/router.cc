@@ -8,8 +8,6 @@
 namespace postern {
 namespace {
 
-constexpr std::string_view kErrorTransport = "error";
-
 /// "transport:nexthop" as in main.cf and in transport_maps; either part may be empty.
 struct TransportNexthop {
     std::string transport;
@@ -61,6 +59,8 @@ private:
         bool local = false;   ///< the last domain was one of ours
     };
     Result<Stripped> strip_local_domains(std::string_view recipient);
+    bool is_opaque(std::string_view local) const;
+    void put_brackets(std::string& address, std::size_t at) const;
     Result<void> choose_by_class(std::string_view sender, std::string_view domain, Route& route);
     Result<std::string> sender_dependent(TableList& maps, std::string_view sender, const std::string& null_key);
     Result<void> apply_transport_maps(std::string_view domain, Route& route);
@@ -116,6 +116,19 @@ Result<AddressClass> TableRouter::classify(std::string_view domain) {
     return AddressClass::other;
 }
 
+/// resolve_dequoted_address = no: what has to stand in quotes is not followed.  It is still no destination that anybody may relay to.
+bool TableRouter::is_opaque(std::string_view local) const {
+    return !config_.resolve_dequoted_address() && external_form(std::string(local) + "@x").front() == '"';
+}
+
+/// resolve_numeric_domain: "user@192.0.2.1" is meant as "user@[192.0.2.1]".
+void TableRouter::put_brackets(std::string& address, std::size_t at) const {
+    const std::string domain = address.substr(at + 1);
+    if (config_.resolve_numeric_domain() && valid_ip_address(domain) && domain.find(':') == std::string::npos) {
+        address.replace(at + 1, domain.size(), "[" + domain + "]");
+    }
+}
+
 /// Takes our own domains off the end, and follows the routing that is then found in the local part
 /// (user%site@ours, site!user@ours, user@site@ours), until the domain is somebody else's or none is left.
 Result<TableRouter::Stripped> TableRouter::strip_local_domains(std::string_view recipient) {
@@ -127,11 +140,12 @@ Result<TableRouter::Stripped> TableRouter::strip_local_domains(std::string_view 
             address[address.size() - 2] != '.') {
             address.pop_back();
         }
-        if (!address.empty() && address.back() == '@') {
+        if (config_.resolve_null_domain() && !address.empty() && address.back() == '@') {
             address.pop_back();
         }
         const std::size_t at = address.rfind('@');
         if (at != std::string::npos) {
+            put_brackets(address, at);
             const Result<bool> local = is_local(std::string_view(address).substr(at + 1));
             if (!local) {
                 return local.error();
@@ -145,7 +159,7 @@ Result<TableRouter::Stripped> TableRouter::strip_local_domains(std::string_view 
         const bool routed = address.find('@') != std::string::npos ||
                             (config_.swap_bangpath() && address.find('!') != std::string::npos) ||
                             (config_.allow_percent_hack() && address.find('%') != std::string::npos);
-        if (!routed) {
+        if (!routed || is_opaque(address)) {
             break;
         }
         address = postern::rewrite_address(address, tables_->local_rules);
@@ -191,7 +205,7 @@ Result<void> TableRouter::choose_by_class(std::string_view sender, std::string_v
         case AddressClass::virtual_mailbox: transport = transports_.virtual_mailbox; break;
         case AddressClass::virtual_alias:
             // Cleanup has replaced every address that virtual_alias_maps lists.
-            route.transport = kErrorTransport;
+            route.transport = config_.error_service_name();
             route.nexthop = config_.show_user_unknown_table_name() ? "5.1.1 User unknown in virtual alias table"
                                                                    : "5.1.1 User unknown";
             return {};
@@ -262,7 +276,7 @@ Result<void> TableRouter::apply_transport_maps(std::string_view domain, Route& r
     if (!chosen.transport.empty()) {
         route.transport = std::move(chosen.transport);
         route.nexthop = domain;
-        if (route.transport == kErrorTransport || route.transport == "retry") {
+        if (route.transport == config_.error_service_name() || route.transport == "retry") {
             route.nexthop = "Address is undeliverable";
         }
     }
@@ -285,9 +299,8 @@ Result<void> TableRouter::apply_relocated_maps(Route& route) {
         return hit.error();
     }
     if (*hit) {
-        route.transport = kErrorTransport;
-        const bool has_code = !(*hit)->value.empty() && (*hit)->value.compare(0, 2, "5.") == 0;
-        route.nexthop = has_code ? (*hit)->value : "5.1.6 User has moved to " + (*hit)->value;
+        route.transport = config_.error_service_name();
+        route.nexthop = config_.relocated_prefix_enable() ? "5.1.6 User has moved to " + (*hit)->value : (*hit)->value;
     }
     return {};
 }
@@ -304,7 +317,7 @@ Result<Route> TableRouter::resolve(std::string_view sender, std::string_view rec
     route.source_routed = route.recipient.find_first_of("@!%") != at;
     if (!valid_hostname(domain, true) && !valid_address_literal(domain)) {
         route.bad_address = true;
-        route.transport = kErrorTransport;
+        route.transport = config_.error_service_name();
         route.nexthop = "5.1.3 bad address syntax";
         return route;
     }
@@ -408,7 +421,7 @@ Result<Listing> TableRouter::known(std::string_view address, bool as_sender) {
         return unknown("virtual alias table", "unknown_virtual_alias_reject_code",
                        config_.unknown_virtual_alias_reject_code());
     }
-    if (route->transport == kErrorTransport) {
+    if (route->transport == config_.error_service_name()) {
         Listing listing;
         listing.known = false;
         listing.error_text = route->nexthop;

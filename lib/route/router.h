@@ -27,11 +27,11 @@ enum class AddressClass : unsigned char {
 
 /// The answer of resolve().
 struct Route {
-    std::string transport;   ///< a service name of master.cf; "error" with the text in `nexthop`
+    std::string transport;   ///< a service name of master.cf; error_service_name with the text in `nexthop`
     std::string nexthop;     ///< host, domain, [host]:port, or what the transport wants
     std::string recipient;   ///< the address as the transport shall see it, unquoted
     AddressClass address_class = AddressClass::other;
-    bool bad_address = false;   ///< not a usable address: the transport is "error" (5.1.3)
+    bool bad_address = false;   ///< not a usable address: the transport is error_service_name (5.1.3)
     bool source_routed = false; ///< sender-specified routing is in the local part (user@a@b, a!b, a%b): smtpd refuses to relay it
 };
 
