@@ -133,7 +133,7 @@ Task<Result<std::string>> BounceSession::send(const Report& report, const Notice
     begin.envelope.rewrite_local = true;
     begin.envelope.encoding = report.encoding;
     begin.envelope.smtputf8 = notice.utf8;
-    begin.envelope.requiretls = report.requiretls;
+    begin.envelope.requiretls = report.requiretls && !config_.requiretls_redact_dsn();   // what has no content may go any way (RFC 8689 section 5)
     begin.complete_headers = true;
     begin.add_bcc = false;
     const bool filtered = has_word(config_.internal_mail_filter_classes(), "bounce");

@@ -44,7 +44,7 @@ struct Report {
     std::uint8_t dsn_ret = queue::kRetNone;
     std::uint8_t encoding = queue::kEncodingUnspecified;
     bool smtputf8 = false;
-    bool requiretls = false;                 ///< what is sent back asks for REQUIRETLS too (RFC 8689 section 5)
+    bool requiretls = false;                 ///< what is sent back has no content, or asks for REQUIRETLS too (RFC 8689 section 5)
     std::int64_t arrival_usec = 0;
     std::int64_t expires_usec = 0;           ///< Will-Retry-Until of a delay notice
     std::vector<ReportRecipient> recipients; ///< at least one

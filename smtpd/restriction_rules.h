@@ -30,8 +30,6 @@ struct Judged {
     const char* subject;       ///< "Recipient address", "Client host", ...
 };
 Judged judged_for(RuleKind kind, const Evaluation& evaluation);
-/// For a rule that let the client go on; `what` is without < >.
-Judged permitted_by(const Rule& rule, const Evaluation& evaluation);
 
 Verdict reject_with(const Evaluation& evaluation, int code, std::string dsn, std::string text);
 Verdict permit_verdict();

@@ -271,6 +271,27 @@ Action parse_action(std::string_view value) {
     return {to_upper(value.substr(0, end)), std::string(trim(value.substr(end)))};
 }
 
+namespace {
+
+/// For a rule that let the client go on; `what` is without < >.
+Judged permitted_by(const Rule& rule, const Evaluation& evaluation) {
+    RuleKind kind = rule.kind;
+    switch (kind) {
+    case RuleKind::permit_mynetworks:
+    case RuleKind::permit_inet_interfaces:
+    case RuleKind::permit_sasl_authenticated:
+    case RuleKind::permit_tls_all_clientcerts:
+    case RuleKind::permit_tls_clientcerts: kind = RuleKind::check_client_access; break;
+    case RuleKind::permit_auth_destination: kind = RuleKind::check_recipient_access; break;
+    default: break;
+    }
+    Judged judged = judged_for(kind, evaluation);
+    if (judged.what.size() > 2 && judged.what.front() == '<') {
+        judged.what = judged.what.substr(1, judged.what.size() - 2);
+    }
+    return judged;
+}
+
 /// smtpd_log_access_permit_actions: what let the client go on.  A class or a table's list of restrictions has told already.
 void note_permit(const Rule& rule, Evaluation& evaluation) {
     MatchList* const wanted = evaluation.context.logged_permits;
@@ -293,6 +314,8 @@ void note_permit(const Rule& rule, Evaluation& evaluation) {
     const std::string from = by_table ? "from " + rule.argument : std::string();
     evaluation.effects.log.emplace_back("permit", fmt::format("action={} for {}={} {}", action, judged.subject, judged.what, from));
 }
+
+}  // namespace
 
 Task<Verdict> evaluate_rules(const std::vector<Rule>& rules, Evaluation& evaluation) {
     for (const Rule& rule : rules) {

@@ -134,24 +134,6 @@ Judged judged_for(RuleKind kind, const Evaluation& evaluation) {
     return {"", "Command"};
 }
 
-Judged permitted_by(const Rule& rule, const Evaluation& evaluation) {
-    RuleKind kind = rule.kind;
-    switch (kind) {
-    case RuleKind::permit_mynetworks:
-    case RuleKind::permit_inet_interfaces:
-    case RuleKind::permit_sasl_authenticated:
-    case RuleKind::permit_tls_all_clientcerts:
-    case RuleKind::permit_tls_clientcerts: kind = RuleKind::check_client_access; break;
-    case RuleKind::permit_auth_destination: kind = RuleKind::check_recipient_access; break;
-    default: break;
-    }
-    Judged judged = judged_for(kind, evaluation);
-    if (judged.what.size() > 2 && judged.what.front() == '<') {
-        judged.what = judged.what.substr(1, judged.what.size() - 2);
-    }
-    return judged;
-}
-
 namespace {
 
 Result<bool> in_list(MatchList* list, const Subject& subject) {

@@ -83,6 +83,14 @@ TEST_CASE("a parameter that is not in force yet is named", "[config]") {
           "N main.cf:1: \"qmqpd_timeout\" is known but not in force yet: it has no effect\n");
 }
 
+TEST_CASE("what stands in the place of a parameter that has no effect is said", "[config]") {
+    CHECK(Directory("smtp_sasl_type = cyrus\nsmtp_tls_per_site = hash:/x\nsmtpd_sasl_local_domain = example.org\n", "").check() ==
+          "N main.cf:1: \"smtp_sasl_type\" has no effect here: The SASL client is built in: it knows SCRAM, CRAM-MD5, PLAIN, LOGIN, XOAUTH2 "
+          "and OAUTHBEARER.\n"
+          "N main.cf:2: \"smtp_tls_per_site\" has no effect here: Use smtp_tls_policy_maps, which Postfix has had in its place since 2.3.\n"
+          "N main.cf:3: \"smtpd_sasl_local_domain\" has no effect here: Log-ins are always checked by auth(8); see auth_default_realm.\n");
+}
+
 TEST_CASE("settings of a lookup table are no unknown parameters", "[config]") {
     CHECK(Directory("alias_maps = ldap:people\npeople_server_host = ldap.example.org\n", "").check().empty());
 }

@@ -357,3 +357,42 @@ TEST_CASE("a malformed report is refused", "[bounce]") {
     }
     Loop::current().run_until(sleep_for(Millis(5)));
 }
+
+TEST_CASE("a notice about a REQUIRETLS message goes any way without content, and by REQUIRETLS with it", "[bounce]") {
+    char name[] = "/tmp/postern-bounce-XXXXXX";
+    const std::string root = ::mkdtemp(name);
+    const UniqueFd before(::open(".", O_RDONLY | O_DIRECTORY));
+    REQUIRE(::chdir(root.c_str()) == 0);
+    REQUIRE(::mkdir("public", 0700) == 0);
+    for (const bool redact : {true, false}) {
+        CAPTURE(redact);
+        LogCapture log;
+        const Config config = test_config(redact ? "" : "requiretls_redact_dsn = no\n");
+        const std::string text = "\nsecret body\nSubject: t\n";
+        UniqueFd file(::open("message", O_RDWR | O_CREAT | O_TRUNC, 0600));
+        REQUIRE(::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+        Report report = failure();
+        report.message = std::move(file);
+        report.body = {0, 13};
+        report.headers = {13, 11};
+        report.requiretls = true;
+        ::unlink("public/cleanup");
+        std::string content;
+        queue::Envelope envelope;
+        spawn(fake_cleanup(listen_unix("public/cleanup"), content, envelope, false));
+        int pair[2];
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
+        spawn(run_session(config, UniqueFd(pair[0])));
+        const Reported answer = Loop::current().run_until(ask(UniqueFd(pair[1]), std::move(report)));
+        Loop::current().run_until(sleep_for(Millis(40)));
+        CHECK(answer.ok);
+        CHECK(envelope.requiretls == !redact);
+        CHECK((content.find("secret body") == std::string::npos) == redact);
+        CHECK(content.find("Subject: t\n") != std::string::npos);
+    }
+    ::unlink("public/cleanup");
+    ::unlink("message");
+    REQUIRE(::fchdir(before.get()) == 0);
+    ::rmdir((root + "/public").c_str());
+    ::rmdir(root.c_str());
+}

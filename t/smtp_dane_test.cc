@@ -279,6 +279,26 @@ TEST_CASE("TLS-Required: No makes TLS optional, unless REQUIRETLS says otherwise
     CHECK(off.dialogue.fate(0) == "deferred 4.7.4");
 }
 
+TEST_CASE("by default REQUIRETLS is not insisted on within the own domain, nor where an address stands for a name", "[requiretls]") {
+    const Result<Config> config = Config::from_text("mydomain = Corp.example\nmyhostname = mx.corp.example\n");
+    REQUIRE(config);
+    Result<RequireTlsPolicy> policy = RequireTlsPolicy::open("smtp_requiretls_policy", config->smtp_requiretls_policy(), TableContext());
+    REQUIRE(policy);
+    for (const char* inside : {"corp.example", "store.corp.example", "a.b.CORP.example", "localhost", "127.0.0.1", "192.0.2.1", "2001:db8::1"}) {
+        CAPTURE(inside);
+        const Result<RequireTlsLevel> level = policy->find(inside);
+        REQUIRE(level);
+        CHECK(*level == RequireTlsLevel::opportunistic);
+    }
+    for (const char* outside : {"other.example", "corp.example.net", "notcorp.example", "example"}) {
+        CAPTURE(outside);
+        const Result<RequireTlsLevel> level = policy->find(outside);
+        REQUIRE(level);
+        CHECK(*level == RequireTlsLevel::enforce);
+    }
+    CHECK(config->lmtp_requiretls_policy() == "opportunistic");
+}
+
 TEST_CASE("words that no connection could obey are refused at the start", "[smtp]") {
     for (const char* bad : {"smtp_tls_ciphers = hgih\n", "smtp_tls_mandatory_ciphers = best\n", "smtp_tls_fingerprint_digest = sha257\n",
                             "smtp_requiretls_policy = perhaps\n"}) {

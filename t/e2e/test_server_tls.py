@@ -33,6 +33,9 @@ STRICT = """127.0.0.1:%d inet n - n - 1 smtpd -o smtpd_tls_security_level=encryp
  -o smtpd_tls_session_cache_timeout=0
 127.0.0.1:%d inet n - n - 1 smtpd -o smtpd_tls_eecdh_grade=ultra
 127.0.0.1:%d inet n - n - 1 smtpd -o tls_trust_server_ccerts=yes
+127.0.0.1:%d inet n - n - 1 smtpd -o smtpd_tls_loglevel=0 -o smtpd_tls_wrappermode=yes
+ -o smtpd_tls_loglevel_maps=inline:{127.0.0.1=1} -o syslog_name=postfix/talkative
+127.0.0.1:%d inet n - n - 1 smtpd -o smtpd_tls_loglevel_maps=inline:{127.0.0.1=0} -o syslog_name=postfix/quiet
 """
 
 
@@ -44,7 +47,7 @@ class ServerTls(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         directory = tempfile.mkdtemp(prefix="postern-server-tls-")
-        cls.mail = Suite(extra=EXTRA.format(dir=directory), master_extra=STRICT % (PORT + 10, PORT + 11, PORT + 12), port=PORT,
+        cls.mail = Suite(extra=EXTRA.format(dir=directory), master_extra=STRICT % tuple(range(PORT + 10, PORT + 15)), port=PORT,
                          directory=directory)
         etc = cls.etc = cls.mail.path("etc/")
         for name in ("ca", "stranger"):
@@ -146,6 +149,16 @@ class ServerTls(unittest.TestCase):
         with self.assertRaises(ssl.SSLError):
             session(PORT + 10, "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-GCM-SHA256")
         self.assertEqual(session(self.mail.port["smtp"], "ECDHE-RSA-AES128-GCM-SHA256")[0], "TLSv1.3")
+
+    def test_how_much_is_logged_of_a_client(self):
+        with smtplib.SMTP_SSL("127.0.0.1", PORT + 13, context=self.context()) as client:
+            client.noop()
+        with smtplib.SMTP("127.0.0.1", PORT + 14) as client:
+            client.starttls(context=self.context())
+            client.noop()
+        self.mail.wait_for(lambda: re.search(r"postfix/quiet/smtpd\[\d+\]: disconnect", self.mail.log()), 10, "the end of the session")
+        self.assertRegex(self.mail.log(), r"postfix/talkative/smtpd\[\d+\]: \w+ TLS connection established from unknown\[127\.0\.0\.1\]: TLSv1")
+        self.assertNotRegex(self.mail.log(), r"postfix/quiet/smtpd\[\d+\]: \w+ TLS connection")
 
     def test_the_ultra_grade_of_curves(self):
         def handshake(curve):
