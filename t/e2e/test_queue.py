@@ -144,6 +144,7 @@ transport_maps = inline:{{ off.example=agent }}
 inet_interfaces = loopback-only
 inet_protocols = ipv4
 minimal_backoff_time = 2s
+queue_run_delay = 2s
 maximal_backoff_time = 4s
 transport_retry_time = 2s
 service_throttle_time = 1s
