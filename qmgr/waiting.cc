@@ -7,6 +7,9 @@
 namespace postern::qmgr {
 namespace {
 
+/// Seconds.  A time further away, which no backoff makes, does not push the others' below zero.
+constexpr std::int64_t kFarAway = 3660 * 86'400;
+
 std::size_t hash(std::string_view id) { return std::hash<std::string_view>()(id); }
 
 }  // namespace
@@ -129,6 +132,7 @@ bool WaitingSet::put(std::string_view id, std::int64_t due_seconds) {
 
 void WaitingSet::erase(std::uint32_t slot) {
     unindex(slot);
+    slots_[slot].due = 0;   // make_all_due() looks at free ones too
     const std::size_t position = slots_[slot].heap_position;
     const std::uint32_t last = heap_.back();
     heap_.pop_back();
@@ -157,15 +161,16 @@ std::string WaitingSet::pop() {
     return id;
 }
 
+/// All times move together, so that the heap stays one: one pass over memory, a few milliseconds for a million.
 void WaitingSet::make_all_due(std::int64_t now_seconds) {
-    // Earliest first: a sorted array is a heap.  Times are spread over nothing, so the order must be kept by
-    // counting: the first becomes due longest ago.
-    std::sort(heap_.begin(), heap_.end(), [this](std::uint32_t a, std::uint32_t b) { return slots_[a].due < slots_[b].due; });
-    const auto now = static_cast<std::uint32_t>(now_seconds);
-    const auto count = static_cast<std::uint32_t>(heap_.size());
-    for (std::uint32_t i = 0; i < count; ++i) {
-        slots_[heap_[i]].due = std::min(slots_[heap_[i]].due, now - std::min(now, count - i));
-        slots_[heap_[i]].heap_position = i;
+    std::uint32_t latest = 0;
+    for (const Slot& slot : slots_) {
+        latest = std::max(latest, slot.due);
+    }
+    const std::int64_t before = std::max<std::int64_t>(0, now_seconds - 1);
+    const std::int64_t earlier = std::clamp<std::int64_t>(latest - before, 0, kFarAway);
+    for (Slot& slot : slots_) {
+        slot.due = static_cast<std::uint32_t>(std::clamp<std::int64_t>(slot.due - earlier, 0, before));
     }
 }
 

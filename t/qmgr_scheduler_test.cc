@@ -375,6 +375,26 @@ TEST_CASE("a flush makes everything due and keeps the order", "[qmgr]") {
     CHECK(std::is_sorted(order.begin(), order.end()));
 }
 
+TEST_CASE("a time that cannot be meant does not disturb the order of a flush", "[qmgr]") {
+    WaitingSet set;
+    set.put("FAR", 0xffffffff);
+    for (int i = 0; i < 100; ++i) {
+        set.put("A" + std::to_string(i), 1'699'999'950 + (i * 37) % 100);   // some are due already
+    }
+    set.put("GONE", 1'800'000'000);
+    REQUIRE(set.remove("GONE"));
+    set.make_all_due(1'700'000'000);
+    std::vector<int> order;
+    while (set.size() > 1) {
+        CHECK(set.first_due() < 1'700'000'000);
+        order.push_back(std::stoi(set.pop().substr(1)) * 37 % 100);
+    }
+    CHECK(order.size() == 100);
+    CHECK(std::is_sorted(order.begin(), order.end()));
+    CHECK(set.first_due() < 1'700'000'000);
+    CHECK(set.pop() == "FAR");
+}
+
 TEST_CASE("ids that no writer makes are refused", "[qmgr]") {
     WaitingSet set;
     CHECK(set.put(std::string(23, 'A'), 1));
