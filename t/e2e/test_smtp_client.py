@@ -334,10 +334,11 @@ class Client(unittest.TestCase):
 
     def test_a_connection_that_went_stale_is_no_failure(self):
         peer, domain = self.peer(replies={"MAIL": ["", "", None, "", "421 4.4.2 idle too long", ""]})
-        for _ in range(8):
+        before = self.mail.log().count(": removed")
+        for number in range(1, 9):     # one after another, so that each finds the connection of the one before
             self.send("a@" + domain)
-            time.sleep(0.05)
-        self.mail.wait_for(lambda: len(peer.messages) == 8, 15, "eight messages")
+            self.mail.wait_for(lambda: self.mail.log().count(": removed") == before + number, 15, "message %d" % number)
+        self.assertEqual(len(peer.messages), 8)
         self.assertNotRegex(self.mail.log(), r"to=<a@%s>.*status=deferred" % domain)
 
     def test_lmtp_answers_for_each_recipient(self):
