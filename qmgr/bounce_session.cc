@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "lib/base/strings.h"
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
+#include "lib/notice/postmaster.h"
 #include "lib/queue/queue_file.h"
 #include "qmgr/agent_pool.h"
 
@@ -13,27 +13,11 @@ namespace {
 
 constexpr std::size_t kPiece = 256 * 1024;
 
-bool has_word(std::string_view list, std::string_view name) {
-    const std::vector<std::string> words = split(list, ", \t\r\n");
-    return std::any_of(words.begin(), words.end(), [&](const std::string& word) { return equals_ignoring_case(word, name); });
-}
-
-bool has_class(const Config& config, std::string_view name) { return has_word(config.notify_classes(), name); }
-
-std::string complete(const Config& config, const std::string& address) {
-    return address.find('@') == std::string::npos ? address + "@" + config.myorigin() : address;
-}
-
-std::string double_bounce_address(const Config& config) { return complete(config, config.double_bounce_sender()); }
-
-bool is_double_bounce(const Config& config, const std::string& sender) {
-    return equals_ignoring_case(sender, double_bounce_address(config)) || equals_ignoring_case(sender, config.double_bounce_sender());
-}
-
 }  // namespace
 
 std::vector<NoticePlan> notices_for(const Config& config, const Report& report) {
     std::vector<NoticePlan> plans;
+    const NotifyClasses classes(config);
     const bool failure = report.kind == kReportFailure;
     if (is_double_bounce(config, report.sender)) {
         if (failure) {
@@ -42,17 +26,17 @@ std::vector<NoticePlan> notices_for(const Config& config, const Report& report) 
         return plans;
     }
     if (report.sender.empty()) {   // never a bounce about a bounce (RFC 5321 section 6.1)
-        if (failure && has_class(config, "2bounce")) {
-            plans.push_back({Audience::double_bounce, complete(config, config._2bounce_notice_recipient()), double_bounce_address(config)});
+        if (failure && classes.contains(Trouble::double_bounce)) {
+            plans.push_back({Audience::double_bounce, complete_address(config, config._2bounce_notice_recipient()), double_bounce_address(config)});
         }
         return plans;
     }
     plans.push_back({Audience::sender, report.sender, ""});
-    if (failure && has_class(config, "bounce")) {
-        plans.push_back({Audience::postmaster, complete(config, config.bounce_notice_recipient()), double_bounce_address(config)});
+    if (failure && classes.contains(Trouble::bounce)) {
+        plans.push_back({Audience::postmaster, complete_address(config, config.bounce_notice_recipient()), double_bounce_address(config)});
     }
-    if (report.kind == kReportDelay && has_class(config, "delay")) {
-        plans.push_back({Audience::postmaster, complete(config, config.delay_notice_recipient()), double_bounce_address(config)});
+    if (report.kind == kReportDelay && classes.contains(Trouble::delay)) {
+        plans.push_back({Audience::postmaster, complete_address(config, config.delay_notice_recipient()), double_bounce_address(config)});
     }
     return plans;
 }
@@ -131,13 +115,12 @@ Task<Result<std::string>> BounceSession::send(const Report& report, const Notice
     begin.envelope.recipients.push_back(std::move(recipient));
     begin.envelope.origin = queue::kOriginBounce;
     begin.envelope.rewrite_local = true;
-    begin.envelope.encoding = report.encoding;
+    begin.envelope.encoding = notice.eight_bit ? queue::kEncoding8bit : report.encoding;
     begin.envelope.smtputf8 = notice.utf8;
     begin.envelope.requiretls = report.requiretls && !config_.requiretls_redact_dsn();   // what has no content may go any way (RFC 8689 section 5)
     begin.complete_headers = true;
     begin.add_bcc = false;
-    const bool filtered = has_word(config_.internal_mail_filter_classes(), "bounce");
-    begin.check_headers_and_body = filtered;
+    begin.check_headers_and_body = inspects_internal_mail(config_, "bounce");
     begin.content = notice.head;
     const Result<void> begun = co_await cleanup_.begin(std::move(begin));
     if (!begun) {

@@ -6,10 +6,13 @@
 #include <ctime>
 
 #include "lib/base/strings.h"
+#include "lib/base/utf8.h"
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
 #include "lib/mail/date.h"
 #include "lib/mail/header.h"
+#include "lib/notice/postmaster.h"
+#include "lib/notice/wrap.h"
 
 namespace postern::qmgr {
 namespace {
@@ -92,36 +95,60 @@ std::string decode_xtext(std::string_view text) {
     return out;
 }
 
+/// ORCPT of type utf-8 is written in ASCII: "\x{FC}" (RFC 6533 section 3, utf-8-addr-xtext and unitext alike).
+std::string decode_unitext(std::string_view text) {
+    std::string out;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const std::size_t end = text.substr(i, 3) == "\\x{" ? text.find('}', i) : text.npos;
+        const auto code = end != text.npos && end - i <= 9 ? parse_hex(text.substr(i + 3, end - i - 3)) : std::nullopt;
+        const bool good = code && *code < 0x110000 && (*code < 0xD800 || *code > 0xDFFF);
+        if (!good) {
+            out += text[i];
+            continue;
+        }
+        append_utf8(out, static_cast<char32_t>(*code));
+        i = end;
+    }
+    return out;
+}
+
+std::string_view address_type(std::string_view address) { return has_utf8(address) ? "utf-8" : "rfc822"; }
+
+/// The sender as notices name it: the null sender's mail comes from the mail system.
+std::string named_sender(const Config& config, const Report& report) {
+    return one_line(external_form(report.sender.empty() ? complete_address(config, "MAILER-DAEMON") : report.sender));
+}
+
 /// Per-message fields (RFC 3464 section 2.2).
-std::string message_fields(const Config& config, const Report& report, bool utf8) {
-    const std::string_view type = utf8 ? "utf-8" : "rfc822";
+std::string message_fields(const Config& config, const Report& report) {
     std::string text = fmt::format("Reporting-MTA: dns; {}\n", config.myhostname());
     if (!report.dsn_envid.empty()) {
         text += fmt::format("Original-Envelope-Id: {}\n", one_line(decode_xtext(report.dsn_envid)));
     }
     text += fmt::format("X-{}-Queue-ID: {}\n", config.mail_name(), report.queue_id);
-    text += fmt::format("X-{}-Sender: {}; {}\n", config.mail_name(), type, one_line(external_form(report.sender)));
+    text += fmt::format("X-{}-Sender: {}; {}\n", config.mail_name(), address_type(report.sender), named_sender(config, report));
     text += fmt::format("Arrival-Date: {}\n", date_text(report.arrival_usec));
     return text;
 }
 
 /// ORCPT is "type;xtext" (RFC 3461 section 4.2); the field has it decoded.
-std::string original_recipient(const queue::Recipient& recipient, std::string_view type) {
+std::string original_recipient(const queue::Recipient& recipient) {
     if (!recipient.dsn_orcpt.empty()) {
         const std::size_t semicolon = recipient.dsn_orcpt.find(';');
         if (semicolon != std::string::npos) {
-            return one_line(recipient.dsn_orcpt.substr(0, semicolon + 1) + decode_xtext(recipient.dsn_orcpt.substr(semicolon + 1)));
+            const std::string type = recipient.dsn_orcpt.substr(0, semicolon), rest = recipient.dsn_orcpt.substr(semicolon + 1);
+            return one_line(type + ";" + (equals_ignoring_case(type, "utf-8") ? decode_unitext(rest) : decode_xtext(rest)));
         }
     }
     const std::string& original = recipient.original.empty() ? recipient.address : recipient.original;
-    return fmt::format("{};{}", type, one_line(external_form(original)));
+    return fmt::format("{};{}", address_type(original), one_line(external_form(original)));
 }
 
 /// Per-recipient fields (RFC 3464 section 2.3), after an empty line.
-std::string recipient_fields(const Config& config, const Report& report, const ReportRecipient& line, bool utf8) {
-    const std::string_view type = utf8 ? "utf-8" : "rfc822";
-    std::string text = fmt::format("\nFinal-Recipient: {}; {}\n", type, one_line(external_form(line.recipient.address)));
-    text += fmt::format("Original-Recipient: {}\n", original_recipient(line.recipient, type));
+std::string recipient_fields(const Config& config, const Report& report, const ReportRecipient& line) {
+    const std::string& address = line.recipient.address;
+    std::string text = fmt::format("\nFinal-Recipient: {}; {}\n", address_type(address), one_line(external_form(address)));
+    text += fmt::format("Original-Recipient: {}\n", original_recipient(line.recipient));
     text += fmt::format("Action: {}\nStatus: {}\n", line.action, one_line(line.dsn));
     if (!line.remote_mta.empty()) {
         text += fmt::format("Remote-MTA: dns; {}\n", one_line(line.remote_mta));
@@ -182,48 +209,27 @@ std::string thread_fields(std::string_view header) {
 }
 
 std::string content_description(std::uint8_t kind, bool headers_only) {
-    const std::string_view what = kind == kReportDelay ? "Delayed " : kind == kReportFailure ? "Undelivered " : "";
+    const std::string_view what = kind == kReportDelay || kind == kReportFailure ? "Undelivered " : "";
     return fmt::format("{}Message{}", what, headers_only ? " Headers" : "");
 }
 
-std::string_view encoding_field(const Report& report, bool utf8) {
-    if (utf8 || report.encoding == queue::kEncoding8bit) {
+std::string_view encoding_field(const Report& report, bool eight_bit) {
+    if (eight_bit) {
         return "Content-Transfer-Encoding: 8bit\n";
     }
     return report.encoding == queue::kEncoding7bit ? "Content-Transfer-Encoding: 7bit\n" : "";
 }
 
-std::string returned_part_head(const Report& report, bool headers_only, bool utf8) {
+std::string returned_part_head(const Config& config, const Report& report, bool headers_only, bool utf8, bool eight_bit) {
     std::string text = fmt::format("Content-Description: {}\n", content_description(report.kind, headers_only));
     text += fmt::format("Content-Type: {}\n", headers_only ? (utf8 ? "message/global-headers" : "text/rfc822-headers")
                                                          : (utf8 ? "message/global" : "message/rfc822"));
-    text += encoding_field(report, utf8);
-    text += fmt::format("\nReturn-Path: <{}>\n", one_line(external_form(report.sender)));
+    text += encoding_field(report, eight_bit);
+    text += fmt::format("\nReturn-Path: <{}>\n", named_sender(config, report));
     return text;
 }
 
 }  // namespace
-
-std::string wrap_text(std::string_view text, std::size_t width) {
-    std::string out;
-    bool first = true;
-    while (!text.empty()) {
-        const std::size_t room = first ? width : width - 4;
-        std::size_t end = text.size();
-        if (end > room) {
-            const std::size_t blank = text.rfind(' ', room);
-            const std::size_t later = text.find(' ', room);
-            end = blank != text.npos && blank > 0 ? blank : later == text.npos ? text.size() : later;
-        }
-        out += first ? "" : "    ";
-        out += text.substr(0, end);
-        out += '\n';
-        first = false;
-        text.remove_prefix(end);
-        text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
-    }
-    return out;
-}
 
 std::string notice_name(std::uint8_t kind, Audience audience) {
     const std::string_view who = audience == Audience::sender ? "sender" : "postmaster";
@@ -247,29 +253,30 @@ NoticeText make_notice(const Config& config, const Report& report, Audience audi
     notice.utf8 = report.smtputf8 || address_utf8;
     for (const ReportRecipient& line : report.recipients) {
         people += "\n" + wrap_text(sanitized(line), kWidth);
-        status += recipient_fields(config, report, line, notice.utf8);
+        status += recipient_fields(config, report, line);
     }
     const std::string boundary = fmt::format("{}.{}/{}", report.queue_id, now_usec / 1'000'000, config.myhostname());
-    // Reasons may quote the message.
-    const bool eight_bit_people = notice.utf8 || report.encoding == queue::kEncoding8bit || !chosen.is_ascii();
+    // Reasons may quote the message, and servers: with SMTPUTF8 in use nothing promises that they are ASCII.
+    notice.eight_bit = notice.utf8 || report.encoding == queue::kEncoding8bit || config.smtputf8_enable();
+    const bool eight_bit_people = notice.eight_bit || !chosen.is_ascii();
     const std::string charset = chosen.charset != "us-ascii" ? chosen.charset : eight_bit_people ? "utf-8" : "us-ascii";
     const std::string_view status_encoding = notice.utf8 ? "Content-Transfer-Encoding: 8bit\n" : "";
     std::string& head = notice.head;
     head = from_line(config, chosen);
     head += fmt::format("Subject: {}\nTo: {}\n", subject(chosen, audience), one_line(external_form(to)));
     head += thread_fields(original_header);
-    head += "Auto-Submitted: auto-replied\nMIME-Version: 1.0\n";
+    head += fmt::format("Auto-Submitted: auto-{}\nMIME-Version: 1.0\n", audience == Audience::sender ? "replied" : "generated");
     head += fmt::format("Content-Type: multipart/report; report-type={};\n\tboundary=\"{}\"\n",
                         notice.utf8 ? "global-delivery-status" : "delivery-status", boundary);
-    head += encoding_field(report, notice.utf8);
+    head += encoding_field(report, notice.eight_bit);
     head += "\nThis is a MIME-encapsulated message.\n";
     head += fmt::format("\n--{}\nContent-Description: Notification\nContent-Type: text/plain; charset={}\n{}\n", boundary,
                         charset, eight_bit_people ? "Content-Transfer-Encoding: 8bit\n" : "");
-    head += human_text(config, chosen) + people;
+    head += (audience == Audience::sender ? human_text(config, chosen) : std::string()) + people;   // a postmaster knows
     head += fmt::format("\n--{}\nContent-Description: Delivery report\nContent-Type: message/{}\n{}\n", boundary,
                         notice.utf8 ? "global-delivery-status" : "delivery-status", status_encoding);
-    head += message_fields(config, report, notice.utf8) + status;
-    head += fmt::format("\n--{}\n", boundary) + returned_part_head(report, notice.headers_only, notice.utf8);
+    head += message_fields(config, report) + status;
+    head += fmt::format("\n--{}\n", boundary) + returned_part_head(config, report, notice.headers_only, notice.utf8, notice.eight_bit);
     notice.tail = fmt::format("\n--{}--\n", boundary);
     return notice;
 }

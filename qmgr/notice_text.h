@@ -26,6 +26,7 @@ struct NoticeText {
     std::string tail;       ///< closing boundary
     bool headers_only = false;   ///< return the header fields, not the whole message
     bool utf8 = false;      ///< the notice needs SMTPUTF8 (RFC 6533)
+    bool eight_bit = false; ///< it may have bytes above 127
 };
 
 /// `to` is the address the notice goes to.  `original_header` is the header of the message that the notice is about,
@@ -36,8 +37,5 @@ NoticeText make_notice(const Config& config, const Report& report, Audience audi
 
 /// What log lines call it: "sender non-delivery notification".
 std::string notice_name(std::uint8_t kind, Audience audience);
-
-/// Text broken at blanks so that lines have at most `width` bytes, as far as words allow.
-std::string wrap_text(std::string_view text, std::size_t width);
 
 }  // namespace postern::qmgr

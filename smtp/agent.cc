@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "lib/log/log.h"
+#include "lib/queue/cleanup_client.h"
 #include "lib/queue/requests.h"
 #include "lib/service/service.h"
 #include "smtp/delivery.h"
@@ -96,6 +97,26 @@ private:
     SharedLedger::Marks sending_, taken_, told_;   ///< entries in the shared ledger
 };
 
+class CleanupPostmaster final : public NoticeOutlet {
+public:
+    explicit CleanupPostmaster(std::string path) : path_(std::move(path)) {}
+    Task<Result<void>> submit(queue::Begin notice) override {
+        notice.last = true;
+        queue::CleanupClient cleanup(path_);   // rare enough for a connection of its own
+        Result<queue::FromCleanup> answer = co_await cleanup.submit(std::move(notice));
+        if (!answer) {
+            co_return answer.error();
+        }
+        if (const auto* refused = std::get_if<queue::Refused>(&*answer)) {
+            co_return Error(Errc::temporary, "cleanup: " + refused->text);
+        }
+        co_return Result<void>();
+    }
+
+private:
+    std::string path_;
+};
+
 /// What any agent of this instance knows about a recipient.
 std::optional<queue::RecipientDone> taken_before(const Ledger::Key& key, std::uint32_t index, Client& client) {
     if (client.shared_ledger == nullptr) {
@@ -177,6 +198,7 @@ int run_agent(const char* program, Protocol protocol, int argc, char** argv) {
         fatal("{}", shared.error().what);
     }
     (*client)->shared_ledger = std::move(*shared);
+    (*client)->postmaster = std::make_unique<CleanupPostmaster>("public/" + service.config().cleanup_service_name());
     service.confine(kRights);
     service.on_drain([&client] { (*client)->cache().clear(); });
     service.on_stop([&client] { (*client)->stopping = true; });

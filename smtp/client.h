@@ -9,6 +9,7 @@
 #include "lib/config/config.h"
 #include "lib/dns/dns.h"
 #include "lib/mta_sts/client.h"
+#include "lib/queue/messages.h"
 #include "lib/tlsrpt/client.h"
 #include "lib/route/own_addresses.h"
 #include "lib/table/match_list.h"
@@ -29,6 +30,14 @@
 #include "smtp/tls_policy.h"
 
 namespace postern::smtp {
+
+/// Where notices for the postmaster go: cleanup, or a test.
+class NoticeOutlet {
+public:
+    virtual ~NoticeOutlet() = default;
+    /// `notice` is a whole message.
+    virtual Task<Result<void>> submit(queue::Begin notice) = 0;
+};
 
 class Client final : private SelfTest {
 public:
@@ -58,6 +67,8 @@ public:
     Ledger& ledger() { return ledger_; }
     /// What all agents of the instance know together; null in tests that need none.
     std::unique_ptr<SharedLedger> shared_ledger;
+    /// For notify_classes; null in tests that need none.
+    std::unique_ptr<NoticeOutlet> postmaster;
     /// The process is to end: messages whose final dot has not been sent are not concluded any more.
     bool stopping = false;
     /// debug_peer_list has the server.

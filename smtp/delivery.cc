@@ -432,6 +432,8 @@ Task<std::unique_ptr<Session>> Delivery::open_session(const HostAddress& host, c
         failed_all(session.get(), why);
         co_await tell();
         co_await session->quit();
+        std::optional<queue::Begin> notice = session->take_transcript();
+        co_await tell_postmaster(std::move(notice));
         co_return nullptr;
     }
 }
@@ -443,13 +445,29 @@ Task<bool> Delivery::transfer(std::unique_ptr<Session> session, const std::strin
     Transfer one(*this, *session, !keep);
     const bool told = co_await one.run();
     session->count_use();
+    std::optional<queue::Begin> notice;
     if (!session->dead() && keep) {
+        notice = session->take_transcript();
         client_.cache().keep(key, std::move(session));
     } else {
         co_await tell();
         co_await session->quit();
+        notice = session->take_transcript();
     }
+    co_await tell_postmaster(std::move(notice));
     co_return told;
+}
+
+/// Trouble with a notice is no reason for another.
+Task<> Delivery::tell_postmaster(std::optional<queue::Begin> notice) {
+    if (!notice || client_.postmaster == nullptr || request_.sender.empty() || is_double_bounce(client_.config(), request_.sender)) {
+        co_return;
+    }
+    co_await tell();   // nobody waits for this
+    const Result<void> queued = co_await client_.postmaster->submit(std::move(*notice));
+    if (!queued) {
+        log_warning("postmaster notify: {}", queued.error().what);
+    }
 }
 
 }  // namespace postern::smtp

@@ -92,6 +92,7 @@ private:
     std::string cache_key(const std::string& destination_key, const HostAddress& host, const TlsPolicy& policy) const;
     Task<std::string> try_kept_session(const std::string& key);
     Task<bool> transfer(std::unique_ptr<Session> session, const std::string& key);
+    Task<> tell_postmaster(std::optional<queue::Begin> notice);
     std::vector<std::string> destinations();
     Result<void> apply_generic_maps();
     void filter_content();

@@ -65,12 +65,13 @@ Features parse_features(std::string_view reply_text, const std::vector<std::stri
 
 Session::Session(const Settings& settings, TableList& filter, std::unique_ptr<Stream> stream, HostAddress host)
     : settings_(settings), filter_(filter), stream_(std::move(stream)), host_(std::move(host)),
-      opened_(std::chrono::steady_clock::now()) {}
+      transcript_(NotifyClasses(settings.config()).only(Trouble::protocol)), opened_(std::chrono::steady_clock::now()) {}
 
 Session::~Session() = default;
 
 void Session::command(std::string_view text) {
     std::string& out = stream_->output();
+    transcript_.said(text);
     if (debugged) {
         log_info("> {}: {}", host_.with_port(), text);
     } else {
@@ -81,6 +82,10 @@ void Session::command(std::string_view text) {
 }
 
 void Session::secret_command(std::string_view text) {
+    const bool first = text.starts_with("AUTH ");
+    transcript_.said(first ? without_secret(text) : std::string(kNotShown));
+    const std::size_t secret_at = first ? text.find(' ', 5) : std::string_view::npos;
+    secrets_.emplace_back(first ? (secret_at == text.npos ? std::string_view() : text.substr(secret_at + 1)) : text);
     std::string& out = stream_->output();
     out += text;
     out += "\r\n";
@@ -116,11 +121,14 @@ Task<Result<Reply>> Session::reply(Millis timeout) {
             dead_ = true;
             co_return line.error();
         }
-        const std::string text = filtered(std::move(*line));
+        std::string text = filtered(std::move(*line));
+        hide_secrets(text);
+        const std::string shown = text.starts_with("334") ? fmt::format("334 {}", kNotShown) : text;   // a challenge: salt, nonce
+        transcript_.heard(shown);
         if (debugged) {
-            log_info("< {}: {}", host_.with_port(), text);
+            log_info("< {}: {}", host_.with_port(), shown);
         } else {
-            log_debug("< {}: {}", host_.with_port(), text);
+            log_debug("< {}: {}", host_.with_port(), shown);
         }
         const ReplyParser::State state = parser.feed(text);
         if (state == ReplyParser::State::done) {
@@ -131,6 +139,7 @@ Task<Result<Reply>> Session::reply(Millis timeout) {
         if (state == ReplyParser::State::garbage) {
             // To skip it, as long as commands are not pipelined, would be harmless; but who answers in another
             // language once will not be understood later either.
+            transcript_.happened(Trouble::protocol);
             log_warning("non-{} response from {}: {}", settings_.lmtp() ? "LMTP" : "ESMTP", host_.with_port(), printable(text, 100));
             break;
         }
@@ -153,7 +162,27 @@ Failure Session::broken(const Error& error, std::string_view doing) const {
     return out;
 }
 
-Failure Session::with_reply(const Reply& reply, std::string text) const {
+/// What Postfix's client finds worth a notice: codes that say that we are not understood (RFC 5321 section 4.2.2: x0z), or
+/// that do not belong here.
+void Session::look_at_code(int code) {
+    if (code < 400 || code > 599 || code == 555 || (code >= 500 && code < 510)) {
+        transcript_.happened(Trouble::protocol);
+    }
+}
+
+std::optional<queue::Begin> Session::take_transcript() {
+    std::optional<queue::Begin> notice;
+    if (transcript_.due()) {
+        const std::string peer = host_.with_port();
+        notice = transcript_.notice(settings_.config(), fmt::format("{} client: errors from {}", settings_.lmtp() ? "LMTP" : "SMTP", peer),
+                                    fmt::format("Unexpected response from {}.", peer), "");
+    }
+    transcript_.clear();
+    return notice;
+}
+
+Failure Session::with_reply(const Reply& reply, std::string text) {
+    look_at_code(reply.code);
     Failure out{reply.dsn, std::move(text)};
     if (reply.code / 100 != 4 && reply.code / 100 != 5) {
         out.dsn = "4.5.0";   // 2xx or 3xx where it does not belong: our failure or the server's, not the sender's
@@ -163,11 +192,11 @@ Failure Session::with_reply(const Reply& reply, std::string text) const {
     return out;
 }
 
-Failure Session::refused(const Reply& reply, std::string_view in_reply_to) const {
+Failure Session::refused(const Reply& reply, std::string_view in_reply_to) {
     return with_reply(reply, fmt::format("host {} said: {} (in reply to {})", host_.name_and_address(), reply.one_line(), in_reply_to));
 }
 
-Failure Session::refuses_to_talk(const Reply& reply) const {
+Failure Session::refuses_to_talk(const Reply& reply) {
     Failure out = with_reply(reply, fmt::format("host {} refused to talk to me: {}", host_.name_and_address(), reply.one_line()));
     out.destination_dead = true;
     return out;

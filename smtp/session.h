@@ -7,6 +7,7 @@
 #include <string>
 
 #include "lib/async/task.h"
+#include "lib/notice/transcript.h"
 #include "lib/stream/stream.h"
 #include "lib/tlsrpt/messages.h"
 #include "lib/table/table.h"
@@ -100,7 +101,13 @@ public:
     /// Why the reply() failed: "lost connection with X while ...".
     Failure broken(const Error& error, std::string_view doing) const;
     /// "host X said: ... (in reply to ...)".
-    Failure refused(const Reply& reply, std::string_view in_reply_to) const;
+    Failure refused(const Reply& reply, std::string_view in_reply_to);
+
+    /// What was said since the last take_transcript(), when notify_classes has "protocol" and something of that kind happened:
+    /// the notice about it.
+    std::optional<queue::Begin> take_transcript();
+    /// What the stream was told without command().
+    void note_said(std::string_view text) { transcript_.said(text); }
 
     /// Says goodbye and closes; does not wait for the answer unless smtp_skip_quit_response is off.
     Task<> quit();
@@ -121,9 +128,12 @@ public:
     bool may_be_kept = true;
 
 private:
-    Failure refuses_to_talk(const Reply& reply) const;
-    Failure with_reply(const Reply& reply, std::string text) const;
+    Failure refuses_to_talk(const Reply& reply);
+    Failure with_reply(const Reply& reply, std::string text);
+    void look_at_code(int code);
+    void hide_secrets(std::string& line) const;
     std::string filtered(std::string line);
+    Task<std::optional<Failure>> sasl_dialogue(SaslExchange& exchange, const std::string& peer);
     Task<std::optional<Failure>> handshake(TlsPolicies& policies, const TlsPolicy& policy, const NextHop& hop);
 
     const Settings& settings_;
@@ -134,6 +144,8 @@ private:
     bool offers_esmtp_ = true;
     bool dead_ = false;
     bool quit_sent_ = false;
+    Transcript transcript_;
+    std::vector<std::string> secrets_;       ///< sent in this AUTH: a server that repeats them shall not bring them into logs
     std::optional<TlsPeer> tls_;
     bool tls_failed_ = false;
     bool tls_secured_ = false;

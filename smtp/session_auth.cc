@@ -11,6 +11,8 @@ namespace postern::smtp {
 namespace {
 
 constexpr int kMaxSteps = 10;
+/// Shorter ones would be found everywhere.
+constexpr std::size_t kMinSecret = 4;
 
 /// The text behind "334 ".
 std::string_view challenge_of(const Reply& reply) {
@@ -18,6 +20,16 @@ std::string_view challenge_of(const Reply& reply) {
 }
 
 }  // namespace
+
+/// Some servers repeat what they do not understand.
+void Session::hide_secrets(std::string& line) const {
+    for (const std::string& secret : secrets_) {
+        for (std::size_t at = line.find(secret); secret.size() >= kMinSecret && at != line.npos; at = line.find(secret, at)) {
+            line.replace(at, secret.size(), kNotShown);
+            at += kNotShown.size();
+        }
+    }
+}
 
 Task<std::optional<Failure>> Session::authenticate(SaslClient& sasl, const std::string& nexthop, const std::string& sender) {
     if (!sasl.enabled() || features_.auth.empty()) {
@@ -62,14 +74,23 @@ Task<std::optional<Failure>> Session::authenticate(SaslClient& sasl, const std::
                                    exchange ? words.error().what : exchange.error().what);
         co_return failure;
     }
+    secrets_ = {(*who)->password};
     secret_command(words->empty() ? "AUTH " + mechanism : "AUTH " + mechanism + " " + base64_encode(*words));
+    std::optional<Failure> failed = co_await sasl_dialogue(**exchange, peer);
+    secrets_.clear();
+    co_return failed;
+}
+
+/// From the reply to AUTH to the end.
+Task<std::optional<Failure>> Session::sasl_dialogue(SaslExchange& exchange, const std::string& peer) {
+    Failure failure{"4.7.0", "", true};
     for (int step = 0; step < kMaxSteps; ++step) {
         Result<Reply> answer = co_await reply(settings_.helo_timeout());
         if (!answer) {
             co_return broken(answer.error(), "performing the AUTH dialogue");
         }
         if (answer->positive()) {
-            if (!(*exchange)->complete()) {
+            if (!exchange.complete()) {
                 failure.text = fmt::format("SASL authentication failed; server {} does not prove its identity", peer);
                 co_return failure;
             }
@@ -88,9 +109,9 @@ Task<std::optional<Failure>> Session::authenticate(SaslClient& sasl, const std::
             co_return failure;
         }
         const std::optional<std::string> challenge = base64_decode(challenge_of(*answer));
-        words = Error(Errc::syntax, "challenge is not base64");
+        Result<std::string> words = Error(Errc::syntax, "challenge is not base64");
         if (challenge) {
-            words = (*exchange)->step(*challenge);
+            words = exchange.step(*challenge);
         }
         if (!words) {
             failure.text = fmt::format("SASL authentication failed; cannot authenticate to server {}: {}", peer, words.error().what);

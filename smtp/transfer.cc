@@ -280,6 +280,7 @@ Task<> Transfer::send_content() {
         co_return;
     }
     session_.stream().write(".\r\n");
+    session_.note_said(".");
     if (last_ && session_.features().pipelining) {
         session_.command("QUIT");
         session_.quit_sent();

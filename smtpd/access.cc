@@ -230,14 +230,14 @@ Task<Verdict> carry_out(const Action& action, const Judged& judged, Evaluation& 
     // Anything else is a list of restrictions (access(5)).
     if (++evaluation.depth > kMaxActionDepth) {
         log_warning("access table: actions nested too deeply at \"{}\"", action.name);
-        co_return reject_with(evaluation, 451, "4.3.5", "Server configuration error");
+        co_return server_error(evaluation);
     }
     const std::string rules = to_lower(action.name) + " " + action.text;
     Result<RestrictionList> list =
         RestrictionList::compile("access table", rules, evaluation.stage, evaluation.context, evaluation.depth);
     if (!list) {
         log_warning("{}", list.error().what);
-        co_return reject_with(evaluation, 451, "4.3.5", "Server configuration error");
+        co_return server_error(evaluation);
     }
     Verdict verdict = co_await evaluate_rules(list->rules(), evaluation);
     --evaluation.depth;
@@ -248,7 +248,10 @@ Task<Verdict> evaluate_access(const Rule& rule, Evaluation& evaluation) {
     Lookup found = find_subject(rule, evaluation);
     const Judged judged = judged_for(rule.kind, evaluation);
     if (!found) {
-        co_return lookup_failure(evaluation, judged, found.error());
+        log_warning("{}", found.error().what);
+        Verdict broken = rejected(rule.kind, evaluation, 451, "4.3.5", "Server configuration error");   // Postfix's words
+        broken.trouble = Trouble::data;
+        co_return broken;
     }
     if (!*found) {
         co_return Verdict{};

@@ -85,7 +85,7 @@ Task<> Session::auth(const Command& command) {
         co_return co_await refuse("503 5.5.1 Error: send HELO/EHLO first");
     }
     if (config_.smtpd_tls_auth_only() && !tls_active) {
-        co_return co_await refuse("538 5.7.11 Encryption required for requested authentication mechanism");
+        co_return co_await refuse("538 5.7.11 Encryption required for requested authentication mechanism", Trouble::policy);
     }
     if (sasl_.authenticated()) {
         co_return co_await refuse("503 5.5.1 Error: already authenticated");
@@ -106,7 +106,7 @@ Task<> Session::auth(const Command& command) {
     if (std::find(offered.begin(), offered.end(), mechanism) == offered.end()) {
         log_warning("{}: SASL {} authentication failed: Invalid authentication mechanism", info_.text(),
                     printable(mechanism, 40));
-        co_return co_await refuse("535 5.7.8 Error: authentication failed: Invalid authentication mechanism");
+        co_return co_await refuse("535 5.7.8 Error: authentication failed: Invalid authentication mechanism", std::nullopt);
     }
     std::optional<std::string> initial;
     if (words.size() == 2) {
@@ -117,9 +117,10 @@ Task<> Session::auth(const Command& command) {
     }
     const std::optional<std::string> problem = co_await sasl_exchange(command, mechanism, std::move(initial));
     if (!problem) {
+        secrets_follow_ = false;
         co_await reply("235 2.7.0 Authentication successful");
     } else if (!problem->empty()) {
-        co_await refuse(*problem);
+        co_await refuse(*problem, std::nullopt);
     }
 }
 
@@ -146,6 +147,7 @@ Task<std::optional<std::string>> Session::sasl_exchange(const Command&, std::str
             finished_ = true;
             co_return std::string();
         }
+        note_response(*line);
         if (*line == "*") {
             co_return std::string("501 5.7.0 Authentication aborted");
         }

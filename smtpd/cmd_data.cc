@@ -40,6 +40,14 @@ void add_tls_comments(const TlsInfo& tls, bool certificate_asked_for, std::vecto
     }
 }
 
+/// Why cleanup did not take a message.
+Trouble trouble_of(const Receipt& receipt) {
+    if (receipt.code == 552 || receipt.dsn == "5.4.0") {
+        return Trouble::bounce;   // too big; too many hops
+    }
+    return receipt.code == 452 || receipt.dsn.starts_with("4.3.") ? Trouble::resource : Trouble::policy;
+}
+
 }  // namespace
 
 /// There is a transaction with recipients, and smtpd_data_restrictions agree; answers when not.
@@ -147,6 +155,7 @@ Task<> Session::data(const Command& command) {
     }
     stage_ = "END-OF-MESSAGE";
     co_await finish_message("END-OF-MESSAGE");
+    co_await flush_transcript();
 }
 
 /// Reads to the end of data.  Content over message_size_limit is read but not kept.
@@ -181,7 +190,7 @@ Task<> Session::finish_message(std::string_view where) {
         const std::string text = *mail_->refusal;
         log_info("NOQUEUE: reject: {}: {};{}", where_from(where), text, envelope_text());
         reset_transaction();
-        co_return co_await refuse(text);
+        co_return co_await refuse(text, Trouble::bounce);
     }
     const Verdict verdict = co_await judge_alone(server_.lists().end_of_data, "END-OF-MESSAGE");
     if (verdict.outcome == Verdict::Outcome::reject) {
@@ -199,7 +208,7 @@ Task<> Session::finish_message(std::string_view where) {
         log_info("{}: reject: {}: {} {} {};{}", receipt.queue_id.empty() ? "NOQUEUE" : receipt.queue_id,
                  where_from(where), receipt.code, receipt.dsn, receipt.text, envelope_text());
         reset_transaction();
-        co_return co_await refuse(fmt::format("{} {} {}", receipt.code, receipt.dsn, receipt.text));
+        co_return co_await refuse(fmt::format("{} {} {}", receipt.code, receipt.dsn, receipt.text), trouble_of(receipt));
     }
     std::string extra;
     if (!forwarded_.ident.empty()) {
@@ -263,10 +272,11 @@ Task<> Session::bdat(const Command& command) {
         if (mail_->pending_cr) {
             mail_->content += '\r';
         }
-        co_return co_await finish_message("END-OF-MESSAGE");
+        co_await finish_message("END-OF-MESSAGE");
+        co_return co_await flush_transcript();
     }
     if (mail_->refusal) {
-        co_return co_await refuse(*mail_->refusal);
+        co_return co_await refuse(*mail_->refusal, Trouble::policy);
     }
     co_await reply(fmt::format("250 2.0.0 Ok: {} bytes", *size));
 }

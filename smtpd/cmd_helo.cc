@@ -14,6 +14,7 @@ Task<bool> Session::hello_accepted(const Command& command, std::string_view verb
         co_await refuse(fmt::format("501 Syntax: {} hostname", verb));
         co_return false;
     }
+    co_await flush_transcript();
     reset_transaction();
     helo_ = printable(command.argument, 255);
     esmtp_ = verb == "EHLO";
@@ -40,6 +41,7 @@ Task<> Session::ehlo(const Command& command) {
     const bool accepted = co_await hello_accepted(command, "EHLO");
     if (accepted) {
         const std::string text = co_await ehlo_reply();
+        note_reply(text);
         client_.write(text);
     }
 }

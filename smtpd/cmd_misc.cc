@@ -26,6 +26,7 @@ Task<> Session::rset(const Command& command) {
     if (!command.argument.empty()) {
         co_return co_await refuse("501 5.5.4 Syntax: RSET");
     }
+    co_await flush_transcript();
     reset_transaction();
     counters_.errors += too_much_junk(counters_, config_) ? 1 : 0;
     co_await reply("250 2.0.0 Ok");
@@ -47,7 +48,7 @@ Task<> Session::quit(const Command& command) {
 /// VRFY: whether a message to this address would be taken, by the rules of RCPT.
 Task<> Session::vrfy(const Command& command) {
     if (config_.disable_vrfy_command()) {
-        co_return co_await refuse("502 5.5.1 VRFY command is disabled");
+        co_return co_await refuse("502 5.5.1 VRFY command is disabled", Trouble::policy);
     }
     if (command.argument.empty()) {
         co_return co_await refuse("501 5.5.4 Syntax: VRFY address");
@@ -122,7 +123,7 @@ Task<> Session::etrn(const Command& command) {
     }
     counters_.errors += too_much_junk(counters_, config_) ? 1 : 0;
     if (info_.local) {
-        co_return co_await refuse("458 Unable to queue messages");
+        co_return co_await refuse("458 Unable to queue messages", Trouble::software);
     }
     etrn_domain_ = domain;
     const Verdict verdict = co_await judge_alone(server_.lists().etrn, "ETRN");

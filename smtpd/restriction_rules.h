@@ -32,6 +32,8 @@ struct Judged {
 Judged judged_for(RuleKind kind, const Evaluation& evaluation);
 
 Verdict reject_with(const Evaluation& evaluation, int code, std::string dsn, std::string text);
+/// 451 4.3.5: the configuration makes no sense; the log says how.
+Verdict server_error(const Evaluation& evaluation);
 Verdict permit_verdict();
 /// "<what>: CLASS rejected: why".
 Verdict rejected(RuleKind kind, const Evaluation& evaluation, int code, std::string dsn, std::string_view why);

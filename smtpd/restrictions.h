@@ -12,6 +12,7 @@
 
 #include "lib/async/task.h"
 #include "lib/base/result.h"
+#include "lib/notice/postmaster.h"
 #include "lib/route/router.h"
 #include "lib/table/match_list.h"
 #include "lib/table/table.h"
@@ -60,6 +61,7 @@ struct Verdict {
     std::string dsn;
     std::string text;            ///< "<a@b>: Relay access denied"
     bool disconnect = false;     ///< 421, 521
+    Trouble trouble = Trouble::policy;   ///< what notify_classes calls it
 };
 
 /// What rules asked for beside a decision; collected over all lists of a message.

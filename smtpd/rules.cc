@@ -34,6 +34,12 @@ Verdict reject_with(const Evaluation&, int code, std::string dsn, std::string te
     return out;
 }
 
+Verdict server_error(const Evaluation& evaluation) {
+    Verdict out = reject_with(evaluation, 451, "4.3.5", "Server configuration error");
+    out.trouble = Trouble::software;
+    return out;
+}
+
 Verdict rejected(RuleKind kind, const Evaluation& evaluation, int code, std::string dsn, std::string_view why) {
     const Judged judged = judged_for(kind, evaluation);
     return reject_with(evaluation, code, std::move(dsn), fmt::format("{}: {} rejected: {}", judged.what, judged.subject, why));
@@ -65,8 +71,10 @@ Verdict soft_failure(Evaluation& evaluation, std::string_view action, Verdict ve
 
 Verdict lookup_failure(Evaluation& evaluation, const Judged& judged, const Error& error) {
     log_warning("{}", error.what);
-    return reject_with(evaluation, 451, "4.3.0",
-                       judged.what.empty() ? "Temporary lookup failure" : judged.what + ": Temporary lookup failure");
+    Verdict out = reject_with(evaluation, 451, "4.3.0",
+                              judged.what.empty() ? "Temporary lookup failure" : judged.what + ": Temporary lookup failure");
+    out.trouble = Trouble::data;
+    return out;
 }
 
 Judged judged_for(RuleKind kind, const Evaluation& evaluation) {
@@ -192,6 +200,12 @@ bool absorbed(const Config& config, const std::string& address) {
            verify::is_probe_sender(config, address, std::time(nullptr));
 }
 
+/// What would otherwise have bounced.
+Verdict unlisted(Verdict verdict) {
+    verdict.trouble = Trouble::bounce;
+    return verdict;
+}
+
 }  // namespace
 
 Verdict judge_listed(RuleKind kind, Evaluation& evaluation) {
@@ -216,10 +230,10 @@ Verdict judge_listed(RuleKind kind, Evaluation& evaluation) {
             dsn = text.substr(0, text.find(' '));
             text = trim(text.substr(text.find(' ')));
         }
-        return rejected(kind, evaluation, listing->reply_code, dsn, text);
+        return unlisted(rejected(kind, evaluation, listing->reply_code, dsn, text));
     }
     const std::string why = config.show_user_unknown_table_name() ? "User unknown in " + listing->table_text : std::string("User unknown");
-    return rejected(kind, evaluation, listing->reply_code, dsn, why);
+    return unlisted(rejected(kind, evaluation, listing->reply_code, dsn, why));
 }
 
 namespace {

@@ -106,7 +106,7 @@ Verdict not_allowed(const Rule& rule, const Evaluation& evaluation, const std::s
     log_warning("restriction {} returns OK for {}", rule.name, target);
     log_warning("this is not allowed for security reasons");
     log_warning("use DUNNO instead of OK if you want to make an exception");
-    return reject_with(evaluation, 451, "4.3.5", "Server configuration error");
+    return server_error(evaluation);
 }
 
 }  // namespace

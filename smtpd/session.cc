@@ -21,11 +21,7 @@ constexpr std::size_t kRows = 17;
 }  // namespace
 
 Session::Session(Stream& client, Server& server, ClientInfo info)
-    : client_(client), server_(server), config_(server.config()), info_(std::move(info)), counted_(server.limits()) {
-    if (Transcript::wanted(config_)) {
-        transcript_.emplace(config_);
-    }
-}
+    : client_(client), server_(server), config_(server.config()), info_(std::move(info)), counted_(server.limits()), transcript_(NotifyClasses(config_)) {}
 
 Session::~Session() = default;
 
@@ -59,31 +55,6 @@ Task<> Session::run() {
     log_disconnect();
     client_.close();
     co_await tell_postmaster();
-}
-
-/// notify_classes: what was said, to error_notice_recipient.
-Task<> Session::tell_postmaster() {
-    if (!transcript_ || !transcript_->due() || info_.local) {
-        co_return;
-    }
-    queue::Begin begin = transcript_->notice(config_, info_.text(), aborted_);
-    std::string content = std::move(begin.content);
-    begin.content.clear();
-    const std::unique_ptr<Submission> submission = server_.outlet().begin(std::move(begin));
-    const Receipt receipt = co_await submission->finish(std::move(content));
-    if (!receipt.queued) {
-        log_warning("postmaster notice about {}: {}", info_.text(), receipt.text);
-    }
-}
-
-/// What logs in is nobody's business.
-void Session::note_command(const Command& command, const std::string& line) {
-    if (debugged_) {
-        log_info("< {}: {}", info_.text(), command.verb == "AUTH" ? "AUTH (not shown)" : printable(line));
-    }
-    if (transcript_) {
-        transcript_->heard(command.verb == "AUTH" ? "AUTH (not shown)" : line);
-    }
 }
 
 /// TLS before the first byte (smtpd_tls_wrappermode).  False when there is nobody to talk to.
@@ -180,7 +151,7 @@ Task<bool> Session::over_limit(ClientEvent event) {
 Task<> Session::one_command(std::string line) {
     line = filtered(std::move(line));
     const Command command = split_command(line);
-    note_command(command, line);
+    note_command(command);
     if (!client_.line_had_crlf() && bare_newline_policy() == BareNewline::reject) {
         log_info("{}: bare <LF> received after {} from {}", "NOQUEUE", stage_, info_.text());
         co_await refuse(fmt::format("{} 5.5.2 {} Error: bare <LF> received", config_.smtpd_forbid_bare_newline_reject_code(),
@@ -213,6 +184,8 @@ Task<> Session::one_command(std::string line) {
     if (counters_.errors >= config_.smtpd_hard_error_limit()) {
         co_await reply(fmt::format("421 4.7.0 {} Error: too many errors", config_.myhostname()));
         log_info("too many errors after {} from {}", stage_, info_.text());
+        transcript_.happened(Trouble::protocol);
+        aborted_ = "too many errors";
         finished_ = true;
     }
 }
@@ -226,7 +199,7 @@ Task<> Session::known_command(const Command& command, const KnownCommand& known)
         !client_.buffered().empty() && command.verb != "QUIT" && command.verb != "NOOP") {
         // Somebody who does not wait for the answer to EHLO or STARTTLS has not read it (RFC 2920 section 3.1).
         log_info("improper command pipelining after {} from {}: {}", command.verb, info_.text(),
-                 printable(client_.buffered(), 100));
+                 command.verb == "AUTH" ? std::string(kNotShown) : printable(before_secret(client_.buffered()), 100));
         if (command.verb != "STARTTLS") {
             co_await refuse(fmt::format("503 5.5.0 {} Error: SMTP protocol synchronization", config_.myhostname()));
             finished_ = true;
@@ -249,7 +222,8 @@ std::string Session::filtered(std::string line) {
     if (!found || !*found) {
         return line;
     }
-    log_info("{}: replacing command \"{}\" with \"{}\"", info_.text(), printable(line, 100), printable(**found, 100));
+    log_info("{}: replacing command \"{}\" with \"{}\"", info_.text(), printable(before_secret(line), 100),
+             printable(before_secret(**found), 100));
     return **found;
 }
 
@@ -278,7 +252,7 @@ Task<bool> Session::forbidden(const Command& command) {
     if (!header_like && !(listed && *listed)) {
         co_return false;
     }
-    log_warning("non-SMTP command from {}: {}", info_.text(), printable(command.line, 100));
+    log_warning("non-SMTP command from {}: {}", info_.text(), secrets_follow_ ? std::string(kNotShown) : printable(command.line, 100));
     co_await reply("221 2.7.0 Error: I can break rules, too. Goodbye.");
     finished_ = true;
     co_return true;

@@ -14,12 +14,12 @@
 #include <fmt/core.h>
 
 #include "lib/async/task.h"
+#include "lib/notice/transcript.h"
 #include "lib/queue/envelope.h"
 #include "lib/stream/stream.h"
 #include "smtpd/content.h"
 #include "smtpd/restrictions.h"
 #include "smtpd/server.h"
-#include "smtpd/transcript.h"
 
 namespace postern::smtpd {
 
@@ -99,12 +99,11 @@ public:
     static const KnownCommand* find_command(std::string_view verb);
 
 private:
-    // Replies.  `text` begins with the code: "250 2.1.0 Ok".  refuse() also counts an error.
+    // Replies.  `text` begins with the code: "250 2.1.0 Ok".  refuse() also counts an error; `trouble` is its class in
+    // notify_classes, if it has one.
     Task<> reply(std::string text);
     std::string with_own_footer(std::string text);
-    Task<> refuse(std::string text, Trouble trouble = Trouble::protocol);
-    Task<> tell_postmaster();
-    void note_command(const Command& command, const std::string& line);
+    Task<> refuse(std::string text, std::optional<Trouble> trouble = Trouble::protocol);
     /// Logs a reject line, answers, counts.  `where` is "RCPT", "MAIL", ...
     Task<> reject(std::string_view where, const Verdict& verdict);
     Task<> reject(std::string_view where, int code, std::string_view dsn, std::string text);
@@ -126,6 +125,14 @@ private:
     Task<bool> over_limit(ClientEvent event);
     Task<> count_tls_session();
     void log_tls_session();
+
+    // For the postmaster (session_transcript.cc).
+    void note_command(const Command& command);
+    void note_heard(std::string_view line);
+    void note_reply(std::string_view text);
+    void note_response(std::string_view line);
+    Task<> flush_transcript();
+    Task<> tell_postmaster();
 
     // Commands (cmd_*.cc).
     Task<> helo(const Command& command);
@@ -190,8 +197,9 @@ private:
     std::string stage_ = "CONNECT";          ///< for "lost connection after ..."
     std::vector<std::string> hidden_keywords_;
     CountedClient counted_;
-    std::optional<Transcript> transcript_;     ///< when notify_classes wants to know
-    std::string aborted_;                      ///< why the session ended before QUIT, for the transcript
+    Transcript transcript_;
+    std::string aborted_;                    ///< why the session ended before QUIT, for the transcript
+    bool secrets_follow_ = false;            ///< AUTH was said: what comes next may be a password, whatever we think of it
     std::string etrn_domain_;                ///< while ETRN is being judged
     Deferral deferred_at_connect_, deferred_at_helo_, deferred_at_mail_;   ///< until a recipient is judged
     std::chrono::steady_clock::time_point request_begun_;   ///< smtpd_per_request_deadline

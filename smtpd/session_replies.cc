@@ -42,12 +42,7 @@ Task<> Session::reply(std::string text) {
     if (server_.has_reject_footer() && (text[0] == '4' || text[0] == '5')) {
         text = with_own_footer(std::move(text));
     }
-    if (debugged_) {
-        log_info("> {}: {}", info_.text(), printable(text));
-    }
-    if (transcript_) {
-        transcript_->said(text);
-    }
+    note_reply(text);
     client_.write(text);
     client_.write("\r\n");
     if (client_.congested()) {
@@ -56,10 +51,10 @@ Task<> Session::reply(std::string text) {
     }
 }
 
-Task<> Session::refuse(std::string text, Trouble trouble) {
+Task<> Session::refuse(std::string text, std::optional<Trouble> trouble) {
     ++counters_.errors;
-    if (transcript_) {
-        transcript_->happened(trouble);
+    if (trouble) {
+        transcript_.happened(*trouble);
     }
     if (counters_.errors >= config_.smtpd_soft_error_limit()) {
         co_await sleep_for(config_.smtpd_error_sleep_time());
@@ -93,7 +88,7 @@ Task<> Session::reject(std::string_view where, const Verdict& verdict) {
              envelope_text());
     std::string answer = fmt::format("{} {} {}", verdict.code, verdict.dsn, verdict.text.substr(0, 1000));
     clean_log_text(answer.data(), answer.size());   // it names addresses, which may be UTF-8
-    co_await refuse(std::move(answer), Trouble::policy);
+    co_await refuse(std::move(answer), verdict.trouble);
     finished_ = finished_ || verdict.disconnect || verdict.code == 421 || verdict.code == 521;
 }
 

@@ -12,6 +12,7 @@
 #include <cstdlib>
 
 #include "lib/log/capture.h"
+#include "lib/notice/wrap.h"
 #include "qmgr/bounce_session.h"
 
 using namespace postern;
@@ -161,7 +162,7 @@ TEST_CASE("a delay notice says that nothing need be done, and until when it is t
     CHECK(contains(notice.head, "for more than 4 hour(s).\nIt will be retried until it is 5 day(s) old.\n"));
     CHECK(contains(notice.head, "Action: delayed\nStatus: 4.4.1\n"));
     CHECK(contains(notice.head, "Will-Retry-Until: Fri, 27 Nov 2026 11:46:23 +0000 (UTC)\n"));
-    CHECK(contains(notice.head, "Content-Description: Delayed Message Headers\n"));
+    CHECK(contains(notice.head, "Content-Description: Undelivered Message Headers\n"));
 }
 
 TEST_CASE("remote replies are wrapped and named", "[bounce]") {
@@ -199,7 +200,7 @@ TEST_CASE("internationalized addresses make a global report", "[bounce]") {
     CHECK(notice.utf8);
     CHECK(contains(notice.head, "report-type=global-delivery-status;"));
     CHECK(contains(notice.head, "Content-Type: message/global-delivery-status\nContent-Transfer-Encoding: 8bit\n"));
-    CHECK(contains(notice.head, "Final-Recipient: utf-8; j\xc3\xb6rg@here.example\nOriginal-Recipient: utf-8;Alias@here.example\n"));
+    CHECK(contains(notice.head, "Final-Recipient: utf-8; j\xc3\xb6rg@here.example\nOriginal-Recipient: rfc822;Alias@here.example\n"));
     CHECK(contains(notice.head, "Content-Type: message/global\n"));
     CHECK(contains(notice.head, "(expanded from <Alias@here.example>)"));
 }

@@ -78,4 +78,4 @@ queue_run_delay = 2s
             return ""
 
     def mailbox(self, user):
-        return [os.path.join(where, name) for where, _, names in os.walk(self.dir + "/mail/" + user) for name in names]
+        return [os.path.join(where, name) for where, _, names in os.walk(self.dir + "/mail/" + user) for name in names if not where.endswith("/tmp")]

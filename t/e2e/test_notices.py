@@ -159,7 +159,7 @@ class Notices(unittest.TestCase):
         self.mail.wait_for(transcripts, 20, "the transcript")
         text = transcripts()[0]
         for line in ("Subject: Postfix SMTP server: errors from unknown[127.0.0.1]\n", " In:  NONSENSE\n", " Out: 500 5.5.2 Error: command not recognized\n",
-                     " In:  AUTH (not shown)\n", " In:  QUIT\n", "For other details, see the local mail logfile\n"):
+                     " In:  AUTH PLAIN (not shown)\n", " In:  QUIT\n", "For other details, see the local mail logfile\n"):
             self.assertIn(line, text)
         self.assertNotIn("AHNlY3JldA", text)
         self.assertEqual(len(transcripts()), 1)
