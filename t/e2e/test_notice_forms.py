@@ -104,9 +104,13 @@ def described(text):
     wanted = [field for field in message.items() if field[0] not in ("Received", "Date", "Message-Id", "X-Original-To", "Delivered-To", "Content-Type")]
     out = {"fields": [(name, value) for name, value in wanted], "type": message.get_content_type(), "report": message.get_param("report-type"),
            "parts": [[(name, value.replace("\n", "")) for name, value in part.items()] for part in parts]}
-    out["people"] = parts[0].get_payload()
-    out["status"] = parts[1].as_string().split("\n\n", 1)[1].strip().split("\n") if len(parts) > 1 else []
-    returned = parts[2].as_string().split("\n\n", 1)[1] if len(parts) > 2 else ""
+    # Recipients are delivered to side by side: the order of their answers is anybody's.
+    people = parts[0].get_payload().strip("\n").split("\n\n")
+    first = next(i for i, block in enumerate(people) if block.startswith("<"))
+    out["people"] = people[:first] + sorted(people[first:])
+    blocks = parts[1].as_string().split("\n\n", 1)[1].strip().split("\n\n")
+    out["status"] = [line for block in blocks[:1] + sorted(blocks[1:]) for line in block.split("\n") + [""]]
+    returned = parts[2].as_string().split("\n\n", 1)[1]
     out["returned"] = re.sub(r"(?m)^Received: .*\n([ \t].*\n)*", "", returned).strip()
     return out
 
