@@ -76,13 +76,18 @@ Task<std::optional<Failure>> Session::authenticate(SaslClient& sasl, const std::
     }
     secrets_ = {(*who)->password};
     secret_command(words->empty() ? "AUTH " + mechanism : "AUTH " + mechanism + " " + base64_encode(*words));
-    std::optional<Failure> failed = co_await sasl_dialogue(**exchange, peer);
+    std::optional<Reply> refused;
+    std::optional<Failure> failed = co_await sasl_dialogue(**exchange, peer, refused);
     secrets_.clear();
+    if (refused) {
+        const SaslCache::Refusal refusal{refused->dsn, refused->one_line()};
+        sasl.cache().store(host_.host, (*who)->user, (*who)->password, refusal, now);
+    }
     co_return failed;
 }
 
-/// From the reply to AUTH to the end.
-Task<std::optional<Failure>> Session::sasl_dialogue(SaslExchange& exchange, const std::string& peer) {
+/// From the reply to AUTH to the end.  `refused`: the server knows, and says no (535, RFC 4954 section 6).
+Task<std::optional<Failure>> Session::sasl_dialogue(SaslExchange& exchange, const std::string& peer, std::optional<Reply>& refused) {
     Failure failure{"4.7.0", "", true};
     for (int step = 0; step < kMaxSteps; ++step) {
         Result<Reply> answer = co_await reply(settings_.helo_timeout());
@@ -99,9 +104,8 @@ Task<std::optional<Failure>> Session::sasl_dialogue(SaslExchange& exchange, cons
         if (!answer->intermediate()) {
             failure = with_reply(*answer, fmt::format("SASL authentication failed; server {} said: {}", peer, answer->one_line()));
             failure.destination_dead = true;
-            if (answer->code == 535) {   // the server knows, and says no: RFC 4954 section 6
-                const SaslCache::Refusal refusal{answer->dsn, answer->one_line()};
-                sasl.cache().store(host_.host, (*who)->user, (*who)->password, refusal, now);
+            if (answer->code == 535) {
+                refused = *answer;
             }
             if (settings_.sasl_auth_soft_bounce()) {
                 failure.soften();

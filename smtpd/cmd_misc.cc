@@ -144,7 +144,7 @@ Task<> Session::etrn(const Command& command) {
         asked = co_await flush_site(domain);
     }
     if (!asked) {
-        co_return co_await refuse("458 Unable to queue messages");
+        co_return co_await refuse("458 Unable to queue messages", Trouble::software);
     }
     co_await reply("250 Queuing started");
 }
