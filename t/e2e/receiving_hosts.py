@@ -178,8 +178,7 @@ class OpenSmtpd(Host):
         # process that speaks SMTP has no private key and means to have the one that has it sign, by replacing OpenSSL's RSA and
         # ECDSA methods; OpenSSL 3 signs in a provider instead, which finds none.  With "smtpd -v" and openssl s_client, TLS 1.2 and
         # 1.3: "Provider routines::missing private key" with a P-256 key, "1C880004:Provider routines::RSA lib" with an RSA key, then
-        # "SSL_accept: error:0A0C0103:SSL routines::internal error", which the client sees as alert 80.  Users, chroot and the modes
-        # of the key files do not matter.
+        # "SSL_accept: error:0A0C0103:SSL routines::internal error", which the client sees as alert 80.
         config = self.write("smtpd.conf", """smtp max-message-size "60M"
 listen on {a} port 25 hostname mx.opensmtpd.example
 action onward relay host smtp://{onward}
