@@ -1,4 +1,5 @@
 """Debian's Postfix with a configuration of its own, beside the instance under test: what it does is what Postern is compared with."""
+import glob
 import os
 import re
 import shutil
@@ -78,4 +79,5 @@ queue_run_delay = 2s
             return ""
 
     def mailbox(self, user):
-        return [os.path.join(where, name) for where, _, names in os.walk(self.dir + "/mail/" + user) for name in names if not where.endswith("/tmp")]
+        """The paths of the messages a user has."""
+        return sorted(path for where in ("new", "cur") for path in glob.glob("%s/mail/%s/%s/*" % (self.dir, user, where)))
