@@ -73,10 +73,11 @@ std::string Transfer::rcpt_command(std::size_t i) const {
     if (!session_.features().dsn) {
         return out;
     }
+    const std::string& original = to.original.empty() ? to.address : to.original;
     if (!to.dsn_orcpt.empty()) {
         out += " ORCPT=" + to.dsn_orcpt;
-    } else if (!to.original.empty() && !has_eight_bit(to.original)) {
-        out += " ORCPT=rfc822;" + xtext_encode(external_form(to.original));
+    } else if (!has_eight_bit(original)) {
+        out += " ORCPT=rfc822;" + xtext_encode(external_form(original));
     }
     if (to.notify != 0) {
         out += " NOTIFY=" + notify_names(to.notify);
