@@ -48,14 +48,11 @@ namespace {
 
 Lookup find_client(TableList& table, const std::string& name, const std::string& address, bool parents) {
     Lookup found = std::optional<std::string>();
-    if (!name.empty() && name != "unknown") {
+    if (!name.empty()) {   // "unknown", when it has none, comes before the address too
         found = find_domain(table, name, parents);
     }
     if (found && !*found && !address.empty()) {
         found = find_address(table, address);
-    }
-    if (found && !*found && name == "unknown") {
-        found = table.lookup("unknown");
     }
     return found;
 }
@@ -171,11 +168,13 @@ bool note_side_effect(const Action& action, const Judged& judged, Evaluation& ev
     } else if (action.name == "HOLD" || action.name == "DISCARD") {
         (action.name == "HOLD" ? effects.hold : effects.discard) = true;
         note(effects, action, judged, text.empty() ? fmt::format("triggers {} action", action.name) : text);
-    } else if (action.name == "PREPEND") {
-        effects.prepend.push_back(text);
-    } else if (action.name == "FILTER" || action.name == "REDIRECT" || action.name == "BCC") {
-        if (text.empty()) {
+    } else if (action.name == "PREPEND" || action.name == "FILTER" || action.name == "REDIRECT" || action.name == "BCC") {
+        if (text.empty()) {   // of PREPEND it would be the end of the header
             log_warning("access table: {} needs a value", action.name);
+            return true;
+        }
+        if (action.name == "PREPEND") {
+            effects.prepend.push_back(text);
             return true;
         }
         if (action.name == "BCC") {

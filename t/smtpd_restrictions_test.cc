@@ -120,6 +120,33 @@ TEST_CASE("actions for the log say what was triggered for whom", "[restrictions]
     CHECK(dialogue.last_reply() == "250 2.1.5 Ok");
 }
 
+TEST_CASE("PREPEND without text does not end the header", "[restrictions]") {
+    const auto content = [](const std::string& action) {
+        SmtpDialogue dialogue("smtpd_sender_restrictions = check_sender_access inline:{ { c.example = " + action + " } }\n");
+        to_rcpt(dialogue);
+        dialogue.client("DATA\r\n");
+        dialogue.client("Subject: x\r\n\r\nhello\r\n.\r\n");
+        REQUIRE(dialogue.cleanup().messages.size() == 1);
+        return dialogue.cleanup().messages.front().content;
+    };
+    CHECK(content("PREPEND").substr(0, 11) == "Subject: x\n");
+    CHECK(content("PREPEND X-Seen: yes").substr(0, 23) == "X-Seen: yes\nSubject: x\n");
+}
+
+TEST_CASE("a client without a name is asked for as unknown before its address", "[restrictions]") {
+    const auto reply = [](const std::string& entries) {
+        SmtpDialogue dialogue("smtpd_authorized_xclient_hosts = 192.0.2.1\nsmtpd_client_restrictions = check_client_access inline:{ " +
+                              entries + " }\n");
+        dialogue.client("EHLO c.example\r\n");
+        dialogue.client("XCLIENT NAME=[UNAVAILABLE]\r\n");
+        to_rcpt(dialogue);
+        return dialogue.last_reply().substr(0, 3);
+    };
+    CHECK(reply("unknown=REJECT, 192.0.2.1=OK") == "554");
+    CHECK(reply("unknown=OK, 192.0.2=REJECT") == "250");
+    CHECK(reply("192.0.2=REJECT") == "554");
+}
+
 TEST_CASE("an action that is no action is a configuration error", "[restrictions]") {
     CHECK(reply_to_rcpt("smtpd_sender_restrictions = check_sender_access inline:{ c.example=no_such_thing }\n") ==
           "451 4.3.5 Server configuration error");
