@@ -106,7 +106,7 @@ Result<std::vector<std::string>> AddressMaps::look_up(TableList& tables, std::st
         if (!local) {
             return local.error();
         }
-        query.domain_is_local = *local;
+        query.domain_is_local = *local || equals_ignoring_case(parts.domain, config_.myorigin());
     }
     const Result<std::optional<AddressHit>> hit = lookup_address(tables, query);
     if (!hit) {

@@ -46,7 +46,7 @@ Result<std::string> GenericMaps::map(const std::string& address) {
     AddressQuery query;
     query.address = address;
     query.delimiters = config.recipient_delimiter();
-    query.domain_is_local = *local;
+    query.domain_is_local = *local || equals_ignoring_case(parts.domain, config.myorigin());
     Result<std::optional<AddressHit>> hit = lookup_address(maps_, query);
     if (!hit) {
         return hit.error();

@@ -344,6 +344,14 @@ TEST_CASE("virtual aliases are expanded, nested and without duplicates", "[clean
                             "self+ext@example.org copy+ext@x.example(self+ext@example.org) plain@x.example");
 }
 
+TEST_CASE("a name without a domain stands for addresses at myorigin and mydestination", "[cleanup]") {
+    Cleanup c("myorigin = origin.example\nmydestination = here.example\nvirtual_alias_maps = inline:{ user=else@x.example }\n");
+    queue::Begin begin = remote_mail("\n");
+    begin.envelope.recipients = {{"user@origin.example", "", "", 0}, {"user@here.example", "", "", 0}, {"user@y.example", "", "", 0}};
+    REQUIRE(c.submit(std::move(begin)));
+    CHECK(c.recipients() == "else@x.example(user@origin.example) else@x.example(user@here.example) user@y.example");
+}
+
 TEST_CASE("enable_original_recipient decides what a duplicate is", "[cleanup]") {
     const std::string maps = "virtual_alias_maps = inline:{ alias@example.org=a@x.example }\n";
     queue::Begin begin = remote_mail("\n");

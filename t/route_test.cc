@@ -198,6 +198,8 @@ TEST_CASE("people who have moved are bounced to where they went", "[route]") {
     CHECK(f.to("x@old.example") == "error:5.1.6 User has moved to elsewhere x@old.example");
     CHECK(f.to("c@far.example") == "error:5.1.6 User has moved to 5.2.1 closed c@far.example");
     CHECK(f.to("user@far.example") == "smtp:far.example user@far.example");
+    Fixture origin("myorigin = far.example\nrelocated_maps = inline:{user=new@place.example}\n");
+    CHECK(origin.to("user@far.example") == "error:5.1.6 User has moved to new@place.example user@far.example");
 }
 
 TEST_CASE("unknown recipients are told from known ones by the class's table", "[route]") {

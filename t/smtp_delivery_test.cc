@@ -365,6 +365,10 @@ TEST_CASE("Addresses of this system leave as smtp_generic_maps has them", "[smtp
           "EHLO us.example\r\nMAIL FROM:<sender@world.example>\r\nRCPT TO:<other+ext@world.example>\r\nRCPT TO:<x@world.example>\r\nDATA\r\n"
           "From: \"S. Ender\" <sender@world.example>\r\nTo: a@b.example, x@world.example (comment)\r\nSubject: s@us.example\r\n\r\n"
           "s@us.example\r\n.\r\nQUIT\r\n");
+    DeliveryDialogue origin("mydestination = here.example\nmyorigin = us.example\nsmtp_generic_maps = inline:{ local=other@world.example }\n");
+    origin.net->servers["192.0.2.1"].scripts = {good_script(1)};
+    origin.deliver("[192.0.2.1]", {"local@us.example"});
+    CHECK(origin.heard("192.0.2.1").find("RCPT TO:<other@world.example>\r\n") != std::string::npos);
 }
 
 namespace {

@@ -293,7 +293,8 @@ Result<void> TableRouter::apply_relocated_maps(Route& route) {
     AddressQuery query;
     query.address = route.recipient;
     query.delimiters = config_.recipient_delimiter();
-    query.domain_is_local = route.address_class == AddressClass::local;
+    query.domain_is_local = route.address_class == AddressClass::local ||
+                            equals_ignoring_case(split_address(route.recipient).domain, config_.myorigin());
     const Result<std::optional<AddressHit>> hit = lookup_address(tables_->relocated_maps, query);
     if (!hit) {
         return hit.error();
