@@ -44,6 +44,27 @@ Lookup find_address(TableList& table, std::string_view address) {
     return found;
 }
 
+Lookup find_sender_owners(const Evaluation& evaluation, const std::string& sender) {
+    TableList* const tables = evaluation.context.sender_login_maps;
+    if (tables == nullptr || tables->empty()) {
+        return std::optional<std::string>();
+    }
+    const std::string_view domain = split_address(sender).domain;
+    const Result<bool> local = evaluation.context.router->is_local(domain);
+    if (!local) {
+        return local.error();
+    }
+    AddressQuery query;
+    query.address = sender;
+    query.delimiters = evaluation.context.config->recipient_delimiter();
+    query.domain_is_local = *local || equals_ignoring_case(domain, evaluation.context.config->myorigin());
+    Result<std::optional<AddressHit>> hit = lookup_address(*tables, query);
+    if (!hit) {
+        return hit.error();
+    }
+    return *hit ? std::optional<std::string>(std::move((*hit)->value)) : std::optional<std::string>();
+}
+
 namespace {
 
 Lookup find_client(TableList& table, const std::string& name, const std::string& address, bool parents) {

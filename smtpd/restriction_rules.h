@@ -56,6 +56,8 @@ Task<Verdict> evaluate_access(const Rule& rule, Evaluation& evaluation);
 /// A domain, then its parents; an address, then the networks around it (access(5)).
 Lookup find_domain(TableList& table, std::string_view domain, bool parents_plain);
 Lookup find_address(TableList& table, std::string_view address);
+/// smtpd_sender_login_maps: the log-ins that a sender address belongs to; nothing when no table knows it.
+Lookup find_sender_owners(const Evaluation& evaluation, const std::string& sender);
 /// Mail for this address ends here or is relayed for it (permit_auth_destination).
 Result<bool> authorized_destination(const Evaluation& evaluation, const std::string& recipient);
 /// The client's certificate and its public key as smtpd_tls_fingerprint_digest writes them; none without a certificate.

@@ -314,19 +314,11 @@ Verdict login_mismatch(const Rule& rule, Evaluation& evaluation) {
         return Verdict{};
     }
     const bool logged_in = !subject.sasl_username.empty();
-    std::optional<std::string> owners;
-    if (evaluation.context.sender_login_maps != nullptr && !evaluation.context.sender_login_maps->empty()) {
-        AddressQuery query;
-        query.address = *subject.sender;
-        query.delimiters = evaluation.context.config->recipient_delimiter();
-        Result<std::optional<AddressHit>> hit = lookup_address(*evaluation.context.sender_login_maps, query);
-        if (!hit) {
-            return lookup_failure(evaluation, judged_for(rule.kind, evaluation), hit.error());
-        }
-        if (*hit) {
-            owners = (*hit)->value;
-        }
+    const Lookup found = find_sender_owners(evaluation, *subject.sender);
+    if (!found) {
+        return lookup_failure(evaluation, judged_for(rule.kind, evaluation), found.error());
     }
+    const std::optional<std::string>& owners = *found;
     const bool check_authenticated = rule.kind != RuleKind::reject_unauthenticated_sender_login_mismatch;
     const bool check_unauthenticated = rule.kind == RuleKind::reject_sender_login_mismatch ||
                                        rule.kind == RuleKind::reject_unauthenticated_sender_login_mismatch ||

@@ -133,6 +133,13 @@ TEST_CASE("PREPEND without text does not end the header", "[restrictions]") {
     CHECK(content("PREPEND X-Seen: yes").substr(0, 23) == "X-Seen: yes\nSubject: x\n");
 }
 
+TEST_CASE("owners of senders are looked up by name alone where the domain is ours", "[restrictions]") {
+    const std::string rule = "smtpd_sender_restrictions = reject_sender_login_mismatch\nsmtpd_sender_login_maps = inline:{ s=joe }\n";
+    CHECK(reply_to_rcpt(rule + "myorigin = c.example\n") == "553 5.7.1 <s@c.example>: Sender address rejected: not logged in");
+    CHECK(reply_to_rcpt(rule + "mydestination = example.org, c.example\n").substr(0, 3) == "553");
+    CHECK(reply_to_rcpt(rule) == "250 2.1.5 Ok");
+}
+
 TEST_CASE("a client without a name is asked for as unknown before its address", "[restrictions]") {
     const auto reply = [](const std::string& entries) {
         SmtpDialogue dialogue("smtpd_authorized_xclient_hosts = 192.0.2.1\nsmtpd_client_restrictions = check_client_access inline:{ " +
