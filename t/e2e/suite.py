@@ -69,6 +69,7 @@ smtpd_client_connection_count_limit = 0
 minimal_backoff_time = 2s
 maximal_backoff_time = 5s
 queue_run_delay = 2s
+notify_classes =
 {extra}
 """
 
