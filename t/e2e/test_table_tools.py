@@ -6,7 +6,7 @@ import sys
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BIN = os.path.join(ROOT, os.environ.get("BUILD", "build"), "bin")
+BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, os.environ.get("BUILD", "build"), "bin"))
 failures = 0
 
 
