@@ -122,6 +122,10 @@ CASES = {
         (GOOD, "c.example", "s@good.example", RCPT, "554 5.7.1 <fred@example.org>: Recipient address rejected: Access denied")],
     "permit_dnswl_client,wl.example -o smtpd_relay_restrictions=permit_dnswl_client,wl.example,reject_unauth_destination": [
         ("192.0.2.22", "c.example", "s@good.example", "r@elsewhere.example", DENIED % "r@elsewhere.example")],
+    "check_client_access,texthash:{dir}/nameless": [
+        ("192.0.2.20", "c.example", "s@good.example", RCPT, "554 5.7.1 <unknown[192.0.2.20]>: Client host rejected: no name"),
+        ("192.0.2.22", "c.example", "s@good.example", RCPT, OK),
+        (GOOD, "c.example", "s@good.example", RCPT, "554 5.7.1 <good.example[192.0.2.10]>: Client host rejected: bad network")],
     "check_sender_mx_access,texthash:{dir}/hosts": [
         (GOOD, "c.example", "s@good.example", RCPT, OK), (GOOD, "c.example", "", RCPT, OK),
         (GOOD, "c.example", "s@viamx.example", RCPT, "554 5.7.1 <s@viamx.example>: Sender address rejected: bad mail host"),
@@ -205,6 +209,7 @@ TABLES = {
     "rbl.bad": "rbl.example not a reply\n",
     "hosts": "mx.bad.example REJECT bad mail host\nns.bad.example REJECT bad name server\n192.0.2.66 REJECT bad address\nmx.ok.example OK\n",
     "clients": "192.0.2.10 REJECT not this one\n",
+    "nameless": "unknown REJECT no name\n192.0.2.20 OK\n192.0.2.22 OK\n192.0.2 REJECT bad network\n",
     "dns": "/^(mxonly|viamx)\\.example\\. [0-9]+ IN MX 10 / ignore\n/ IN A 192\\.0\\.2\\.77$/ IGNORE\n/ IN A 127\\.0\\.0\\.2$/ IGNORE\n",
     "dns.txt": "/ IN TXT see / IGNORE\n/^22\\.2\\.0\\.192\\.wl/ IGNORE\n",
     "dns.bad": "/./ REJECT\n",
