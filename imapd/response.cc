@@ -56,6 +56,9 @@ void append_mailbox(std::string& out, std::string_view utf8_name) {
 }
 
 Result<std::string> mailbox_from_client(std::string_view name, char separator) {
+    if (name.empty()) {
+        return Error(Errc::syntax, "Invalid mailbox name: Name is empty");   // Dovecot's words
+    }
     auto decoded = imap_utf7_to_utf8(name);
     if (!decoded || decoded->empty()) {
         return Error(Errc::syntax, "Mailbox name is not valid modified UTF-7");

@@ -524,7 +524,10 @@ TEST_CASE("CREATE, DELETE, RENAME, STATUS", "[imapd]") {
     CHECK(has(client.command("LIST (SPECIAL-USE) \"\" Entwurf"), "\\Archive \\Drafts) \".\" Entwurf\r\n"));
     CHECK(has(client.command("LIST \"\" Entwurf RETURN (SPECIAL-USE)"), "\\Archive \\Drafts) \".\" Entwurf\r\n"));
     CHECK(has(client.command("DELETE Entwurf"), "OK"));
-    CHECK(has(client.command("CREATE \"\""), "NO [CANNOT]"));
+    CHECK(has(client.command("CREATE \"\""), "NO [CANNOT] Invalid mailbox name: Name is empty"));
+    CHECK(has(client.command("SELECT \"\""), "NO [CANNOT] Invalid mailbox name: Name is empty"));
+    CHECK(has(client.command("RENAME INBOX \"\""), "NO [CANNOT] Invalid mailbox name: Name is empty"));
+    CHECK(has(client.command("CREATE \"&\""), "Mailbox name is not valid modified UTF-7"));
     CHECK(has(client.command("CREATE"), "BAD"));
     CHECK(has(client.append("a.b", kMessage), "OK"));
     CHECK(has(client.command("STATUS a.b (MESSAGES UNSEEN RECENT UIDNEXT SIZE)"),
