@@ -296,18 +296,42 @@ Refusal Message::header_end() {
 }
 
 Refusal Message::work_out_recipients() {
-    Result<std::vector<queue::Recipient>> recipients =
-        final_recipients(shared_.config, shared_.maps, begin_, envelope_.sender, extra_bcc_);
-    if (!recipients) {
-        return map_error(recipients.error());
+    Result<FinalRecipients> found = final_recipients(shared_.config, shared_.maps, begin_, envelope_.sender, extra_bcc_);
+    if (!found) {
+        return map_error(found.error());
     }
-    envelope_.recipients = std::move(*recipients);
+    envelope_.recipients = std::move(found->recipients);
     if (!envelope_.redirect.empty()) {
         queue::Recipient only;
         only.address = envelope_.redirect;
         envelope_.recipients = {only};
     }
-    return envelope_.recipients.empty() ? refuse(550, "5.1.0", "Error: no recipients specified") : Refusal();
+    if (envelope_.recipients.empty()) {
+        return refuse(550, "5.1.0", "Error: no recipients specified");
+    }
+    note_expanded(std::move(found->expanded));
+    return Refusal();
+}
+
+/// Aliases that were expanded are recipients that are done, as the journal says from the first; qmgr reports their success with
+/// that of others.
+void Message::note_expanded(std::vector<queue::Recipient> expanded) {
+    std::vector<queue::JournalRecord> records;
+    for (queue::Recipient& alias : expanded) {
+        queue::JournalRecord record;
+        record.kind = queue::kJournalDelivered;
+        record.recipient = static_cast<std::uint32_t>(envelope_.recipients.size());
+        record.time_usec = envelope_.arrival_usec;
+        record.dsn = "2.0.0";
+        record.text = "alias expanded";
+        record.relay = "none";
+        record.action = "expanded";
+        records.push_back(std::move(record));
+        envelope_.recipients.push_back(std::move(alias));
+    }
+    if (!records.empty()) {
+        writer_->journal(records);
+    }
 }
 
 Task<queue::FromCleanup> Message::finish() {

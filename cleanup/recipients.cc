@@ -21,13 +21,19 @@ public:
             }
             targets = std::move(*expanded);
         }
+        const std::string& original = given.original.empty() ? given.address : given.original;
+        queue::Recipient member = given;
+        if (targets.size() > 1 && (given.notify & queue::kNotifySuccess) != 0) {
+            add_expanded(given, rewritten, original);
+            member.notify = given.notify == queue::kNotifySuccess ? queue::kNotifyNever
+                                                                  : static_cast<std::uint8_t>(given.notify & ~queue::kNotifySuccess);
+        }
         for (std::string& target : targets) {
-            queue::Recipient out = given;
-            const std::string& original = given.original.empty() ? given.address : given.original;
+            queue::Recipient out = member;
             out.original = config_.enable_original_recipient() && original != target ? original : "";
             out.address = std::move(target);
             if (is_new(out, original)) {
-                recipients_.push_back(std::move(out));
+                out_.recipients.push_back(std::move(out));
             }
         }
         return {};
@@ -44,9 +50,19 @@ public:
         return add(bcc, *rewritten);
     }
 
-    std::vector<queue::Recipient> take() { return std::move(recipients_); }
+    FinalRecipients take() { return std::move(out_); }
 
 private:
+    void add_expanded(const queue::Recipient& given, const std::string& rewritten, const std::string& original) {
+        queue::Recipient alias = given;
+        alias.address = rewritten;
+        alias.original = original != rewritten ? original : "";
+        alias.notify = queue::kNotifySuccess;
+        if (expanded_.insert(to_lower(original) + '\n' + to_lower(rewritten) + '\n' + alias.dsn_orcpt).second) {
+            out_.expanded.push_back(std::move(alias));
+        }
+    }
+
     /// False for a duplicate.  With enable_original_recipient two ways to one mailbox are not duplicates, so that
     /// X-Original-To tells both; DSN requests differ likewise (Postfix's rule).
     bool is_new(const queue::Recipient& recipient, const std::string& original) {
@@ -63,15 +79,14 @@ private:
     const Config& config_;
     AddressMaps& maps_;
     bool map_;
-    std::vector<queue::Recipient> recipients_;
-    std::unordered_set<std::string> seen_;
+    FinalRecipients out_;
+    std::unordered_set<std::string> seen_, expanded_;
 };
 
 }  // namespace
 
-Result<std::vector<queue::Recipient>> final_recipients(const Config& config, AddressMaps& maps,
-                                                       const queue::Begin& begin, const std::string& sender,
-                                                       const std::vector<std::string>& extra_bcc) {
+Result<FinalRecipients> final_recipients(const Config& config, AddressMaps& maps, const queue::Begin& begin,
+                                         const std::string& sender, const std::vector<std::string>& extra_bcc) {
     Collector collector(config, maps, begin.map_addresses);
     std::vector<std::string> bcc = extra_bcc;
     for (const queue::Recipient& given : begin.envelope.recipients) {

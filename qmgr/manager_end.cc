@@ -23,7 +23,7 @@ ReportRecipient report_line(const Message& message, const queue::RecipientDone& 
     line.recipient = message.envelope().recipients[done.index];
     line.dsn = done.dsn;
     line.reason = done.reason;
-    const bool ours = done.action.empty() || action == "failed" || action == "delayed" || message.envelope().verify_only;
+    const bool ours = done.action.empty() || action == "failed" || action == "delayed" || (message.envelope().verify_only && done.action != "expanded");
     line.action = ours ? std::string(action) : done.action == "none" ? "relayed" : done.action;
     line.remote_mta = done.remote_mta;
     line.diagnostic = done.diagnostic;

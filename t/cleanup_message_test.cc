@@ -117,7 +117,7 @@ public:
         told_qmgr = notice.has_value();
         const UniqueFd fd(::open((directory_ + (told_qmgr ? "/incoming/" : "/hold/") + id).c_str(), O_RDONLY));
         if (fd) {
-            const Result<queue::QueueFile> file = queue::QueueFile::read(fd.get());
+            const Result<queue::QueueFile> file = queue::QueueFile::read(fd.get(), journal);
             REQUIRE(file.ok());
             REQUIRE(file->verify_content(fd.get()).ok());
             envelope = file->envelope();
@@ -144,6 +144,7 @@ public:
 
     std::string id, header, body;
     queue::Envelope envelope;
+    std::vector<queue::JournalRecord> journal;
     queue::Refused refused;
     bool told_qmgr = false;
     LogCapture log;
@@ -350,6 +351,46 @@ TEST_CASE("a name without a domain stands for addresses at myorigin and mydestin
     begin.envelope.recipients = {{"user@origin.example", "", "", 0}, {"user@here.example", "", "", 0}, {"user@y.example", "", "", 0}};
     REQUIRE(c.submit(std::move(begin)));
     CHECK(c.recipients() == "else@x.example(user@origin.example) else@x.example(user@here.example) user@y.example");
+}
+
+TEST_CASE("an alias of several tells the sender that it was expanded, and its members tell no success", "[cleanup]") {
+    Cleanup c("virtual_alias_maps = inline:{ { team@example.org = a@x.example, team@example.org } { one@example.org = b@x.example } }\n");
+    constexpr std::uint8_t kSuccess = queue::kNotifySuccess;
+    queue::Begin begin = remote_mail("\n");
+    begin.envelope.recipients = {{"team@example.org", "", "rfc822;t", kSuccess},
+                                 {"team@example.org", "", "", kSuccess | queue::kNotifyDelay},
+                                 {"team@example.org", "", "", kSuccess | queue::kNotifyDelay},
+                                 {"one@example.org", "", "", kSuccess},
+                                 {"team@example.org", "", "", queue::kNotifyFailure}};
+    REQUIRE(c.submit(std::move(begin)));
+    std::string all;
+    for (const queue::Recipient& r : c.envelope.recipients) {
+        all += r.address + " " + r.original + " " + r.dsn_orcpt + " " + std::to_string(r.notify) + "\n";
+    }
+    CHECK(all == "a@x.example team@example.org rfc822;t 8\nteam@example.org  rfc822;t 8\n"
+                 "a@x.example team@example.org  4\nteam@example.org   4\n"
+                 "b@x.example one@example.org  1\n"
+                 "a@x.example team@example.org  2\nteam@example.org   2\n"
+                 "team@example.org  rfc822;t 1\nteam@example.org   1\n");
+    REQUIRE(c.journal.size() == 2);
+    const queue::JournalState state = queue::replay(c.journal, c.envelope.recipients.size());
+    CHECK(state.unfinished() == 7);
+    for (const std::size_t alias : {std::size_t{7}, std::size_t{8}}) {
+        CHECK(state.recipients[alias].finished());
+        CHECK_FALSE(state.recipients[alias].success_reported);
+        CHECK(state.recipients[alias].last.action == "expanded");
+        CHECK(state.recipients[alias].last.text == "alias expanded");
+        CHECK(state.recipients[alias].last.dsn == "2.0.0");
+    }
+}
+
+TEST_CASE("a message without such an alias has no journal", "[cleanup]") {
+    Cleanup c("virtual_alias_maps = inline:{ { team@example.org = a@x.example, b@x.example } { one@example.org = b@x.example } }\n");
+    queue::Begin begin = remote_mail("\n");
+    begin.envelope.recipients = {{"team@example.org", "", "", 0}, {"one@example.org", "", "", queue::kNotifySuccess}};
+    REQUIRE(c.submit(std::move(begin)));
+    CHECK(c.envelope.recipients.size() == 3);
+    CHECK(c.journal.empty());
 }
 
 TEST_CASE("enable_original_recipient decides what a duplicate is", "[cleanup]") {

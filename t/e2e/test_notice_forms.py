@@ -31,7 +31,8 @@ delay_notice_recipient = fred@example.org
 delay_warning_time = 1s
 bounce_size_limit = 3000
 virtual_alias_domains = alias.example
-virtual_alias_maps = inline:{{two@alias.example=bad@remote.example good@remote.example},{one@alias.example=bad@remote.example}}
+virtual_alias_maps = inline:{{two@alias.example=bad@remote.example good@remote.example},{one@alias.example=bad@remote.example},
+ {both@alias.example=fred@example.org wilma@example.org},{half@alias.example=both@alias.example bad@remote.example}}
 smtp_tls_security_level = none
 default_destination_recipient_limit = 1
 """ % (PEER, BARE, SLOW)
@@ -72,6 +73,9 @@ EVENTS = [
     Event("delivered", [("fred@example.org", ("NOTIFY=SUCCESS",))], ("ENVID=QQ1",)),
     Event("relayed", [("good@bare.example", ("NOTIFY=SUCCESS",))]),
     Event("relayed-both", [("good@bare.example", ("NOTIFY=SUCCESS,FAILURE",)), ("fred@example.org", ("NOTIFY=SUCCESS",))]),
+    Event("expanded", [("both@alias.example", ("NOTIFY=SUCCESS",))]),
+    Event("expanded-orcpt", [("both@alias.example", ("NOTIFY=SUCCESS", "ORCPT=rfc822;was@elsewhere.example")), ("fred@example.org", ("NOTIFY=SUCCESS",))]),
+    Event("expanded-failed", [("half@alias.example", ("NOTIFY=SUCCESS,FAILURE",))]),
     Event("delayed", [("later@slow.example", ())]),
     Event("delayed-dsn", [("later@slow.example", ("NOTIFY=DELAY", "ORCPT=rfc822;late@elsewhere.example"))], ("ENVID=slow",)),
     Event("failed-expanded", [("two@alias.example", ("NOTIFY=FAILURE",))]),
@@ -82,7 +86,8 @@ EVENTS = [
 ]
 # How many notices each leads to: the sender's, and the postmaster's copies.
 COPIES = {event.name: 2 for event in EVENTS}
-COPIES.update({"delivered": 1, "relayed": 1, "relayed-both": 1, "double": 1})
+COPIES.update({"delivered": 1, "relayed": 1, "relayed-both": 1, "double": 1,
+               "expanded": 1, "expanded-orcpt": 1, "expanded-failed": 3})
 
 LONG = "550-5.7.1 the first line of a long and winding answer that nobody reads\n550 5.7.1 its second line, with the reason itself, at last"
 
