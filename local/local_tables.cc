@@ -49,7 +49,7 @@ Result<std::unique_ptr<LocalTables>> LocalTables::create(const Config& config, c
                         {tables->mailbox_command_maps, "mailbox_command_maps", config.mailbox_command_maps()},
                         {tables->fallback_transport_maps, "fallback_transport_maps", config.fallback_transport_maps()}};
     for (const auto& one : wanted) {
-        Result<TableList> opened = TableList::open(one.name, one.value, context);
+        Result<TableList> opened = TableList::open(one.name, one.value, context.without_substitution());
         if (!opened) {
             return opened.error();
         }

@@ -34,7 +34,10 @@ Result<std::unique_ptr<VirtualDelivery>> VirtualDelivery::create(const Config& c
                         {delivery->uid_maps_, "virtual_uid_maps", config.virtual_uid_maps()},
                         {delivery->gid_maps_, "virtual_gid_maps", config.virtual_gid_maps()}};
     for (const auto& one : wanted) {
-        Result<TableList> opened = TableList::open(one.name, one.value, context);
+        // Whose rights are used is never made of an address.  Where the mailbox is may be, unlike in Postfix: a rule for
+        // all users of a domain is what such tables are for.
+        const bool rights = &one.list != &delivery->mailbox_maps_;
+        Result<TableList> opened = TableList::open(one.name, one.value, rights ? context.without_substitution() : context);
         if (!opened) {
             return opened.error();
         }

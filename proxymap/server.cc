@@ -27,9 +27,10 @@ Table* Server::table_for(const table_proxy::Question& question, table_proxy::Ans
         refusal = {table_proxy::kDenied, "table is not listed in proxy_read_maps"};
         return nullptr;
     }
-    TablePtr& table = tables_[{question.table, question.fold_case}];
+    TablePtr& table = tables_[{question.table, question.fold_case, question.allow_substitution}];
     if (!table) {
         context_.fold_case = question.fold_case;
+        context_.allow_substitution = question.allow_substitution;
         Result<TablePtr> opened = open_table(question.table, context_);
         if (!opened) {
             log_warning("{}", opened.error().what);

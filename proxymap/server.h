@@ -4,7 +4,7 @@
 #include <map>
 #include <set>
 #include <string>
-#include <utility>
+#include <tuple>
 
 #include "lib/async/task.h"
 #include "lib/base/unique_fd.h"
@@ -29,7 +29,7 @@ private:
 
     std::set<std::string, std::less<>> allowed_;
     TableContext context_;
-    std::map<std::pair<std::string, bool>, TablePtr> tables_;   ///< by name and fold_case
+    std::map<std::tuple<std::string, bool, bool>, TablePtr> tables_;   ///< by name, fold_case, allow_substitution
 };
 
 }  // namespace postern::proxymap

@@ -15,6 +15,7 @@
 #include "lib/log/capture.h"
 #include "lib/table/text_file.h"
 #include "local/local_delivery.h"
+#include "local/virtual_delivery.h"
 
 using namespace postern;
 using namespace postern::local;
@@ -255,6 +256,17 @@ TEST_CASE("aliases in a circle bounce instead of losing the message", "[local]")
     Fixture f("", "a  b\nb  a\nc :include:c");
     CHECK(f.deliver("a@example.com") == "5.4.6 alias/include/forward loop: alias a");
     CHECK(f.deliver("c@example.com").substr(0, 5) == "4.3.5");
+}
+
+TEST_CASE("what a stranger wrote does not become a command, a transport or a uid", "[local]") {
+    QueueDirectory elsewhere;
+    const std::string rule = " = regexp:" + elsewhere.file("rules", "/^(.*)$/ x$1\n") + "\n";
+    Fixture f("alias_maps" + rule + "mailbox_transport_maps" + rule + "mailbox_command_maps" + rule + "fallback_transport_maps" + rule +
+              "virtual_mailbox_maps" + rule + "virtual_uid_maps" + rule + "virtual_gid_maps" + rule);
+    const std::string refused = "line 1: regular expression substitution is not allowed: skipping this rule";
+    CHECK(f.log.count(refused) == 4);
+    REQUIRE(VirtualDelivery::create(*f.config, {}));
+    CHECK(f.log.count(refused) == 6);
 }
 
 TEST_CASE("the owner of a list takes the sender's place", "[local]") {

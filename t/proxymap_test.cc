@@ -27,7 +27,7 @@ Config config_with(const std::string& text) {
 }
 
 constexpr const char* kMaps =
-    "virtual_alias_maps = proxy:inline:{a=1}, inline:{b=2}\n"
+    "virtual_alias_maps = proxy:inline:{a=1}, inline:{b=2}, proxy:regexp:{{/^(a)b/ $$1}}\n"
     "alias_maps = proxy:lmdb:/no/such/table\n"
     "local_recipient_maps = proxy:unix:passwd.byname $alias_maps\n";
 
@@ -77,6 +77,10 @@ TEST_CASE("answers say found, absent, failed or denied", "[proxymap]") {
     CHECK(server.answer({"inline:{a=1}", "A", true}).text == "1");
     CHECK(server.answer({"inline:{a=1}", "A", false}).status == table_proxy::kAbsent);
     CHECK(server.answer({"inline:{a=1}", "zz", true}).status == table_proxy::kAbsent);
+    const std::string rules = "regexp:{{/^(a)b/ $1}}";
+    CHECK(server.answer({rules, "ab", true}).text == "a");
+    CHECK(server.answer({rules, "ab", true, false}).status == table_proxy::kAbsent);
+    CHECK(log.count("regular expression substitution is not allowed: skipping this rule") == 1);
     CHECK(server.answer({"unix:passwd.byname", "root", true}).text.substr(0, 5) == "root:");
     CHECK(server.answer({"lmdb:/no/such/table", "x", true}).status == table_proxy::kFailed);
     CHECK(server.answer({"inline:{b=2}", "b", true}).status == table_proxy::kDenied);

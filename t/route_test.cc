@@ -1,7 +1,13 @@
 // lib/route: address classes, rewriting, transports and next hops, and who is a known recipient.
 #include <catch2/catch.hpp>
 
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "lib/base/unique_fd.h"
 #include "lib/config/config.h"
+#include "lib/log/capture.h"
 #include "lib/route/router.h"
 
 using namespace postern;
@@ -231,6 +237,20 @@ TEST_CASE("sender listing uses the sender's canonical maps", "[route]") {
     CHECK(f.router->sender_known("nobody@example.com")->known);
     CHECK_FALSE(f.router->sender_known("other@example.com")->known);
     CHECK(f.known("nobody@example.com") == "550 local recipient table");
+}
+
+TEST_CASE("a sender does not choose a route by its address", "[route]") {
+    char path[] = "/tmp/route-test-XXXXXX";
+    const UniqueFd file(::mkstemp(path));
+    const std::string rules = "/^(.*)@[su]\\.example$/ smtp:[$1.example]\n";
+    REQUIRE(::write(file.get(), rules.data(), rules.size()) == static_cast<ssize_t>(rules.size()));
+    const std::string table = std::string(" = regexp:") + path + "\n";
+    LogCapture log;
+    Fixture f("transport_maps" + table + "sender_dependent_relayhost_maps" + table + "sender_dependent_default_transport_maps" + table);
+    ::unlink(path);
+    CHECK(log.count("regular expression substitution is not allowed: skipping this rule") == 2);
+    CHECK(f.to("evil@t.example", "evil@s.example") == "smtp:t.example evil@t.example");
+    CHECK(f.to("x@u.example") == "smtp:[x.example] x@u.example");
 }
 
 TEST_CASE("tables that cannot be opened are named with their parameter", "[route]") {

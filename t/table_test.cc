@@ -229,6 +229,38 @@ TEST_CASE("a wrong rule of a pattern file is skipped with file and line, and the
     }
 }
 
+TEST_CASE("where $1 is not allowed, rules with it are skipped, also below a wrapper", "[table]") {
+    const TableContext strict = TableContext().without_substitution();
+    for (const std::string type : {"regexp", "pcre"}) {
+        const std::string rules = type + ":{{/^(a+)$/ got-$1}, {/^(b)$/ plain}, {/^c$/ cost $$1}}";
+        for (const std::string& name : {rules, "unionmap:{" + rules + "}"}) {
+            CAPTURE(name);
+            LogCapture log;
+            const Result<TablePtr> table = open_table(name, strict);
+            REQUIRE(table);
+            CHECK(ask(**table, "aa") == "-");
+            CHECK(ask(**table, "b") == "plain");
+            CHECK(ask(**table, "c") == "cost $1");
+            REQUIRE(log.lines().size() == 1);
+            CHECK(log.lines()[0] == "warning: " + rules + ", line 1: regular expression substitution is not allowed: skipping this rule");
+            CHECK(ask(name, "aa") == "got-aa");
+        }
+    }
+}
+
+TEST_CASE("tables in memory can be listed, others say that they cannot", "[table]") {
+    const Scratch scratch;
+    const auto listing = [](const std::string& name) {
+        std::string text;
+        const Result<void> done = opened(name)->for_each(
+            [&](std::string_view key, std::string_view value) { text += std::string(key) + "=" + std::string(value) + ";"; });
+        return done ? text : done.error().what;
+    };
+    CHECK(listing("texthash:" + scratch.file("list", "b 2\nA  x y\n# c 3\n")) == "a=x y;b=2;");
+    CHECK(listing("inline:{k=v, {b = w}}") == "b=w;k=v;");
+    CHECK(listing("static:x") == "table static:x: sequence operation is not supported");
+}
+
 TEST_CASE("cidr tables match networks of both families, negated and nested", "[table]") {
     const Scratch scratch;
     const std::string path = scratch.file("c",

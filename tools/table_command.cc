@@ -197,9 +197,17 @@ int remove_keys(const CommandLine& line, const TableContext& context) {
     return removed ? 0 : 1;
 }
 
+/// All entries of one table, from its index file where it has one.
+Result<void> for_each_entry(const std::string& spec, const TableContext& context, const Table::Visit& visit) {
+    if (const Result<IndexName> name = parse_index_name(spec, context.default_type)) {
+        return for_each_in_index(name->file, name->type, visit);
+    }
+    const Result<TablePtr> table = open_table(spec, context);
+    return table ? (*table)->for_each(visit) : table.error();
+}
+
 int list_entries(const CommandLine& line, const TableContext& context) {
     for (const std::string& spec : line.tables) {
-        const IndexName name = index_name(spec, context);
         const auto print = [&](std::string_view key, std::string_view value) {
             const std::string shown = shown_value(line, std::string(value));
             if (line.make.format == SourceFormat::alias && !line.json) {
@@ -208,7 +216,7 @@ int list_entries(const CommandLine& line, const TableContext& context) {
                 print_entry(line, key, shown);
             }
         };
-        if (const Result<void> done = for_each_in_index(name.file, name.type, print); !done) {
+        if (const Result<void> done = for_each_entry(spec, context, print); !done) {
             fatal("{}", done.error().what);
         }
     }

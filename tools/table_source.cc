@@ -160,6 +160,7 @@ Result<void> make_index(const IndexName& name, const MakeOptions& options) {
             return errno_error("open " + name.source);
         }
     }
+    // A directory is an error of read_text_fd(); Postfix's postmap makes an empty index of it, and the old one is gone.
     const int fd = options.incremental ? STDIN_FILENO : source.get();
     struct stat info {};
     if (fstat(fd, &info) != 0) {

@@ -17,12 +17,11 @@ public:
         Result<MatchList> opened = MatchList::open(name, value, kind, matches_subdomains(config_, name), context_);
         keep(into, opened);
     }
-    void maps(TableList& into, std::string_view name, const std::string& value) {
-        if (error_) {
-            return;
-        }
-        Result<TableList> opened = TableList::open(name, value, context_);
-        keep(into, opened);
+    void maps(TableList& into, std::string_view name, const std::string& value) { maps(into, name, value, context_); }
+    /// Results are transports and hosts, which the sender's address must not choose.  In transport_maps $1 of the recipient's is
+    /// allowed, unlike in Postfix: mail for a domain may go to that domain's own host.
+    void routes(TableList& into, std::string_view name, const std::string& value) {
+        maps(into, name, value, context_.without_substitution());
     }
     template <class T>
     void keep(T& into, Result<T>& opened) {
@@ -35,6 +34,13 @@ public:
     const std::optional<Error>& error() const { return error_; }
 
 private:
+    void maps(TableList& into, std::string_view name, const std::string& value, const TableContext& context) {
+        if (error_) {
+            return;
+        }
+        Result<TableList> opened = TableList::open(name, value, context);
+        keep(into, opened);
+    }
     const Config& config_;
     const TableContext& context_;
     std::optional<Error> error_;
@@ -54,11 +60,11 @@ Result<std::unique_ptr<RouteTables>> RouteTables::open(const Config& config, con
     open.maps(tables->transport_maps, probes ? "address_verify_transport_maps" : "transport_maps",
               probes ? config.address_verify_transport_maps() : config.transport_maps());
     open.maps(tables->relocated_maps, "relocated_maps", config.relocated_maps());
-    open.maps(tables->sender_dependent_relayhost_maps,
-              probes ? "address_verify_sender_dependent_relayhost_maps" : "sender_dependent_relayhost_maps",
+    open.routes(tables->sender_dependent_relayhost_maps,
+                probes ? "address_verify_sender_dependent_relayhost_maps" : "sender_dependent_relayhost_maps",
               probes ? config.address_verify_sender_dependent_relayhost_maps() : config.sender_dependent_relayhost_maps());
-    open.maps(tables->sender_dependent_default_transport_maps,
-              probes ? "address_verify_sender_dependent_default_transport_maps" : "sender_dependent_default_transport_maps",
+    open.routes(tables->sender_dependent_default_transport_maps,
+                probes ? "address_verify_sender_dependent_default_transport_maps" : "sender_dependent_default_transport_maps",
               probes ? config.address_verify_sender_dependent_default_transport_maps()
                      : config.sender_dependent_default_transport_maps());
     open.maps(tables->local_recipient_maps, "local_recipient_maps", config.local_recipient_maps());

@@ -1,4 +1,5 @@
 /// Tables whose whole content is in memory: texthash, inline, static, environ, internal, fail, randmap.
+#include <map>
 #include <unordered_map>
 #include <utility>
 
@@ -23,6 +24,12 @@ std::optional<std::string> value_of(const Entries& entries, std::string_view key
         return std::nullopt;
     }
     return found->second;
+}
+
+void visit_entries(const Entries& entries, const Table::Visit& visit) {
+    for (const auto& [key, value] : std::map<std::string_view, std::string_view>(entries.begin(), entries.end())) {
+        visit(key, value);   // in order: a listing should not change from run to run
+    }
 }
 
 /// texthash: a postmap(1) source file, used as it is.
@@ -58,6 +65,11 @@ public:
         return {};
     }
 
+    Result<void> for_each(const Visit& visit) const override {
+        visit_entries(entries_, visit);
+        return {};
+    }
+
 protected:
     Lookup find(std::string_view key) override {
         if (file_.changed()) {
@@ -89,6 +101,11 @@ class MemoryTable final : public Table {
 public:
     MemoryTable(std::string name, bool fold, Entries entries)
         : Table(std::move(name), false, fold), entries_(std::move(entries)) {}
+
+    Result<void> for_each(const Visit& visit) const override {
+        visit_entries(entries_, visit);
+        return {};
+    }
 
 protected:
     Lookup find(std::string_view key) override { return value_of(entries_, key); }

@@ -266,8 +266,20 @@ struct Compiled {
     bool needs_spans = false;
 };
 
+/// The right-hand side of a rule whose pattern has `groups`.
+Result<ResultTemplate> parse_result(std::string_view text, int groups, bool negated, bool allow_substitution) {
+    Result<ResultTemplate> result = parse_template(text, groups);
+    if (result && result->size() > 1 && negated) {
+        return Error(Errc::config, "$number is not possible with a negated pattern");
+    }
+    if (result && result->size() > 1 && !allow_substitution) {
+        return Error(Errc::config, "regular expression substitution is not allowed");
+    }
+    return result;
+}
+
 template <class Pattern>
-Result<void> parse_rule(const std::string& table, std::string_view rest, Rule<Compiled<Pattern>>& rule) {
+Result<void> parse_rule(const std::string& table, std::string_view rest, bool allow_substitution, Rule<Compiled<Pattern>>& rule) {
     Result<PatternText> text = cut_pattern(rest);
     if (!text) {
         return text.error();
@@ -286,14 +298,11 @@ Result<void> parse_rule(const std::string& table, std::string_view rest, Rule<Co
     if (text->rest.empty()) {
         warn_about_rule(table, rule.line, "no result text after the pattern: using an empty string");
     }
-    Result<ResultTemplate> result = parse_template(text->rest, pattern->groups());
+    Result<ResultTemplate> result = parse_result(text->rest, pattern->groups(), rule.negated, allow_substitution);
     if (!result) {
         return result.error();
     }
     rule.matcher.needs_spans = result->size() > 1;
-    if (rule.negated && rule.matcher.needs_spans) {
-        return Error(Errc::config, "$number is not possible with a negated pattern");
-    }
     rule.matcher.result = std::move(*result);
     rule.matcher.pattern = std::move(*pattern);
     return {};
@@ -302,7 +311,8 @@ Result<void> parse_rule(const std::string& table, std::string_view rest, Rule<Co
 template <class Pattern>
 class PatternTable final : public Table {
 public:
-    PatternTable(std::string name, WatchedFile file) : Table(std::move(name), true, false), file_(std::move(file)) {}
+    PatternTable(std::string name, WatchedFile file, bool allow_substitution)
+        : Table(std::move(name), true, false), file_(std::move(file)), allow_substitution_(allow_substitution) {}
 
     Result<void> load() {
         const Result<std::string> text = read_text_fd(file_.fd(), file_.path());
@@ -313,7 +323,12 @@ public:
         return {};
     }
 
-    void load(const std::string& text) { rules_ = read_rules<Compiled<Pattern>>(name(), text, parse_rule<Pattern>); }
+    void load(const std::string& text) {
+        const auto parse = [this](const std::string& table, std::string_view rest, Rule<Compiled<Pattern>>& rule) {
+            return parse_rule<Pattern>(table, rest, allow_substitution_, rule);
+        };
+        rules_ = read_rules<Compiled<Pattern>>(name(), text, parse);
+    }
 
 protected:
     Lookup find(std::string_view key) override {
@@ -345,13 +360,14 @@ private:
     }
 
     WatchedFile file_;   ///< none when the rules are in the table's name
+    bool allow_substitution_;
     std::vector<Rule<Compiled<Pattern>>> rules_;
 };
 
 template <class Pattern>
-Result<TablePtr> open_patterns(std::string_view type, std::string_view name) {
+Result<TablePtr> open_patterns(std::string_view type, std::string_view name, const TableContext& context) {
     if (const std::optional<std::string> rules = inline_rules(name)) {
-        auto table = std::make_unique<PatternTable<Pattern>>(full_name(type, name), WatchedFile());
+        auto table = std::make_unique<PatternTable<Pattern>>(full_name(type, name), WatchedFile(), context.allow_substitution);
         table->load(*rules);
         return TablePtr(std::move(table));
     }
@@ -359,7 +375,7 @@ Result<TablePtr> open_patterns(std::string_view type, std::string_view name) {
     if (!file) {
         return Error(file.error().code, full_name(type, name) + ": " + file.error().what);
     }
-    auto table = std::make_unique<PatternTable<Pattern>>(full_name(type, name), std::move(*file));
+    auto table = std::make_unique<PatternTable<Pattern>>(full_name(type, name), std::move(*file), context.allow_substitution);
     if (const Result<void> loaded = table->load(); !loaded) {
         return loaded.error();
     }
@@ -368,12 +384,12 @@ Result<TablePtr> open_patterns(std::string_view type, std::string_view name) {
 
 }  // namespace
 
-Result<TablePtr> open_regexp(std::string_view name, const TableContext&) {
-    return open_patterns<PosixPattern>("regexp", name);
+Result<TablePtr> open_regexp(std::string_view name, const TableContext& context) {
+    return open_patterns<PosixPattern>("regexp", name, context);
 }
 
-Result<TablePtr> open_pcre(std::string_view name, const TableContext&) {
-    return open_patterns<PerlPattern>("pcre", name);
+Result<TablePtr> open_pcre(std::string_view name, const TableContext& context) {
+    return open_patterns<PerlPattern>("pcre", name, context);
 }
 
 }  // namespace postern::table_type

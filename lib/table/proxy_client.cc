@@ -126,7 +126,8 @@ public:
     ProxyTable(std::string_view inner, const TableContext& context)
         : Table(full_name("proxy", inner), names_pattern_table(inner), context.fold_case),
           inner_(inner),
-          socket_(context.proxymap_socket) {}
+          socket_(context.proxymap_socket),
+          allow_substitution_(context.allow_substitution) {}
 
 protected:
     Lookup find(std::string_view key) override {
@@ -135,7 +136,7 @@ protected:
         if (const auto cached = cache_.find(kept); cached != cache_.end() && cached->second.until > now) {
             return cached->second.value;
         }
-        table_proxy::Question question{inner_, kept, fold_case()};
+        table_proxy::Question question{inner_, kept, fold_case(), allow_substitution_};
         Result<table_proxy::Answer> answer = connection().ask(socket_, question);
         if (!answer) {
             return Error(Errc::temporary, name() + ": proxymap: " + answer.error().what);
@@ -160,6 +161,7 @@ private:
     };
     std::string inner_;
     std::string socket_;
+    bool allow_substitution_;
     std::unordered_map<std::string, Cached> cache_;
 };
 

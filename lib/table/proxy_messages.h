@@ -11,9 +11,10 @@ struct Question {
     std::string table;        ///< "type:name", without "proxy:"
     std::string key;
     bool fold_case = true;
+    bool allow_substitution = true;
 };
 template <class A>
-void fields(A& a, Question& m) { a(m.table, m.key, m.fold_case); }
+void fields(A& a, Question& m) { a(m.table, m.key, m.fold_case, m.allow_substitution); }
 
 inline constexpr std::uint8_t kFound = 1;
 inline constexpr std::uint8_t kAbsent = 2;

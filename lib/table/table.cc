@@ -87,6 +87,10 @@ Result<TablePtr> open_table(std::string_view spec, const TableContext& context) 
                                         "\"; known types: " + known_types());
 }
 
+Result<void> Table::for_each(const Visit&) const {
+    return Error(Errc::unsupported, "table " + name_ + ": sequence operation is not supported");
+}
+
 Lookup Table::lookup(std::string_view key) {
     if (key.size() > kMaxKey) {
         return std::optional<std::string>();

@@ -5,6 +5,7 @@
 /// replaced or edited later is noticed within a second and read again where its path can still be seen.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -28,6 +29,16 @@ struct TableContext {
     bool fold_case = true;
     /// POSIX account databases may be asked ("unix:").
     bool allow_unix = true;
+    /// Results of regexp: and pcre: may have $1.  Not so in tables whose results are commands or say with whose rights:
+    /// what a stranger wrote does not become part of them.  A rule with $1 is left out, with a warning.
+    bool allow_substitution = true;
+
+    /// The same, for such a table.
+    TableContext without_substitution() const {
+        TableContext strict = *this;
+        strict.allow_substitution = false;
+        return strict;
+    }
 };
 
 /// From default_database_type, queue_directory and config_directory.
@@ -43,6 +54,11 @@ public:
     /// The value for `key`, or nothing.  Keys longer than kMaxKey are not found.
     /// Errors: temporary (the table cannot answer now; names the table).
     Result<std::optional<std::string>> lookup(std::string_view key);
+
+    /// Calls `visit` for every entry (postmap -s).  Errors: unsupported, as for all tables but those whose content is in memory;
+    /// for those with an index file there is for_each_in_index().
+    using Visit = std::function<void(std::string_view key, std::string_view value)>;
+    virtual Result<void> for_each(const Visit& visit) const;
 
     /// "type:name", as configured.
     const std::string& name() const { return name_; }
