@@ -6,10 +6,12 @@
 /// If taken over: can read, delay and destroy queued mail, and have it delivered wrongly.  Never sees the network.
 #include <set>
 
+#include "lib/base/strings.h"
 #include "lib/log/log.h"
 #include "lib/queue/messages.h"
 #include "lib/route/router.h"
 #include "lib/service/service.h"
+#include "lib/table/match_list.h"
 #include "qmgr/agent_pool.h"
 #include "qmgr/manager.h"
 #include "qmgr/probes.h"
@@ -36,8 +38,8 @@ constexpr std::size_t kMaxRequest = 8 * 1024 * 1024;   // postsuper names many f
 /// queue and root may speak of files.
 class Client {
 public:
-    Client(Manager& manager, ClientChannel channel, bool trusted)
-        : manager_(manager), channel_(std::move(channel)), trusted_(trusted) {}
+    Client(Manager& manager, MatchList& flushed, ClientChannel channel, bool trusted)
+        : manager_(manager), flushed_(flushed), channel_(std::move(channel)), trusted_(trusted) {}
 
     /// The conversation ends; cleanup then turns to our successor.
     void close() { channel_.close(); }
@@ -86,8 +88,21 @@ private:
         co_await answer(done);
     }
     Task<> handle(queue::FlushSite& message) {
-        spawn(manager_.flush_site(std::move(message.domain)));
-        co_await accept();
+        const Result<void> may = may_flush(message.domain);
+        if (may) {
+            spawn(manager_.flush_site(std::move(message.domain)));
+        }
+        co_await answer(may);
+    }
+    /// In Postfix it is flush(8) that says this.
+    Result<void> may_flush(const std::string& site) {
+        const Result<bool> flushed = flushed_.matches(site);
+        if (!flushed) {
+            log_warning("{}", flushed.error().what);
+            return Error(Errc::temporary, "Cannot flush mail queue - mail system is down");
+        }
+        return *flushed ? Result<void>()
+                        : Error(Errc::denied, fmt::format("Flush service is not configured for destination \"{}\"", printable(site, 300)));
     }
     Task<> handle(queue::Rescan& message) {
         if (!trusted_) {
@@ -116,6 +131,7 @@ private:
     }
 
     Manager& manager_;
+    MatchList& flushed_;   ///< fast_flush_domains
     ClientChannel channel_;
     bool trusted_;
     bool told_of_mail_ = false;
@@ -123,10 +139,10 @@ private:
 
 using Clients = std::set<Client*>;
 
-Task<> serve(Manager& manager, Clients& clients, Connection connection) {
+Task<> serve(Manager& manager, MatchList& flushed, Clients& clients, Connection connection) {
     describe_peer(connection);
     const bool trusted = connection.peer_uid == 0 || connection.peer_uid == ::geteuid();
-    Client client(manager, ClientChannel(std::move(connection.fd), kMaxRequest), trusted);
+    Client client(manager, flushed, ClientChannel(std::move(connection.fd), kMaxRequest), trusted);
     clients.insert(&client);
     co_await client.run();
     clients.erase(&client);
@@ -173,6 +189,12 @@ int main(int argc, char** argv) {
         }
         probe_router = std::move(*own);
     }
+    const Config& config = service.config();
+    Result<MatchList> flushed = MatchList::open("fast_flush_domains", config.fast_flush_domains(), MatchKind::domain,
+                                                matches_subdomains(config, "fast_flush_domains"), table_context(config));
+    if (!flushed) {
+        fatal("{}", flushed.error().what);
+    }
     service.confine(kRights);
     qmgr::AgentPool agents(service.config());
     qmgr::BounceClient bounce(service.config());
@@ -191,5 +213,5 @@ int main(int argc, char** argv) {
         service.begin_work();
         spawn(qmgr::drain(service, manager, agents, clients));
     });
-    return service.serve([&](Connection client) { return qmgr::serve(manager, clients, std::move(client)); });
+    return service.serve([&](Connection client) { return qmgr::serve(manager, *flushed, clients, std::move(client)); });
 }

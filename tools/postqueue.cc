@@ -12,9 +12,11 @@
 #include <cstdio>
 #include <optional>
 
+#include "lib/base/strings.h"
 #include "lib/ipc/channel.h"
 #include "lib/listing/listing.h"
 #include "lib/log/log.h"
+#include "lib/mail/address.h"
 #include "lib/queue/queue_id.h"
 #include "tools/queue_command.h"
 
@@ -135,6 +137,18 @@ void show(const Config& config, bool json) {
     printer.end();
 }
 
+/// fast_flush_domains decides, where qmgr runs: its tables need not be readable here.
+void ask_for_site(const std::string& queue, const std::string& site) {
+    if (!valid_mail_domain(site, true)) {
+        die(EX_UNAVAILABLE, fmt::format("Cannot flush mail queue - invalid destination: \"{}{}\"", printable(site, 100),
+                                        site.size() > 100 ? "..." : ""));
+    }
+    const Result<void> answer = ask_qmgr(queue, queue::FlushSite{site});
+    if (!answer) {
+        die(EX_UNAVAILABLE, answer.error().code == Errc::io ? answer.error().what : "Cannot flush mail queue - mail system is down");
+    }
+}
+
 /// What qmgr refuses is a warning, as in Postfix (the message may be gone by now); a qmgr that is not there is not.
 void ask(const Config& config, const Options& options) {
     const std::string& queue = config.queue_directory();
@@ -151,7 +165,8 @@ void ask(const Config& config, const Options& options) {
         }
         answer = ask_qmgr(queue, queue::FlushOne{options.argument});
     } else {
-        answer = ask_qmgr(queue, queue::FlushSite{options.argument});
+        ask_for_site(queue, options.argument);
+        return;
     }
     if (answer) {
         return;

@@ -126,6 +126,16 @@ class Etrn(unittest.TestCase):
             for peer in with_mail:
                 peer.close()
 
+    def check_command(self, run):
+        """postqueue -s asks by the same list; `run` yields its status and what it said."""
+        refused = 'postqueue: fatal: Flush service is not configured for destination "%s"\n'
+        invalid = 'postqueue: fatal: Cannot flush mail queue - invalid destination: "%s"\n'
+        wanted = {"site.example": (0, ""), "sub.site.example": (0, ""), "queue": (0, "")}
+        wanted.update({site: (69, refused % site) for site in ("elsewhere.example", "[192.0.2.1]")})
+        wanted.update({site: (69, invalid % site) for site in ("", "site..example", "a b")})
+        wanted["x." * 60] = (69, invalid % ("x." * 50 + "..."))
+        self.assertEqual({site: run(site) for site in wanted}, wanted)
+
     def wait(self, condition, log):
         deadline = time.monotonic() + 15
         while not condition():
@@ -139,6 +149,11 @@ class Etrn(unittest.TestCase):
                     smtp.sendmail("fred@example.org", [recipient], b"Subject: x\r\n\r\nx\r\n")
             self.check_mail(mail.port["smtp"], BASE + 40, send, mail.log)
             self.check_replies(mail.port["smtp"])
+
+            def asked(site):
+                done = mail.run("postqueue", "-s", site)
+                return done.returncode, done.stdout.decode()
+            self.check_command(asked)
             self.assertRegex(mail.log(), r"reject: ETRN from unknown\[127\.0\.0\.1\]: 554 5\.7\.1 <denied\.example>: Etrn command rejected: Access denied; ")
 
     def test_postfix_does_the_same(self):
@@ -151,6 +166,11 @@ class Etrn(unittest.TestCase):
                 postfix.run("/usr/sbin/sendmail", "-f", "fred@example.org", recipient, stdin=b"Subject: x\n\nx\n")
             self.check_mail(BASE + 50, BASE + 42, send, postfix.log)
             self.check_replies(BASE + 50)
+
+            def asked(site):
+                done = postfix.run("postqueue", "-s", site)
+                return done.returncode, "".join(re.findall(r"(?m)^(?!postqueue: warning: ).*\n", done.stdout.decode()))
+            self.check_command(asked)
 
 
 if __name__ == "__main__":

@@ -134,6 +134,7 @@ maillog_file = {dir}/log
 maillog_file_prefixes = {dir}
 myhostname = here.example
 mydestination = here.example
+fast_flush_domains = off.example
 mynetworks = 127.0.0.0/8
 alias_maps =
 alias_database =
