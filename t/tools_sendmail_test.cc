@@ -170,9 +170,13 @@ TEST_CASE("-t finds recipients, in resent messages those of the resending", "[se
 }
 
 TEST_CASE("an argument may hold several recipients", "[sendmail]") {
-    CHECK(*recipients_in_argument("a,b@x") == std::vector<std::string>{"a", "b@x"});
-    CHECK(*recipients_in_argument("Name <a@b>") == std::vector<std::string>{"a@b"});
-    CHECK(*recipients_in_argument("\"a b\"@c") == std::vector<std::string>{"a b@c"});
-    CHECK_FALSE(recipients_in_argument("").ok());
-    CHECK_FALSE(recipients_in_argument("<>").ok());
+    CHECK(recipients_in_argument("a,b@x") == std::vector<std::string>{"a", "b@x"});
+    CHECK(recipients_in_argument("Name <a@b>") == std::vector<std::string>{"a@b"});
+    CHECK(recipients_in_argument("\"a b\"@c") == std::vector<std::string>{"a b@c"});
+    for (const char* nobody : {"", " ", ",", "<>", ">", "()", "(x)", "\"\""}) {
+        CAPTURE(nobody);
+        CHECK(recipients_in_argument(nobody) == std::vector<std::string>{""});
+    }
+    CHECK(recipients_in_argument("<") == std::vector<std::string>{"<"});
+    CHECK(recipients_in_argument("<a") == std::vector<std::string>{"<a"});
 }

@@ -50,7 +50,7 @@ std::string InputFilter::feed(std::string_view bytes) {
         std::string text = std::exchange(partial_, {});
         if (!complete && text.back() == '\r') {   // may belong to the line's end
             text.pop_back();
-            partial_ = "\r";
+            partial_.assign(1, '\r');
         }
         line(text, !inside_long_line_, complete, out);
         inside_long_line_ = !complete;
@@ -147,11 +147,20 @@ std::vector<std::string> recipients_in_header(std::string_view header) {
     return is_resent ? resent : plain;
 }
 
-Result<std::vector<std::string>> recipients_in_argument(std::string_view argument) {
+std::vector<std::string> addresses_in(std::string_view argument) {
     std::vector<std::string> out;
     add_mailboxes(argument, out);
+    return out;
+}
+
+std::vector<std::string> recipients_in_argument(std::string_view argument) {
+    const std::string_view text = trim(argument);
+    if (text.starts_with('<') && text.find('>') == std::string_view::npos) {
+        return {std::string(text)};
+    }
+    std::vector<std::string> out = addresses_in(argument);
     if (out.empty()) {
-        return Error(Errc::syntax, "bad recipient address: " + printable(argument, 100));
+        out.emplace_back();
     }
     return out;
 }

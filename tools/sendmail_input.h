@@ -53,7 +53,12 @@ inline constexpr std::size_t kMaxHeaderForRecipients = 16 * 1024 * 1024;
 /// (RFC 5322 section 3.6.6).  Addresses in internal form, without duplicates.
 std::vector<std::string> recipients_in_header(std::string_view header);
 
-/// One command line argument: an address or several, separated by commas.  Errors: syntax.
-Result<std::vector<std::string>> recipients_in_argument(std::string_view argument);
+/// The addresses that `argument` has, separated by commas.  Empty when there is none.
+std::vector<std::string> addresses_in(std::string_view argument);
+
+/// The recipients that one command line argument stands for: its addresses, and never nobody: an argument without an address ("",
+/// "<>", a comment) is the empty one, which cleanup sends to empty_address_recipient, and a "<" without its ">" belongs to a user's
+/// name.  So does Postfix: mail that a script sends to nobody comes to the postmaster, and is not lost.
+std::vector<std::string> recipients_in_argument(std::string_view argument);
 
 }  // namespace postern::sendmail

@@ -200,11 +200,11 @@ private:
             out.envelope.sender = address->internal();
             return {};
         }
-        const Result<std::vector<std::string>> first = recipients_in_argument(text);   // as Postfix: what can be made of it
-        if (!first) {
+        const std::vector<std::string> found = addresses_in(text);   // as Postfix: what can be made of it
+        if (found.empty()) {
             return usage("bad sender address: " + printable(value, 100));
         }
-        out.envelope.sender = first->front();
+        out.envelope.sender = found.front();
         out.warnings.push_back("-f option specified malformed sender: " + printable(value, 100));
         return {};
     }

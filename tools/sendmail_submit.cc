@@ -191,11 +191,7 @@ Result<void> complete_envelope(const Config& config, Options& options) {
         }
     }
     for (const std::string& argument : options.recipients) {
-        const Result<std::vector<std::string>> found = recipients_in_argument(argument);
-        if (!found) {
-            return found.error();
-        }
-        for (const std::string& address : *found) {
+        for (const std::string& address : recipients_in_argument(argument)) {
             queue::Recipient recipient;
             recipient.address = address;
             options.envelope.recipients.push_back(std::move(recipient));

@@ -229,6 +229,17 @@ class SubmissionTest(unittest.TestCase):
         shown = self.instance.run("postcat", ["-e", os.path.join(self.instance.dir, "queue/maildrop", queue_id)]).stdout.decode()
         self.assertEqual(re.findall(r"recipient: (\S+)@", shown), ["one", "two", "three"])
 
+    def test_an_empty_recipient_is_the_postmaster_and_half_an_address_a_name(self):
+        self.start()
+        for given, wanted in (("", "MAILER-DAEMON@example.org"), ("<>", "MAILER-DAEMON@example.org"), (" ", "MAILER-DAEMON@example.org"),
+                              ("<", "<@example.org"), ("<a", "<a@example.org")):
+            answer = self.instance.sendmail([given], "Subject: x\n\nb\n")
+            self.assertEqual((answer.returncode, answer.stderr), (0, b""), given)
+            wait_for(lambda: len(self.instance.files("incoming")) == 1, given)
+            shown = self.instance.run("postcat", ["-e", "-q", *self.instance.files("incoming")]).stdout.decode()
+            self.assertEqual(re.findall(r"(?m)^recipient: (.*)", shown), [wanted], given)
+            self.instance.take_all()
+
     def test_authorized_submit_users(self):
         with open(os.path.join(self.instance.dir, "etc/main.cf"), "a") as file:
             file.write("authorized_submit_users = !nobody, !%s, static:all\n" % os.environ.get("USER", "nobody"))
