@@ -1,10 +1,10 @@
 #include "smtp/sasl_cache.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
+#include "lib/store/lmdb_file.h"
 #include "lib/stream/tls.h"
 
 namespace postern::smtp {
@@ -12,19 +12,6 @@ namespace {
 
 constexpr std::size_t kMapSize = std::size_t{64} << 20;
 constexpr std::size_t kMaxReply = 500;
-
-Result<std::string> path_of(const std::string& title, std::string_view name) {
-    std::string_view rest = trim(name);
-    if (rest.starts_with("proxy:")) {   // every process has it open itself
-        rest.remove_prefix(6);
-    }
-    for (const std::string_view type : {"lmdb:", "btree:", "hash:"}) {
-        if (rest.starts_with(type) && rest.size() > type.size()) {
-            return std::string(rest.substr(type.size())) + ".lmdb";
-        }
-    }
-    return Error(Errc::config, "parameter " + title + ": \"" + printable(name, 200) + "\": want lmdb:/path/name, or nothing");
-}
 
 /// Lengths in front, so that no two log-ins look alike.
 Result<std::string> key_of(const std::string& server, const std::string& user, const std::string& password) {
@@ -58,24 +45,18 @@ Result<SaslCache> SaslCache::open(const std::string& title, const std::string& n
     if (trim(name).empty()) {
         return cache;
     }
-    const Result<std::string> path = path_of(title, name);
+    const Result<std::string> path = store::lmdb_file_of(title, name);
     if (!path) {
         return path.error();
     }
-    store::Env::Options options;
-    options.path = *path;
-    options.databases = {nullptr};
-    options.map_size = kMapSize;
-    options.flags = MDB_NOSYNC;        // what a crash of the machine destroys is found out again
-    options.may_be_replaced = false;   // the path is out of reach later
-    Result<std::shared_ptr<store::Env>> env = store::Env::open(options);
-    if (!env && env.error().code == Errc::corrupt) {
-        log_warning("{}: starting with an empty cache", env.error().what);
-        if (::unlink(path->c_str()) != 0) {
-            return errno_error("remove " + *path);
-        }
-        env = store::Env::open(options);
-    }
+    const store::Env::Options options{
+        .path = *path,
+        .databases = {nullptr},
+        .flags = MDB_NOSYNC,        // what a crash of the machine destroys is found out again
+        .map_size = kMapSize,
+        .may_be_replaced = false,   // the path is out of reach later
+    };
+    Result<std::shared_ptr<store::Env>> env = store::open_or_begin_anew(options);
     if (!env) {
         return Error(env.error().code, title + ": " + env.error().what);
     }

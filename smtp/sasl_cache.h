@@ -18,7 +18,7 @@ class SaslCache {
 public:
     SaslCache() = default;   ///< remembers nothing
     /// `name`: lmdb:PATH, btree:PATH or hash:PATH, perhaps with "proxy:" in front; PATH.lmdb is the file.  `title` is the parameter's name.
-    /// A damaged file is replaced by an empty one, with a warning.  Errors: config (another type of table), denied, io.
+    /// A damaged file is set aside (store::open_or_begin_anew).  Errors: config (another type of table), denied, io.
     static Result<SaslCache> open(const std::string& title, const std::string& name, Seconds lifetime);
 
     /// What the server said to this log-in, unless it was too long ago at `now` (seconds since 1970).

@@ -1,6 +1,6 @@
 #include "tlspolicy/sts_cache.h"
 
-#include "tlspolicy/database.h"
+#include "lib/store/lmdb_file.h"
 #include "tlspolicy/sealed.h"
 
 namespace postern {
@@ -36,7 +36,8 @@ std::optional<StoredPolicy> StsCache::decode(std::string_view bytes) {
 }
 
 Result<std::unique_ptr<StsCache>> StsCache::open(const std::string& path) {
-    Result<std::shared_ptr<store::Env>> env = open_database(path, {"policies"}, kMapSize);
+    const store::Env::Options options{.path = path, .databases = {"policies"}, .map_size = kMapSize, .may_be_replaced = false};
+    Result<std::shared_ptr<store::Env>> env = store::open_or_begin_anew(options);
     if (!env) {
         return env.error();
     }

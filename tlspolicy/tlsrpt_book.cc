@@ -4,7 +4,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/mail/address.h"
-#include "tlspolicy/database.h"
+#include "lib/store/lmdb_file.h"
 #include "tlspolicy/sealed.h"
 
 namespace postern::tlspolicy {
@@ -106,7 +106,8 @@ bool add_outcome(Counts& counts, const std::string& day, const TlsrptOutcome& ou
 }
 
 Result<std::unique_ptr<TlsrptBook>> TlsrptBook::open(const std::string& path) {
-    Result<std::shared_ptr<store::Env>> env = open_database(path, {"counts", "states"}, kMapSize);
+    const store::Env::Options options{.path = path, .databases = {"counts", "states"}, .map_size = kMapSize, .may_be_replaced = false};
+    Result<std::shared_ptr<store::Env>> env = store::open_or_begin_anew(options);
     if (!env) {
         return env.error();
     }

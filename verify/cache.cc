@@ -1,12 +1,11 @@
 #include "verify/cache.h"
 
-#include <unistd.h>
-
 #include <vector>
 
 #include "lib/async/offload.h"
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
+#include "lib/store/lmdb_file.h"
 
 namespace postern::verify {
 namespace {
@@ -21,18 +20,6 @@ constexpr std::string_view kFormatKey = "_POSTERN_FORMAT_", kFormat = "1";
 
 bool is_address(std::string_view key) {
     return !key.starts_with(kCleanedKey) && !key.starts_with(kFormatKey);
-}
-
-Result<std::string> path_of(std::string_view map) {
-    if (map.starts_with("proxy:")) {   // one process has it open anyway
-        map.remove_prefix(6);
-    }
-    for (const std::string_view type : {"lmdb:", "btree:", "hash:"}) {
-        if (map.starts_with(type) && map.size() > type.size()) {
-            return std::string(map.substr(type.size())) + ".lmdb";
-        }
-    }
-    return Error(Errc::config, "parameter address_verify_map: \"" + std::string(map) + "\": want lmdb:/path/name, or nothing");
 }
 
 /// A file of a later format is emptied: its entries can be found out again.
@@ -60,22 +47,12 @@ Result<std::unique_ptr<Cache>> Cache::open(const std::string& map) {
     if (trim(map).empty()) {
         return cache;
     }
-    const Result<std::string> path = path_of(trim(map));
+    const Result<std::string> path = store::lmdb_file_of("address_verify_map", map);
     if (!path) {
         return path.error();
     }
-    store::Env::Options options;
-    options.path = *path;
-    options.databases = {nullptr};   // the file's only database, as Postfix has it
-    options.map_size = kMapSize;
-    Result<std::shared_ptr<store::Env>> env = store::Env::open(options);
-    if (!env && env.error().code == Errc::corrupt) {
-        log_warning("{}: starting with an empty cache", env.error().what);
-        if (::unlink(path->c_str()) != 0) {
-            return errno_error("remove " + *path);
-        }
-        env = store::Env::open(options);
-    }
+    const store::Env::Options options{.path = *path, .databases = {nullptr}, .map_size = kMapSize};   // the file's only database, as Postfix has it
+    Result<std::shared_ptr<store::Env>> env = store::open_or_begin_anew(options);
     if (!env) {
         return env.error();
     }

@@ -24,7 +24,7 @@ struct Cleaned {
 class Cache {
 public:
     /// `map` is address_verify_map: lmdb:PATH (PATH.lmdb is the file; btree: and hash: mean the same), or empty for memory.
-    /// A damaged file is replaced by an empty one, with a warning.  Errors: config (another type of table), denied, io.
+    /// A damaged file is set aside (store::open_or_begin_anew).  Errors: config (another type of table), denied, io.
     static Result<std::unique_ptr<Cache>> open(const std::string& map);
 
     /// Errors are logged; then nothing is known.
