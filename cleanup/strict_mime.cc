@@ -1,10 +1,9 @@
 // strict_7bit_headers, strict_8bitmime, strict_8bitmime_body, strict_mime_encoding_domain: what MIME forbids is refused.
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "cleanup/message.h"
 #include "lib/base/strings.h"
+#include "lib/base/utf8.h"
 
 namespace postern::cleanup {
 namespace {
@@ -12,10 +11,6 @@ namespace {
 constexpr const char* kHeader = "improper use of 8-bit data in message header";
 constexpr const char* kBody = "improper use of 8-bit data in message body";
 constexpr const char* kEncoding = "invalid message/* or multipart/* encoding domain";
-
-bool has_eight_bit(std::string_view text) {
-    return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) > 127; });
-}
 
 }  // namespace
 

@@ -1,6 +1,5 @@
 #include "imapd/fold.h"
 
-#include <algorithm>
 #include <clocale>
 #include <cstring>
 #include <cwctype>
@@ -16,10 +15,6 @@ namespace {
 locale_t utf8_locale() {
     static const locale_t locale = ::newlocale(LC_CTYPE_MASK, "C.UTF-8", nullptr);
     return locale;
-}
-
-bool is_ascii(std::string_view text) {
-    return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
 }
 
 /// The character that begins at `at` and its length; 0 for ill-formed bytes.
@@ -50,7 +45,7 @@ void lower_ascii(std::string& text) {
 
 std::string fold_case(std::string_view utf8) {
     std::string out(utf8);
-    if (is_ascii(utf8)) {
+    if (!has_eight_bit(utf8)) {
         lower_ascii(out);
         return out;
     }
@@ -73,7 +68,7 @@ std::string fold_case(std::string_view utf8) {
 }
 
 bool contains_folded(std::string_view haystack, const std::string& needle) {
-    if (needle.size() > haystack.size() && is_ascii(haystack)) {
+    if (needle.size() > haystack.size() && !has_eight_bit(haystack)) {
         return false;
     }
     const std::string folded = fold_case(haystack);

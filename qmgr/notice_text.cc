@@ -22,10 +22,6 @@ constexpr std::size_t kMaxMessageId = 900, kMaxReferences = 20;
 
 constexpr std::size_t kWidth = 79;
 
-bool has_utf8(std::string_view text) {
-    return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) > 127; });
-}
-
 /// `Sun, 22 Nov 2026 10:55:01 +0000 (UTC)`
 std::string date_text(std::int64_t usec) {
     const std::time_t seconds = usec / 1'000'000;
@@ -112,7 +108,7 @@ std::string decode_unitext(std::string_view text) {
     return out;
 }
 
-std::string_view address_type(std::string_view address) { return has_utf8(address) ? "utf-8" : "rfc822"; }
+std::string_view address_type(std::string_view address) { return has_eight_bit(address) ? "utf-8" : "rfc822"; }
 
 /// The sender as notices name it: the null sender's mail comes from the mail system.
 std::string named_sender(const Config& config, const Report& report) {
@@ -247,8 +243,8 @@ NoticeText make_notice(const Config& config, const Report& report, Audience audi
     std::string status;
     std::string people;
     const bool address_utf8 =
-        has_utf8(report.sender) || std::any_of(report.recipients.begin(), report.recipients.end(), [](const ReportRecipient& line) {
-            return has_utf8(line.recipient.address) || has_utf8(line.recipient.original) || has_utf8(line.reason);
+        has_eight_bit(report.sender) || std::any_of(report.recipients.begin(), report.recipients.end(), [](const ReportRecipient& line) {
+            return has_eight_bit(line.recipient.address) || has_eight_bit(line.recipient.original) || has_eight_bit(line.reason);
         });
     notice.utf8 = report.smtputf8 || address_utf8;
     for (const ReportRecipient& line : report.recipients) {

@@ -1,7 +1,6 @@
 #include "smtp/content.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "lib/queue/queue_file.h"
 
@@ -13,19 +12,6 @@ constexpr std::uint64_t kMaxHeaders = 64 * 1024 * 1024;
 constexpr std::size_t kPiece = 64 * 1024;
 
 }  // namespace
-
-bool has_eight_bit(std::string_view text) {
-    std::size_t at = 0;
-    for (; at + 8 <= text.size(); at += 8) {
-        std::uint64_t word = 0;
-        std::memcpy(&word, text.data() + at, 8);
-        if ((word & 0x8080808080808080U) != 0) {
-            return true;
-        }
-    }
-    return std::any_of(text.begin() + static_cast<std::ptrdiff_t>(at), text.end(),
-                       [](char c) { return static_cast<unsigned char>(c) > 127; });
-}
 
 /// Part of one line.
 void DotEncoder::put(std::string_view text, std::string& out) {

@@ -74,7 +74,4 @@ private:
     std::string filtered_;
 };
 
-/// A byte over 127 is in `text`.
-bool has_eight_bit(std::string_view text);
-
 }  // namespace postern::smtp

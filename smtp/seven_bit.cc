@@ -1,6 +1,7 @@
 #include "smtp/seven_bit.h"
 
 #include "lib/base/strings.h"
+#include "lib/base/utf8.h"
 #include "lib/mail/header.h"
 #include "lib/mail/mime.h"
 #include "lib/mail/transfer_encoding.h"

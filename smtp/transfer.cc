@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "lib/base/utf8.h"
 #include "lib/log/log.h"
 #include "smtp/seven_bit.h"
 

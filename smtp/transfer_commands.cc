@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "lib/base/strings.h"
+#include "lib/base/utf8.h"
 #include "lib/mail/address.h"
 #include "lib/mail/xtext.h"
 #include "smtp/transfer.h"

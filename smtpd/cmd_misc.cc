@@ -1,10 +1,10 @@
 /// The short commands: RSET, NOOP, QUIT, VRFY, EXPN, ETRN, HELP (RFC 5321 sections 4.1.1.5 to 4.1.1.10, RFC 1985).
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "lib/base/strings.h"
+#include "lib/base/utf8.h"
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
 #include "lib/ipc/channel.h"
@@ -54,7 +54,7 @@ Task<> Session::vrfy(const Command& command) {
     counters_.errors += too_much_junk(counters_, config_) ? 1 : 0;
     const std::string_view argument = command.argument;
     const bool utf8_word = argument.size() > 9 && equals_ignoring_case(argument.substr(argument.size() - 9), " SMTPUTF8");
-    if (config_.strict_smtputf8() && !utf8_word && std::any_of(argument.begin(), argument.end(), [](char c) { return static_cast<unsigned char>(c) > 127; })) {
+    if (config_.strict_smtputf8() && !utf8_word && has_eight_bit(argument)) {
         co_return co_await refuse("553 5.6.7 Must declare SMTPUTF8 to send unicode address");
     }
     Result<Address> address = parse_address(utf8_word ? argument.substr(0, argument.size() - 9) : argument);

@@ -16,6 +16,15 @@
 using namespace postern;
 using namespace postern::test;
 
+TEST_CASE("eight-bit bytes are found wherever they are", "[mail]") {
+    for (std::size_t at = 0; at < 20; ++at) {
+        std::string text(20, 'a');
+        CHECK_FALSE(has_eight_bit(text));
+        text[at] = '\xc3';
+        CHECK(has_eight_bit(text));
+    }
+}
+
 TEST_CASE("UTF-8 is checked and repaired", "[mail]") {
     CHECK(valid_utf8("a\xC3\xA4\xE2\x82\xAC\xF0\x9F\x98\x80"));
     for (const char* bad : {"\x80", "\xC0\x80", "\xC3", "\xE2\x82", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xFF"}) {

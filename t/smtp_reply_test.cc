@@ -141,15 +141,6 @@ TEST_CASE("Content is headers, then body, from any file layout", "[smtp]") {
     }
 }
 
-TEST_CASE("Eight-bit bytes are found wherever they are", "[smtp]") {
-    for (std::size_t at = 0; at < 20; ++at) {
-        std::string text(20, 'a');
-        CHECK_FALSE(has_eight_bit(text));
-        text[at] = '\xc3';
-        CHECK(has_eight_bit(text));
-    }
-}
-
 TEST_CASE("Next hops are read as Postfix reads them", "[smtp]") {
     const Config config = Config::defaults();
     const Settings smtp(config, Protocol::smtp), lmtp(config, Protocol::lmtp);

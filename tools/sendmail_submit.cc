@@ -14,6 +14,7 @@
 #include <memory>
 
 #include "lib/base/strings.h"
+#include "lib/base/utf8.h"
 #include "lib/mail/address.h"
 #include "lib/mail/verp.h"
 #include "lib/log/log.h"
@@ -146,10 +147,6 @@ std::string full_name(const struct passwd* user) {
         }
     }
     return out;
-}
-
-bool has_8bit(std::string_view text) {
-    return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) > 127; });
 }
 
 /// smtputf8_autodetect_classes: whether raw UTF-8 in a submission asks for SMTPUTF8 (RFC 6531).
@@ -287,10 +284,10 @@ int submit(const Config& config, Options options, int input) {
             return EX_USAGE;
         }
     }
-    bool utf8 = has_8bit(envelope.sender) || has_8bit(filter.header());
+    bool utf8 = has_eight_bit(envelope.sender) || has_eight_bit(filter.header());
     for (queue::Recipient& recipient : envelope.recipients) {
         recipient.notify = options.notify;
-        utf8 = utf8 || has_8bit(recipient.address);
+        utf8 = utf8 || has_eight_bit(recipient.address);
     }
     envelope.smtputf8 = envelope.smtputf8 || (utf8 && detects_utf8(config));
     envelope.origin = queue::kOriginSendmail;

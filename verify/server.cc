@@ -4,6 +4,7 @@
 #include <ctime>
 
 #include "lib/base/strings.h"
+#include "lib/base/utf8.h"
 #include "lib/log/log.h"
 #include "lib/queue/cleanup_client.h"
 #include "lib/verify/client.h"
@@ -158,8 +159,7 @@ Task<Result<void>> submit_probe(const Config& config, std::string address) {
     const std::vector<std::string> utf8_for = split_list(config.smtputf8_autodetect_classes());
     const bool detects = std::any_of(utf8_for.begin(), utf8_for.end(), [](const auto& word) { return word == "verify" || word == "all"; });
     queue::Begin probe;
-    probe.envelope.smtputf8 = config.smtputf8_enable() && detects &&
-                              std::any_of(address.begin(), address.end(), [](char c) { return static_cast<unsigned char>(c) > 127; });
+    probe.envelope.smtputf8 = config.smtputf8_enable() && detects && has_eight_bit(address);
     probe.envelope.sender = probe_sender(config, std::time(nullptr));
     queue::Recipient recipient;
     recipient.address = std::move(address);

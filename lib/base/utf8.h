@@ -9,6 +9,8 @@ namespace postern {
 
 constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";    ///< U+FFFD
 
+/// A byte over 127 is in `text`: it is not ASCII.
+bool has_eight_bit(std::string_view text);
 /// The character at the start of `text`, which is not empty: its length, or minus the length of the ill-formed piece
 /// that one U+FFFD stands for (Unicode table 3-7).
 int utf8_character(std::string_view text);

@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "lib/base/strings.h"
+#include "lib/base/utf8.h"
 #include "lib/config/expand.h"
 
 namespace postern {
@@ -181,7 +182,7 @@ private:
 }  // namespace
 
 bool NoticeTemplate::is_ascii() const {
-    return std::none_of(body.begin(), body.end(), [](char c) { return static_cast<unsigned char>(c) > 127; });
+    return !has_eight_bit(body);
 }
 
 const NoticeTemplates& NoticeTemplates::builtin() {
