@@ -3,6 +3,7 @@
 
 Needs root, to mount a small file system of its own.
 """
+import contextlib
 import os
 import re
 import smtplib
@@ -92,31 +93,41 @@ def check(mail, where):
     return 1 if lost or twice else 0
 
 
-def main():
+@contextlib.contextmanager
+def small_disk(extra="", master="", users=("fred", "wilma")):
+    """An instance whose queue and mailboxes are on a file system of 3 MB, and where that is; None where there cannot be one."""
     if os.geteuid() != 0:
         print("notice: mounting a file system needs root")
-        return 77
+        yield None
+        return
     where = tempfile.mkdtemp(prefix="postern-full-")
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,mode=755", "tmpfs", where])
     if mounted.returncode != 0:
         print("notice: cannot mount a tmpfs here")
-        return 77
+        yield None
+        return
     try:
         # Programs and log live elsewhere; queue and mailboxes on the small file system.
-        for name in ("queue", "mail", "mail/fred"):
+        for name in ["queue", "mail"] + ["mail/" + user for user in users]:
             os.makedirs(os.path.join(where, name), exist_ok=True)
             os.chown(os.path.join(where, name), NOBODY, NOBODY)
-        suite = Suite("queue_directory = %s/queue\nvirtual_mailbox_base = %s/mail\nmessage_size_limit = 1000000\n" % (where, where))
+        suite = Suite("queue_directory = %s/queue\nvirtual_mailbox_base = %s/mail\nmessage_size_limit = 1000000\n%s" % (where, where, extra),
+                      master, users=users)
         for user in suite.users:
             os.rmdir(suite.path("mail/" + user))
         for name in ("mail", "queue"):
             os.rmdir(suite.path(name))
             os.symlink(os.path.join(where, name), suite.path(name))
         with suite as mail:
-            return check(mail, where)
+            yield mail, where
     finally:
         subprocess.run(["umount", where])
         os.rmdir(where)
+
+
+def main():
+    with small_disk() as there:
+        return check(*there) if there else 77
 
 
 if __name__ == "__main__":

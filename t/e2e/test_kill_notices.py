@@ -26,7 +26,7 @@ PORT = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 VICTIMS = ("bounce", "bounce", "qmgr", "qmgr", "cleanup", "cleanup", "smtpd", "smtp", "virtual", "error", "pickup", "master", "all")
 # Notices under way when a process dies come again: qmgr asks for fifty at a time, most of which have been answered.  Nobody is unlucky
 # for ever: a recipient that is in a notice after each retry would show.
-REPEATS_OF_A_KILL, COPIES = 20, 5
+REPEATS_OF_A_KILL, COPIES = 20, 8
 TOLD = "sender+%s@example.org"
 UNTOLD = ("", "no.where+%s@example.org")     # virtual has no mailbox for a name with a dot
 RECIPIENTS = ("good.%s@sink.example", "bad.%s@sink.example", "late.%s@sink.example", "no.body.%s@example.org", "gone.%s@dead.example")
