@@ -185,24 +185,26 @@ def bench_requeue(servers, full):
             note(label + ", tried again (flush)", "messages/s", server, count / (time.monotonic() - begin))
             note(label + ", tried again, CPU", "ms/message", server, (server.cpu() - cpu) * 1000 / count)
             time.sleep(1)
-        listing(server, count)
+        for option in ("-p", "-j"):
+            listing(server, count, option)
         restarted(server, lambda: empty_queue(server))
 
 
-def listing(server, count):
+def listing(server, count, option="-p"):
+    """`postqueue -p` (two lines a message at least) or `-j` (one)."""
     begin, cpu = time.monotonic(), server.cpu()
     own = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with subprocess.Popen(POSTQUEUE[server.name](server) + ["-p"], stdout=subprocess.PIPE) as program:
+    with subprocess.Popen(POSTQUEUE[server.name](server) + [option], stdout=subprocess.PIPE) as program:
         program.stdout.readline()
         first = time.monotonic() - begin
-        lines = sum(piece.count(b"\n") for piece in iter(lambda: program.stdout.read(1 << 20), b""))
+        lines = 1 + sum(piece.count(b"\n") for piece in iter(lambda: program.stdout.read(1 << 20), b""))
     total = time.monotonic() - begin
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if lines < 2 * count:
+    if lines < (count if option == "-j" else 2 * count):
         raise RuntimeError("%s listed %d lines" % (server.name, lines))
-    note("postqueue -p of %d, first line" % count, "s", server, first)
-    note("postqueue -p of %d, all" % count, "s", server, total)
-    note("postqueue -p of %d, CPU" % count, "s", server,
+    note("postqueue %s of %d, first line" % (option, count), "s", server, first)
+    note("postqueue %s of %d, all" % (option, count), "s", server, total)
+    note("postqueue %s of %d, CPU" % (option, count), "s", server,
          server.cpu() - cpu + after.ru_utime + after.ru_stime - own.ru_utime - own.ru_stime)
 
 
