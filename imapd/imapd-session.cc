@@ -11,11 +11,10 @@
 #include "imapd/serve_session.h"
 
 int main(int argc, char** argv) {
-    postern::Launcher launcher;
-    launcher.name = "imapd-session";
-    launcher.service = "imap";
-    launcher.serve = postern::imapd::serve_session;
-    launcher.stop = postern::imapd::stop_sessions;
-    launcher.end = postern::imapd::close_account;
-    return postern::run_launcher(argc, argv, launcher);
+    return postern::run_launcher(argc, argv,
+                                 {.name = "imapd-session",
+                                  .service = "imap",
+                                  .serve = postern::imapd::serve_session,
+                                  .stop = postern::imapd::stop_sessions,
+                                  .end = postern::imapd::close_account});
 }

@@ -1,12 +1,13 @@
 #include "imapd/serve_session.h"
 
 #include <memory>
-#include <set>
 
 #include "imapd/capability.h"
 #include "imapd/session.h"
 #include "lib/config/config.h"
 #include "lib/log/log.h"
+#include "lib/login/running_session.h"
+#include "lib/login/session_account.h"
 #include "lib/store/open_account.h"
 
 namespace postern::imapd {
@@ -43,17 +44,8 @@ Result<SharedAccount> process_account(const store::AccountOptions& options) {
     return newest;
 }
 
-/// Those being served; each enters and leaves by itself.
-std::set<Session*>& sessions() {
-    static std::set<Session*> all;
-    return all;
-}
-
 store::AccountOptions account_options(const AuthUser& user, const Config& config) {
-    store::AccountOptions options;
-    options.location = user.mail_location.empty() ? config.mail_location() : user.mail_location;
-    options.user = user.user;
-    options.home = user.home;
+    store::AccountOptions options = session_account(user, config);
     const std::string& separator = config.namespace_separator();
     options.separator = separator.empty() ? '\0' : separator.front();
     return options;
@@ -79,9 +71,8 @@ Task<> serve_session(SessionConnection connection, const Config& config) {
     std::string greeting = connection.info.prelude + " OK [CAPABILITY " +
                            session_capabilities(config) + "] Logged in\r\n";
     Session session(std::move(connection.stream), *(*account)->account, (*account)->appends, config, std::move(info));
-    sessions().insert(&session);
+    const RunningSession running(session);
     co_await session.run(std::move(greeting));
-    sessions().erase(&session);
 }
 
 void close_account() {
@@ -89,12 +80,6 @@ void close_account() {
     accounts().open.close();
 }
 
-void stop_sessions() {
-    for (Session* const session : std::set(sessions())) {
-        if (sessions().count(session) != 0) {   // ends as soon as it is told, when it is idle
-            session->stop();
-        }
-    }
-}
+void stop_sessions() { RunningSession<Session>::stop_all(); }
 
 }  // namespace postern::imapd

@@ -9,11 +9,10 @@
 #include "pop3d/serve_session.h"
 
 int main(int argc, char** argv) {
-    postern::Launcher launcher;
-    launcher.name = "pop3d-session";
-    launcher.service = "pop3";
-    launcher.serve = postern::pop3d::serve_session;
-    launcher.stop = postern::pop3d::stop_sessions;
-    launcher.end = postern::pop3d::close_account;
-    return postern::run_launcher(argc, argv, launcher);
+    return postern::run_launcher(argc, argv,
+                                 {.name = "pop3d-session",
+                                  .service = "pop3",
+                                  .serve = postern::pop3d::serve_session,
+                                  .stop = postern::pop3d::stop_sessions,
+                                  .end = postern::pop3d::close_account});
 }

@@ -8,7 +8,7 @@
 /// If taken over: can log, sees the passwords and, where TLS is used, the mail of clients that are connected to this
 /// process; can talk to auth(8) as any stranger can.  Opens no files.
 #include "lib/log/log.h"
-#include "lib/service/service.h"
+#include "lib/login/front_service.h"
 #include "pop3d/front.h"
 
 constexpr postern::Rights kRights{
@@ -29,19 +29,5 @@ int main(int argc, char** argv) {
         fatal("{}", front.error().what);
     }
     service.confine(kRights);                  // before the first byte from the network
-    LoginFront& shared = **front;
-    const bool implicit_tls = config.pop3_tls_wrappermode();
-    if (implicit_tls && shared.tls() == nullptr) {
-        fatal("pop3_tls_wrappermode needs a certificate: set ssl_cert_file");
-    }
-    service.may_overlap();                     // clients with TLS stay until they leave
-    service.on_stop([&shared] { shared.stop(); });
-    return service.serve([&shared, implicit_tls](Connection client) {
-        LoginAddresses addresses;
-        addresses.remote_ip = client.peer.ip;
-        addresses.remote_port = client.peer.port;
-        addresses.local_ip = client.local.ip;
-        addresses.local_port = client.local.port;
-        return pop3d::serve_front(make_socket_stream(std::move(client.fd)), std::move(addresses), shared, implicit_tls);
-    });
+    return serve_clients(service, **front, config.pop3_tls_wrappermode(), pop3d::serve_front);
 }

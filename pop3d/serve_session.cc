@@ -1,10 +1,11 @@
 #include "pop3d/serve_session.h"
 
 #include <memory>
-#include <set>
 
 #include "lib/async/offload.h"
 #include "lib/config/config.h"
+#include "lib/login/running_session.h"
+#include "lib/login/session_account.h"
 #include "lib/store/open_account.h"
 #include "pop3d/session.h"
 
@@ -14,25 +15,11 @@ namespace {
 
 using SharedAccount = std::shared_ptr<store::Account>;   ///< the process and its sessions own it
 
-/// Those being served; each enters and leaves by itself.
-std::set<Session*>& sessions() {
-    static std::set<Session*> all;
-    return all;
-}
-
 /// What the newest session has learnt about sizes; replaced as a whole, so that a thread may read on in an old one.
 using SharedSizes = std::shared_ptr<const KnownSizes>;
 SharedSizes& process_sizes() {
     static SharedSizes sizes;
     return sizes;
-}
-
-store::AccountOptions account_options(const AuthUser& user, const Config& config) {
-    store::AccountOptions options;
-    options.location = user.mail_location.empty() ? config.mail_location() : user.mail_location;
-    options.user = user.user;
-    options.home = user.home;
-    return options;
 }
 
 /// A process serves one user, and an account belongs to the process that opened it, so this is where it can live.
@@ -52,7 +39,7 @@ Result<SharedAccount> process_account(const store::AccountOptions& options) {
 }
 
 Task<OpenedMaildrop> open_maildrop(const AuthUser& user, const Config& config) {
-    const Result<SharedAccount> account = process_account(account_options(user, config));
+    const Result<SharedAccount> account = process_account(session_account(user, config));
     if (!account) {
         co_return account.error();
     }
@@ -73,19 +60,12 @@ Task<> serve_session(SessionConnection connection, const Config& config) {
     info.session_id = connection.info.session_id;
     OpenedMaildrop drop = co_await open_maildrop(*connection.user, config);
     Session session(std::move(connection.stream), std::move(drop), config, std::move(info));
-    sessions().insert(&session);
+    const RunningSession running(session);
     co_await session.run();
-    sessions().erase(&session);
 }
 
 void close_account() { open_account().close(); }
 
-void stop_sessions() {
-    for (Session* const session : std::set(sessions())) {
-        if (sessions().count(session) != 0) {   // ends as soon as it is told, when it is idle
-            session->stop();
-        }
-    }
-}
+void stop_sessions() { RunningSession<Session>::stop_all(); }
 
 }  // namespace postern::pop3d

@@ -9,12 +9,7 @@
 /// session_process_idle_limit after its last connection, so that the next login of the same user costs no fork.
 /// A crash of a session process ends that user's sessions and nobody else's.
 ///
-/// Use, as the whole of imapd/imapd-session.cc:
-///
-///     int main(int argc, char** argv) {
-///         return postern::run_launcher(argc, argv, {.name = "imapd-session", .service = "imap",
-///                                                   .serve = postern::imapd::serve_session});
-///     }
+/// Used in imapd/imapd-session.cc.
 #pragma once
 
 #include <memory>

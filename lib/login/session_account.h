@@ -1,0 +1,14 @@
+/// Which mail a session process opens for its user.
+#pragma once
+
+#include "lib/sasl/auth_messages.h"
+#include "lib/store/store.h"
+
+namespace postern {
+
+class Config;
+
+/// The place that auth(8) has for the user, or else mail_location.
+store::AccountOptions session_account(const AuthUser& user, const Config& config);
+
+}  // namespace postern
