@@ -15,6 +15,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/config/check.h"
+#include "lib/config/log_destination.h"
 #include "lib/config/version.h"
 #include "lib/dns/trust_anchor.h"
 #include "lib/ipc/channel.h"
@@ -42,10 +43,7 @@ int fail(fmt::format_string<Args...> format, Args&&... args) {
 }
 
 void open_log(const Config& config, const ControlContext& context) {
-    LogDestination destination;
-    destination.kind = config.maillog_file().empty() ? LogDestination::Kind::syslog : LogDestination::Kind::file;
-    destination.path = config.maillog_file();
-    destination.json = config.log_format() == "json";
+    LogDestination destination = log_destination(config);
     destination.verbosity = context.verbosity;
     if (destination.path == "/dev/stdout" || destination.path == "/dev/stderr") {
         return;   // what is said goes to the terminal already

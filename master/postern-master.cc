@@ -20,6 +20,7 @@
 #include <cstdlib>
 
 #include "lib/async/loop.h"
+#include "lib/config/log_destination.h"
 #include "lib/config/version.h"
 #include "lib/log/log.h"
 #include "lib/sandbox/sandbox.h"
@@ -63,10 +64,7 @@ Options parse_options(int argc, char** argv) {
 }
 
 void open_log(const Config& config, const Options& options, bool echo) {
-    LogDestination destination;
-    destination.kind = config.maillog_file().empty() ? LogDestination::Kind::syslog : LogDestination::Kind::file;
-    destination.path = config.maillog_file();
-    destination.json = config.log_format() == "json";
+    LogDestination destination = log_destination(config);
     destination.verbosity = options.verbosity;
     destination.echo_stderr = echo;
     log_open(config.syslog_name() + "/master", std::move(destination));

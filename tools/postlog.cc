@@ -7,6 +7,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/config/config.h"
+#include "lib/config/log_destination.h"
 #include "lib/log/log.h"
 
 namespace {
@@ -73,10 +74,7 @@ int main(int argc, char** argv) {
         fatal("{}", config.error().what);
     }
     tag = tag.empty() ? "postlog" : tag;
-    LogDestination destination;
-    destination.kind = config->maillog_file().empty() ? LogDestination::Kind::syslog : LogDestination::Kind::file;
-    destination.path = config->maillog_file();
-    destination.json = config->log_format() == "json";
+    LogDestination destination = log_destination(*config);
     destination.verbosity = level == LogLevel::debug ? 1 : 0;
     if (!log_open(tag.find('/') == std::string::npos ? config->syslog_name() + "/" + tag : tag, destination)) {
         log_warning("{}", errno_error("open " + destination.path).what);

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "lib/base/strings.h"
+#include "lib/config/log_destination.h"
 #include "lib/ipc/channel.h"
 #include "lib/log/log.h"
 
@@ -64,18 +65,6 @@ Task<Result<StatusPages>> read_status(UniqueFd socket) {
     co_return pages;
 }
 
-LogDestination command_log(const Config& config) {
-    LogDestination destination;
-    destination.kind = LogDestination::Kind::syslog;
-    if (!config.maillog_file().empty()) {
-        destination.kind = LogDestination::Kind::file;
-        destination.path = config.maillog_file();
-    }
-    destination.json = config.log_format() == "json";
-    destination.echo_stderr = true;
-    return destination;
-}
-
 }  // namespace
 
 void die(int status, const std::string& text) {
@@ -101,7 +90,9 @@ Config load_command_config(const std::string& program, const std::string& direct
         die(status, config.error().what);
     }
     config->set_process(program, program);
-    if (!log_open(config->syslog_name() + "/" + program, command_log(*config))) {
+    LogDestination destination = log_destination(*config);
+    destination.echo_stderr = true;
+    if (!log_open(config->syslog_name() + "/" + program, std::move(destination))) {
         log_open(config->syslog_name() + "/" + program, LogDestination());   // a user may not write the mail log: no matter
     }
     return std::move(*config);

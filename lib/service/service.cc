@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "lib/base/strings.h"
+#include "lib/config/log_destination.h"
 #include "lib/log/log.h"
 #include "lib/sandbox/identity.h"
 #include "lib/service/arguments.h"
@@ -55,18 +56,6 @@ struct Service::State {
 };
 
 namespace {
-
-LogDestination log_destination(const Config& config, int verbosity) {
-    LogDestination destination;
-    destination.kind = LogDestination::Kind::syslog;
-    if (!config.maillog_file().empty()) {
-        destination.kind = LogDestination::Kind::file;
-        destination.path = config.maillog_file();
-    }
-    destination.json = config.log_format() == "json";
-    destination.verbosity = verbosity;
-    return destination;
-}
 
 UniqueFd status_pipe() {
     const char* text = std::getenv("POSTERN_STATUS_FD");
@@ -120,8 +109,9 @@ Service::Service(std::string_view program, int argc, char** argv) : state_(std::
     }
     state_->config = std::move(*config);
     state_->config.set_process(std::string(program), state_->arguments.service_name);
-    const int verbosity = state_->arguments.verbosity;
-    if (!log_open(state_->config.syslog_name() + "/" + std::string(program), log_destination(state_->config, verbosity))) {
+    LogDestination destination = log_destination(state_->config);
+    destination.verbosity = state_->arguments.verbosity;
+    if (!log_open(state_->config.syslog_name() + "/" + std::string(program), std::move(destination))) {
         log_warning("{}", errno_error("open " + state_->config.maillog_file()).what);
     }
     ::umask(077);
