@@ -13,8 +13,8 @@
 #include <cstring>
 
 #include "lib/base/strings.h"
-#include "lib/log/log.h"
-#include "lib/login/sync_channel.h"
+#include "lib/ipc/frame.h"
+#include "lib/sandbox/forked_child.h"
 
 namespace postern {
 
@@ -108,13 +108,12 @@ std::string pack(const PamQuestion& question) {
 /// One question with the descriptor its answer goes to; false at the end of auth(8).
 bool receive_question(int socket, std::string& packed, UniqueFd& reply) {
     std::array<char, kMaxQuestion> buffer{};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+    FdsOfMessage descriptors;
     iovec part{buffer.data(), buffer.size()};
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
+    descriptors.expect(message);
     ssize_t got = 0;
     do {
         got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
@@ -122,11 +121,10 @@ bool receive_question(int socket, std::string& packed, UniqueFd& reply) {
     if (got <= 0) {
         return false;
     }
-    const cmsghdr* rights = CMSG_FIRSTHDR(&message);
-    if (rights != nullptr && rights->cmsg_type == SCM_RIGHTS) {
-        int fd = -1;
-        std::memcpy(&fd, CMSG_DATA(rights), sizeof fd);
-        reply.reset(fd);
+    std::deque<UniqueFd> received;
+    FdsOfMessage::take(message, received);
+    if (!received.empty()) {
+        reply = std::move(received.front());
     }
     packed.assign(buffer.data(), static_cast<std::size_t>(got));
     return true;
@@ -154,19 +152,13 @@ bool receive_question(int socket, std::string& packed, UniqueFd& reply) {
     }
 }
 
-bool send_question(int socket, const std::string& packed, int reply) {
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+bool send_question(int socket, const std::string& packed, const std::vector<UniqueFd>& reply) {
+    FdsOfMessage descriptors;
     iovec part{const_cast<char*>(packed.data()), packed.size()};
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(rights), &reply, sizeof reply);
+    descriptors.attach(message, reply);
     return ::sendmsg(socket, &message, MSG_NOSIGNAL) == static_cast<ssize_t>(packed.size());
 }
 
@@ -199,22 +191,13 @@ PamAnswer ask_pam(const PamQuestion& question) {
 }
 
 Result<std::unique_ptr<PamHelper>> PamHelper::start(std::size_t at_once) {
-    std::array<int, 2> pair{-1, -1};
-    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()) != 0) {
-        return errno_error("socketpair");
+    // Everything else of auth(8), its listening sockets above all, is not for this process.
+    const auto run = [at_once](UniqueFd questions) { run_helper(questions.get(), at_once); };
+    Result<ForkedChild> helper = fork_child(SOCK_SEQPACKET, {}, run);
+    if (!helper) {
+        return helper.error();
     }
-    UniqueFd ours(pair[0]);
-    UniqueFd theirs(pair[1]);
-    const pid_t pid = ::fork();
-    if (pid < 0) {
-        return errno_error("fork");
-    }
-    if (pid == 0) {
-        // Everything else of auth(8), its listening sockets above all, is not for this process.
-        close_all_but({theirs.get(), log_descriptor()});
-        run_helper(theirs.get(), at_once);
-    }
-    return std::unique_ptr<PamHelper>(new PamHelper(std::move(ours)));
+    return std::unique_ptr<PamHelper>(new PamHelper(std::move(helper->socket)));
 }
 
 PamAnswer PamHelper::check(const PamQuestion& question) const {
@@ -228,11 +211,12 @@ PamAnswer PamHelper::check(const PamQuestion& question) const {
         return {PamVerdict::temporary, errno_error("socketpair").what};
     }
     const UniqueFd ours(pair[0]);
-    UniqueFd theirs(pair[1]);
-    if (!send_question(socket_.get(), packed, theirs.get())) {
+    std::vector<UniqueFd> theirs;
+    theirs.emplace_back(pair[1]);
+    if (!send_question(socket_.get(), packed, theirs)) {
         return {PamVerdict::temporary, errno_error("PAM helper").what};
     }
-    theirs.reset();
+    theirs.clear();
     pollfd wait{ours.get(), POLLIN, 0};
     std::array<char, kMaxAnswer> text{};
     if (::poll(&wait, 1, kPatienceMs) <= 0) {

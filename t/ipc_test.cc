@@ -182,14 +182,14 @@ TEST_CASE("no prefix and no altered byte of a message decodes to more than it ho
     fields(encoder, message);
     std::deque<UniqueFd> none;
     for (std::size_t size = 0; size < payload.size(); ++size) {
-        FrameSocket::Frame frame;
+        Frame frame;
         frame.tag = 1;
         frame.payload = payload.substr(0, size);
         CHECK_FALSE(Talk::decode(frame, none).ok());
     }
     for (std::size_t at = 0; at < payload.size(); ++at) {
         for (int bit = 0; bit < 8; ++bit) {
-            FrameSocket::Frame frame;
+            Frame frame;
             frame.tag = 1;
             frame.payload = payload;
             frame.payload[at] = static_cast<char>(frame.payload[at] ^ (1 << bit));

@@ -19,6 +19,7 @@
 #include <thread>
 
 #include "lib/log/capture.h"
+#include "lib/sandbox/forked_child.h"
 #include "lib/sandbox/identity.h"
 
 using namespace postern;
@@ -398,4 +399,28 @@ TEST_CASE("users are found with their groups", "[sandbox]") {
     CHECK(root->uid == 0);
     CHECK(!root->groups.empty());
     CHECK(find_user("no-such-user-here").error().code == Errc::not_found);
+}
+
+TEST_CASE("a forked child has its socket and what it is to keep, and nothing else that was open", "[sandbox]") {
+    const UniqueFd secret(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    const UniqueFd kept(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    const auto run = [&](UniqueFd socket) {
+        char question = 0;
+        const bool asked = ::read(socket.get(), &question, 1) == 1 && question == '?';
+        const char answer[] = {asked ? 'y' : 'n', ::fcntl(kept.get(), F_GETFD) >= 0 ? 'y' : 'n',
+                               ::fcntl(secret.get(), F_GETFD) >= 0 ? 'y' : 'n'};
+        if (::write(socket.get(), answer, sizeof answer) != sizeof answer) {
+            ::_exit(1);
+        }
+    };
+    const Result<ForkedChild> child = fork_child(SOCK_STREAM, {kept.get(), -1}, run);
+    REQUIRE(child);
+    REQUIRE(::write(child->socket.get(), "?", 1) == 1);
+    char answer[4] = {};
+    CHECK(::read(child->socket.get(), answer, sizeof answer) == 3);
+    CHECK(std::string(answer) == "yyn");
+    CHECK(::read(child->socket.get(), answer, 1) == 0);   // its end of the socket was open in the child alone
+    int status = -1;
+    REQUIRE(::waitpid(child->pid, &status, 0) == child->pid);
+    CHECK(status == 0);
 }

@@ -12,17 +12,7 @@ namespace postern {
 
 namespace {
 
-constexpr std::size_t kHeader = 8;
-constexpr std::size_t kMaxFds = 16;
 constexpr std::size_t kReceive = 64 * 1024;
-
-std::uint32_t load32(const char* bytes) {
-    std::uint32_t out = 0;
-    for (std::size_t i = 4; i-- > 0;) {
-        out = out << 8 | static_cast<unsigned char>(bytes[i]);
-    }
-    return out;
-}
 
 Error wake_error(Wake wake) {
     return wake == Wake::timed_out ? Error(Errc::timeout, "timeout") : Error(Errc::closed, "lost connection");
@@ -49,40 +39,23 @@ void FrameSocket::post(std::uint8_t tag, std::string_view payload, std::vector<U
         out_fds_.back().fds = std::move(fds);
     }
     const std::size_t fd_count = out_fds_.empty() || out_fds_.back().offset != out_.size() ? 0 : out_fds_.back().fds.size();
-    const auto size = static_cast<std::uint32_t>(payload.size());
-    for (std::size_t i = 0; i < 4; ++i) {
-        out_ += static_cast<char>(size >> (8 * i) & 0xff);
-    }
-    out_ += static_cast<char>(tag);
-    out_ += static_cast<char>(fd_count);
-    out_ += '\0';
-    out_ += '\0';
-    out_ += payload;
+    append_frame(out_, tag, fd_count, payload);
 }
 
 /// Sends from offset `at`: up to the next frame that carries descriptors, or that frame's first part with them.
 Result<std::size_t> FrameSocket::send_now(std::size_t at) {
     iovec io{};
     msghdr message{};
-    std::array<char, CMSG_SPACE(sizeof(int) * kMaxFds)> control{};
+    FdsOfMessage descriptors;
     std::size_t end = out_.size();
     bool with_fds = false;
     if (!out_fds_.empty() && out_fds_.front().offset == at) {
         with_fds = true;
         const auto& fds = out_fds_.front().fds;
-        if (fds.size() > kMaxFds) {
+        if (fds.size() > kMaxFrameFds) {
             return Error(Errc::too_big, "too many descriptors in one message");
         }
-        message.msg_control = control.data();
-        message.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
-        cmsghdr* header = CMSG_FIRSTHDR(&message);
-        header->cmsg_level = SOL_SOCKET;
-        header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
-        for (std::size_t i = 0; i < fds.size(); ++i) {
-            const int fd = fds[i].get();
-            std::memcpy(CMSG_DATA(header) + i * sizeof(int), &fd, sizeof fd);
-        }
+        descriptors.attach(message, fds);
         if (out_fds_.size() > 1) {
             end = out_fds_[1].offset;
         }
@@ -140,10 +113,7 @@ Task<Result<void>> FrameSocket::flush(Millis timeout) {
     co_return Result<void>();
 }
 
-bool FrameSocket::has_frame() const {
-    const std::size_t have = in_.size() - in_at_;
-    return have >= kHeader && have - kHeader >= load32(in_.data() + in_at_);
-}
+bool FrameSocket::has_frame() const { return has_whole_frame(unread()); }
 
 Result<bool> FrameSocket::receive_now() {
     static thread_local std::unique_ptr<std::array<char, kReceive>> buffer;
@@ -151,12 +121,11 @@ Result<bool> FrameSocket::receive_now() {
         buffer = std::make_unique_for_overwrite<std::array<char, kReceive>>();   // untouched pages cost nothing
     }
     iovec io{buffer->data(), buffer->size()};
-    std::array<char, CMSG_SPACE(sizeof(int) * kMaxFds)> control{};
+    FdsOfMessage descriptors;
     msghdr message{};
     message.msg_iov = &io;
     message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
+    descriptors.expect(message);
     const ssize_t got = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
     if (got < 0) {
         if (errno == EAGAIN || errno == EINTR) {
@@ -164,21 +133,11 @@ Result<bool> FrameSocket::receive_now() {
         }
         return Error(Errc::closed, "lost connection");
     }
-    for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
-        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
-            continue;
-        }
-        const std::size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (std::size_t i = 0; i < count; ++i) {
-            int fd = -1;
-            std::memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof fd);
-            received_fds_.emplace_back(fd);
-        }
-    }
+    FdsOfMessage::take(message, received_fds_);
     if (got == 0) {
         return Error(Errc::closed, "lost connection");
     }
-    if (received_fds_.size() > 4 * kMaxFds || (message.msg_flags & MSG_CTRUNC) != 0) {
+    if (received_fds_.size() > 4 * kMaxFrameFds || (message.msg_flags & MSG_CTRUNC) != 0) {
         return Error(Errc::syntax, "too many descriptors");
     }
     if (in_at_ > 0 && in_at_ == in_.size()) {
@@ -189,19 +148,24 @@ Result<bool> FrameSocket::receive_now() {
     return true;
 }
 
-Task<Result<FrameSocket::Frame>> FrameSocket::receive(Millis timeout) {
+Task<Result<Frame>> FrameSocket::receive(Millis timeout) {
     if (!out_.empty() && !flushing_) {
         Result<void> sent = co_await flush(timeout);
         if (!sent) {
             co_return sent.error();
         }
     }
-    while (!has_frame()) {
+    for (;;) {
+        Result<std::optional<Frame>> frame = read_frame(unread(), max_frame_);
+        if (!frame) {
+            co_return frame.error();
+        }
+        if (*frame) {
+            forget(kFrameHeader + (*frame)->payload.size());
+            co_return std::move(**frame);
+        }
         if (!socket_) {
             co_return Error(Errc::closed, "closed");
-        }
-        if (in_.size() - in_at_ >= kHeader && load32(in_.data() + in_at_) > max_frame_) {
-            co_return Error(Errc::too_big, "message too large");
         }
         Result<bool> got = receive_now();
         if (!got) {
@@ -214,16 +178,10 @@ Task<Result<FrameSocket::Frame>> FrameSocket::receive(Millis timeout) {
             }
         }
     }
-    const char* header = in_.data() + in_at_;
-    const std::uint32_t size = load32(header);
-    Frame frame;
-    frame.tag = static_cast<std::uint8_t>(header[4]);
-    frame.fd_count = static_cast<std::uint8_t>(header[5]);
-    if (size > max_frame_ || header[6] != 0 || header[7] != 0 || frame.fd_count > kMaxFds) {
-        co_return Error(Errc::syntax, "malformed message");
-    }
-    frame.payload.assign(header + kHeader, size);
-    in_at_ += kHeader + size;
+}
+
+void FrameSocket::forget(std::size_t bytes) {
+    in_at_ += bytes;
     if (in_at_ == in_.size()) {
         if (in_.capacity() > kReceive) {
             std::string().swap(in_);
@@ -235,7 +193,6 @@ Task<Result<FrameSocket::Frame>> FrameSocket::receive(Millis timeout) {
         in_.erase(0, in_at_);
         in_at_ = 0;
     }
-    co_return frame;
 }
 
 namespace {

@@ -1,9 +1,8 @@
 /// A typed conversation between two programs over a Unix socket.
 ///
 /// Channel<Out, In> sends members of the std::variant Out and receives members of In.  On the wire each message
-/// is a frame: size of the payload (4 bytes, little endian), index in the variant (1), number of descriptors
-/// (1), zero (2), payload (codec.h).  A frame that is too large, has an unknown index, or does not decode to
-/// its last byte ends the conversation: the other side is not trusted.
+/// is a frame (frame.h) whose tag is the index in the variant.  A frame that is too large, has an unknown index, or
+/// does not decode to its last byte ends the conversation: the other side is not trusted.
 #pragma once
 
 #include <deque>
@@ -16,6 +15,7 @@
 #include "lib/base/result.h"
 #include "lib/base/unique_fd.h"
 #include "lib/ipc/codec.h"
+#include "lib/ipc/frame.h"
 
 namespace postern {
 
@@ -35,11 +35,6 @@ public:
     FrameSocket(const FrameSocket&) = delete;
     FrameSocket& operator=(const FrameSocket&) = delete;
 
-    struct Frame {
-        std::uint8_t tag = 0;
-        std::uint8_t fd_count = 0;
-        std::string payload;
-    };
     /// Where a frame's descriptors wait, in order.
     std::deque<UniqueFd>& received_fds() { return received_fds_; }
 
@@ -57,6 +52,8 @@ public:
 private:
     Result<bool> receive_now();
     Result<std::size_t> send_now(std::size_t at);
+    std::string_view unread() const { return std::string_view(in_).substr(in_at_); }
+    void forget(std::size_t bytes);
     struct OutFds {
         std::size_t offset;             ///< of the frame they belong to, in out_
         std::vector<UniqueFd> fds;
@@ -88,7 +85,7 @@ public:
         std::vector<UniqueFd> fds;
         Encoder encoder(payload, fds);
         fields(encoder, message);
-        frames_->post(index_of<T, Out>(), payload, std::move(fds));
+        frames_->post(tag_of<T>(), payload, std::move(fds));
     }
     Task<Result<void>> flush(Millis timeout = std::chrono::seconds(300)) { return frames_->flush(timeout); }
     /// post() and flush().
@@ -99,7 +96,7 @@ public:
     }
     /// The peer's next message.  Errors: closed, timeout, syntax, too_big.
     Task<Result<In>> receive(Millis timeout) {
-        Result<FrameSocket::Frame> frame = co_await frames_->receive(timeout);
+        Result<Frame> frame = co_await frames_->receive(timeout);
         if (!frame) {
             co_return frame.error();
         }
@@ -113,22 +110,23 @@ public:
     std::size_t pending_output() const { return frames_->pending_output(); }
 
     /// Decodes one frame; public for the fuzz target.
-    static Result<In> decode(const FrameSocket::Frame& frame, std::deque<UniqueFd>& fds) {
+    static Result<In> decode(const Frame& frame, std::deque<UniqueFd>& fds) {
         return decode_from<0>(frame, fds);
+    }
+    /// The tag of frames with a `T`.
+    template <class T, std::size_t I = 0>
+    static constexpr std::uint8_t tag_of() {
+        static_assert(I < std::variant_size_v<Out>, "this message is not part of the conversation");
+        if constexpr (std::is_same_v<T, std::variant_alternative_t<I, Out>>) {
+            return std::is_same_v<T, Trigger> ? 255 : static_cast<std::uint8_t>(I);
+        } else {
+            return tag_of<T, I + 1>();
+        }
     }
 
 private:
-    template <class T, class Variant, std::size_t I = 0>
-    static constexpr std::uint8_t index_of() {
-        static_assert(I < std::variant_size_v<Variant>, "this message is not part of the conversation");
-        if constexpr (std::is_same_v<T, std::variant_alternative_t<I, Variant>>) {
-            return std::is_same_v<T, Trigger> ? 255 : static_cast<std::uint8_t>(I);
-        } else {
-            return index_of<T, Variant, I + 1>();
-        }
-    }
     template <std::size_t I>
-    static Result<In> decode_from(const FrameSocket::Frame& frame, std::deque<UniqueFd>& fds) {
+    static Result<In> decode_from(const Frame& frame, std::deque<UniqueFd>& fds) {
         if constexpr (I >= std::variant_size_v<In>) {
             return Error(Errc::syntax, "unknown message");
         } else {

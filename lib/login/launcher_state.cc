@@ -14,6 +14,7 @@
 #include "lib/base/strings.h"
 #include "lib/config/config.h"
 #include "lib/log/log.h"
+#include "lib/sandbox/forked_child.h"
 #include "lib/service/service.h"
 
 namespace postern {
@@ -468,25 +469,17 @@ Result<SessionProcess*> SessionLauncher::start_process(const AuthUser& user) {
             return {Errc::temporary, "session_process_limit reached"};
         }
     }
-    std::array<int, 2> pair{-1, -1};
-    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0) {
-        return errno_error("socketpair");
-    }
-    UniqueFd ours(pair[0]);
-    UniqueFd theirs(pair[1]);
-    const pid_t pid = ::fork();
-    if (pid < 0) {
-        return errno_error("fork");
-    }
-    if (pid == 0) {
-        // Nothing of the launcher's is destroyed in the child: its descriptors are closed at once, here.
-        close_all_but({theirs.get(), log_descriptor(), master_pipe_});
-        run_session_process(std::move(theirs), UniqueFd(master_pipe_), user, program_, config_, filter_);
+    const auto run = [&](UniqueFd control) {
+        run_session_process(std::move(control), UniqueFd(master_pipe_), user, program_, config_, filter_);
+    };
+    Result<ForkedChild> child = fork_child(SOCK_STREAM, {master_pipe_}, run);
+    if (!child) {
+        return child.error();
     }
     auto process = std::make_unique<SessionProcess>();
-    process->pid = pid;
+    process->pid = child->pid;
     process->user = user;
-    process->control = SyncChannel<ToSessionProcess, FromSessionProcess>(std::move(ours), kMaxHandOver);
+    process->control = SyncChannel<ToSessionProcess, FromSessionProcess>(std::move(child->socket), kMaxHandOver);
     process->idle_since = Clock::now();
     SessionProcess* started = process.get();
     const int fd = process->control.fd();

@@ -23,7 +23,7 @@ public:
     /// Takes what the socket has now; true when something came.  Errors: closed, syntax.
     Result<bool> read_now();
     /// The next whole frame that has been read, if any.  Errors: too_big, syntax.
-    Result<std::optional<FrameSocket::Frame>> next();
+    Result<std::optional<Frame>> next();
     /// Sends, waiting while the peer is slow.  Errors: closed, timeout.
     Result<void> send(std::uint8_t tag, std::string_view payload, const std::vector<UniqueFd>& fds, Millis timeout);
     /// Waits for bytes; false when the time is up.
@@ -50,7 +50,7 @@ public:
     Result<bool> read_now() { return frames_.read_now(); }
     /// A message that has been read whole, or nothing.  Errors: the peer broke the rules.
     Result<std::optional<In>> next() {
-        Result<std::optional<FrameSocket::Frame>> frame = frames_.next();
+        Result<std::optional<Frame>> frame = frames_.next();
         if (!frame) {
             return frame.error();
         }
@@ -87,26 +87,14 @@ public:
         std::vector<UniqueFd> fds;
         Encoder encoder(payload, fds);
         fields(encoder, message);
-        return frames_.send(index_of<T>(), payload, fds, timeout);
+        return frames_.send(Channel<Out, In>::template tag_of<T>(), payload, fds, timeout);
     }
     int fd() const { return frames_.fd(); }
     void close() { frames_.close(); }
     bool is_open() const { return frames_.fd() >= 0; }
 
 private:
-    template <class T, std::size_t I = 0>
-    static constexpr std::uint8_t index_of() {
-        static_assert(I < std::variant_size_v<Out>, "this message is not part of the conversation");
-        if constexpr (std::is_same_v<T, std::variant_alternative_t<I, Out>>) {
-            return static_cast<std::uint8_t>(I);
-        } else {
-            return index_of<T, I + 1>();
-        }
-    }
     SyncFrames frames_;
 };
-
-/// Closes every descriptor from 3 on but these.
-void close_all_but(std::vector<int> kept);
 
 }  // namespace postern

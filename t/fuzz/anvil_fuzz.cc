@@ -11,7 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     anvil::Counts counts(std::chrono::seconds(60), 8);
     const auto now = anvil::Counts::Clock::now();
     while (size > 2) {   // tag, length, payload
-        FrameSocket::Frame frame;
+        Frame frame;
         frame.tag = data[0] & 7;
         const std::size_t length = std::min<std::size_t>(data[1], size - 2);
         frame.payload.assign(reinterpret_cast<const char*>(data) + 2, length);

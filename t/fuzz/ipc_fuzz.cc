@@ -11,7 +11,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (size == 0) {
         return 0;
     }
-    FrameSocket::Frame frame;
+    const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+    const Result<std::optional<Frame>> whole = read_frame(bytes, 1000);
+    if (whole && *whole && ((*whole)->payload.size() > 1000 || !has_whole_frame(bytes))) {
+        __builtin_trap();
+    }
+    Frame frame;
     frame.tag = data[0] & 15;
     frame.payload.assign(reinterpret_cast<const char*>(data) + 1, size - 1);
     std::deque<UniqueFd> fds;

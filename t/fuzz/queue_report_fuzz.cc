@@ -14,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (size == 0) {
         return 0;
     }
-    FrameSocket::Frame frame;
+    Frame frame;
     frame.tag = data[0] >> 4;
     frame.payload.assign(reinterpret_cast<const char*>(data) + 1, size - 1);
     std::deque<UniqueFd> fds;
