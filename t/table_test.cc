@@ -171,6 +171,26 @@ TEST_CASE("texthash reads a postmap source and notices changes", "[table]") {
     CHECK(ask(*table, "key") == "new");
 }
 
+TEST_CASE("pattern tables notice changes, but those without a file have none", "[table]") {
+    const Scratch scratch;
+    scratch.file("cidr", "192.0.2.0/24 old\n");
+    scratch.file("regexp", "/^192/ old\n");
+    scratch.file("pcre", "/^192/ old\n");
+    TablePtr kept = opened("cidr:{ { 192.0.2.0/24 kept } }");
+    std::vector<TablePtr> tables;
+    for (const std::string type : {"cidr", "regexp", "pcre"}) {
+        tables.push_back(opened(type + ":" + scratch.path + "/" + type));
+        CHECK(ask(*tables.back(), "192.0.2.1") == "old");
+        scratch.file(type, type == "cidr" ? "192.0.2.1 new\n" : "/^192/ new\n");
+    }
+    usleep(1100 * 1000);
+    for (const TablePtr& table : tables) {
+        CAPTURE(table->name());
+        CHECK(ask(*table, "192.0.2.1") == "new");
+    }
+    CHECK(ask(*kept, "192.0.2.1") == "kept");
+}
+
 TEST_CASE("regexp and pcre tables substitute, negate, nest and take flags", "[table]") {
     const Scratch scratch;
     const std::string text =

@@ -5,11 +5,9 @@
 #include <utility>
 
 #include "lib/base/strings.h"
-#include "lib/log/log.h"
 #include "lib/table/match_list.h"
 #include "lib/table/pattern_rules.h"
 #include "lib/table/types.h"
-#include "lib/table/watched_file.h"
 
 namespace postern::table_type {
 namespace {
@@ -33,26 +31,18 @@ Result<void> parse_rule(const std::string& table, std::string_view rest, CidrRul
     return {};
 }
 
-class CidrTable final : public Table {
+class CidrTable final : public TextTable {
 public:
-    CidrTable(std::string name, WatchedFile file) : Table(std::move(name), true, false), file_(std::move(file)) {}
+    explicit CidrTable(std::string name) : TextTable(std::move(name), true, false) {}
 
-    Result<void> load() {
-        const Result<std::string> text = read_text_fd(file_.fd(), file_.path());
-        if (!text) {
-            return text.error();
-        }
-        load(*text);
+    Result<void> take(const std::string& text) override {
+        rules_ = read_rules<Network>(name(), text, parse_rule);
         return {};
     }
 
-    void load(const std::string& text) { rules_ = read_rules<Network>(name(), text, parse_rule); }
-
 protected:
     Lookup find(std::string_view key) override {
-        if (!file_.path().empty() && file_.changed()) {
-            reload();
-        }
+        follow_file();
         unsigned char bytes[16];
         const std::string text(key.substr(0, 64));
         int family = AF_INET;
@@ -68,40 +58,13 @@ protected:
     }
 
 private:
-    void reload() {
-        Result<WatchedFile> file = WatchedFile::open(file_.path());
-        if (!file) {
-            note_stale_table();
-            file_.accept_change();
-            return;
-        }
-        file_ = std::move(*file);
-        if (const Result<void> loaded = load(); !loaded) {
-            log_warning("{}; the old content stays in use", loaded.error().what);
-        }
-    }
-
-    WatchedFile file_;   ///< none when the rules are in the table's name
     std::vector<CidrRule> rules_;
 };
 
 }  // namespace
 
 Result<TablePtr> open_cidr(std::string_view name, const TableContext&) {
-    if (const std::optional<std::string> rules = inline_rules(name)) {
-        auto table = std::make_unique<CidrTable>(full_name("cidr", name), WatchedFile());
-        table->load(*rules);
-        return TablePtr(std::move(table));
-    }
-    Result<WatchedFile> file = WatchedFile::open(std::string(name));
-    if (!file) {
-        return Error(file.error().code, full_name("cidr", name) + ": " + file.error().what);
-    }
-    auto table = std::make_unique<CidrTable>(full_name("cidr", name), std::move(*file));
-    if (const Result<void> loaded = table->load(); !loaded) {
-        return loaded.error();
-    }
-    return TablePtr(std::move(table));
+    return from_rules(std::make_unique<CidrTable>(full_name("cidr", name)), name);
 }
 
 }  // namespace postern::table_type

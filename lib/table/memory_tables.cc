@@ -6,8 +6,8 @@
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
 #include "lib/table/text_file.h"
+#include "lib/table/text_table.h"
 #include "lib/table/types.h"
-#include "lib/table/watched_file.h"
 
 namespace postern::table_type {
 namespace {
@@ -33,19 +33,14 @@ void visit_entries(const Entries& entries, const Table::Visit& visit) {
 }
 
 /// texthash: a postmap(1) source file, used as it is.
-class TextHash final : public Table {
+class TextHash final : public TextTable {
 public:
-    TextHash(std::string name, bool fold, WatchedFile file)
-        : Table(std::move(name), false, fold), file_(std::move(file)) {}
+    TextHash(std::string name, bool fold) : TextTable(std::move(name), false, fold) {}
 
-    /// A line that is no entry is left out.  Errors: as read(2); config, when lines are but not one is an entry.
-    Result<void> load() {
-        const Result<std::string> text = read_text_fd(file_.fd(), file_.path());
-        if (!text) {
-            return text.error();
-        }
+    /// Errors: config, when there are lines but not one is an entry.
+    Result<void> take(const std::string& text) override {
         Entries entries;
-        MapLines lines(*text);
+        MapLines lines(text);
         std::string line;
         while (lines.next(line)) {
             Result<MapEntry> entry = parse_map_line(line);
@@ -72,27 +67,11 @@ public:
 
 protected:
     Lookup find(std::string_view key) override {
-        if (file_.changed()) {
-            reload();
-        }
+        follow_file();
         return value_of(entries_, key);
     }
 
 private:
-    /// A file that is being edited, or is wrong, leaves the old content in use.
-    void reload() {
-        Result<WatchedFile> file = WatchedFile::open(file_.path());
-        if (!file) {
-            note_stale_table();
-            return;
-        }
-        file_ = std::move(*file);
-        if (const Result<void> loaded = load(); !loaded) {
-            log_warning("{}; the old content stays in use", loaded.error().what);
-        }
-    }
-
-    WatchedFile file_;
     Entries entries_;
 };
 
@@ -166,15 +145,7 @@ private:
 }  // namespace
 
 Result<TablePtr> open_texthash(std::string_view name, const TableContext& context) {
-    Result<WatchedFile> file = WatchedFile::open(std::string(name));
-    if (!file) {
-        return Error(file.error().code, full_name("texthash", name) + ": " + file.error().what);
-    }
-    auto table = std::make_unique<TextHash>(full_name("texthash", name), context.fold_case, std::move(*file));
-    if (const Result<void> loaded = table->load(); !loaded) {
-        return loaded.error();
-    }
-    return TablePtr(std::move(table));
+    return from_file(std::make_unique<TextHash>(full_name("texthash", name), context.fold_case), name);
 }
 
 Result<TablePtr> open_inline(std::string_view name, const TableContext& context) {

@@ -33,16 +33,19 @@ void warn_about_rule(const std::string& table, int line, const std::string& what
     log_warning("{}, line {}: {}", table, line, what);
 }
 
-std::optional<std::string> inline_rules(std::string_view name) {
+Result<TablePtr> from_rules(std::unique_ptr<TextTable> table, std::string_view name) {
     const std::string_view inside = trim(name);
     if (inside.size() < 2 || inside.front() != '{' || inside.back() != '}') {
-        return std::nullopt;
+        return from_file(std::move(table), name);
     }
     std::string lines;
     for (const std::string& rule : split_list(inside.substr(1, inside.size() - 2))) {
         lines += std::string(trim(without_braces(rule))) + "\n";
     }
-    return lines;
+    if (const Result<void> taken = table->take(lines); !taken) {
+        return taken.error();
+    }
+    return TablePtr(std::move(table));
 }
 
 }  // namespace postern::table_type

@@ -1,7 +1,7 @@
 /// The common frame of the regexp:, pcre: and cidr: files: rules with if/endif blocks and negation.
 #pragma once
 
-#include <optional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,6 +9,7 @@
 
 #include "lib/base/result.h"
 #include "lib/table/text_file.h"
+#include "lib/table/text_table.h"
 
 namespace postern::table_type {
 
@@ -92,7 +93,7 @@ const Rule<Matcher>* first_match(const std::vector<Rule<Matcher>>& rules, Matche
     return nullptr;
 }
 
-/// The rules of a table without a file, "type:{ { rule }, { rule } }", one a line.  Nothing when `name` is a file's.
-std::optional<std::string> inline_rules(std::string_view name);
+/// `table` with the rules of the file `name`, or with those that `name` consists of: "{ { rule }, { rule } }".  Errors: as from_file().
+Result<TablePtr> from_rules(std::unique_ptr<TextTable> table, std::string_view name);
 
 }  // namespace postern::table_type

@@ -10,7 +10,6 @@
 #include "lib/log/log.h"
 #include "lib/table/pattern_rules.h"
 #include "lib/table/types.h"
-#include "lib/table/watched_file.h"
 
 namespace postern::table_type {
 namespace {
@@ -309,32 +308,22 @@ Result<void> parse_rule(const std::string& table, std::string_view rest, bool al
 }
 
 template <class Pattern>
-class PatternTable final : public Table {
+class PatternTable final : public TextTable {
 public:
-    PatternTable(std::string name, WatchedFile file, bool allow_substitution)
-        : Table(std::move(name), true, false), file_(std::move(file)), allow_substitution_(allow_substitution) {}
+    PatternTable(std::string name, bool allow_substitution)
+        : TextTable(std::move(name), true, false), allow_substitution_(allow_substitution) {}
 
-    Result<void> load() {
-        const Result<std::string> text = read_text_fd(file_.fd(), file_.path());
-        if (!text) {
-            return text.error();
-        }
-        load(*text);
-        return {};
-    }
-
-    void load(const std::string& text) {
+    Result<void> take(const std::string& text) override {
         const auto parse = [this](const std::string& table, std::string_view rest, Rule<Compiled<Pattern>>& rule) {
             return parse_rule<Pattern>(table, rest, allow_substitution_, rule);
         };
         rules_ = read_rules<Compiled<Pattern>>(name(), text, parse);
+        return {};
     }
 
 protected:
     Lookup find(std::string_view key) override {
-        if (!file_.path().empty() && file_.changed()) {
-            reload();
-        }
+        follow_file();
         Spans spans;
         const auto* rule = first_match(rules_, [&](const Rule<Compiled<Pattern>>& one) {
             return one.matcher.pattern->match(key, one.matcher.needs_spans ? &spans : nullptr);
@@ -346,50 +335,18 @@ protected:
     }
 
 private:
-    void reload() {
-        Result<WatchedFile> file = WatchedFile::open(file_.path());
-        if (!file) {
-            note_stale_table();
-            file_.accept_change();
-            return;
-        }
-        file_ = std::move(*file);
-        if (const Result<void> loaded = load(); !loaded) {
-            log_warning("{}; the old content stays in use", loaded.error().what);
-        }
-    }
-
-    WatchedFile file_;   ///< none when the rules are in the table's name
     bool allow_substitution_;
     std::vector<Rule<Compiled<Pattern>>> rules_;
 };
 
-template <class Pattern>
-Result<TablePtr> open_patterns(std::string_view type, std::string_view name, const TableContext& context) {
-    if (const std::optional<std::string> rules = inline_rules(name)) {
-        auto table = std::make_unique<PatternTable<Pattern>>(full_name(type, name), WatchedFile(), context.allow_substitution);
-        table->load(*rules);
-        return TablePtr(std::move(table));
-    }
-    Result<WatchedFile> file = WatchedFile::open(std::string(name));
-    if (!file) {
-        return Error(file.error().code, full_name(type, name) + ": " + file.error().what);
-    }
-    auto table = std::make_unique<PatternTable<Pattern>>(full_name(type, name), std::move(*file), context.allow_substitution);
-    if (const Result<void> loaded = table->load(); !loaded) {
-        return loaded.error();
-    }
-    return TablePtr(std::move(table));
-}
-
 }  // namespace
 
 Result<TablePtr> open_regexp(std::string_view name, const TableContext& context) {
-    return open_patterns<PosixPattern>("regexp", name, context);
+    return from_rules(std::make_unique<PatternTable<PosixPattern>>(full_name("regexp", name), context.allow_substitution), name);
 }
 
 Result<TablePtr> open_pcre(std::string_view name, const TableContext& context) {
-    return open_patterns<PerlPattern>("pcre", name, context);
+    return from_rules(std::make_unique<PatternTable<PerlPattern>>(full_name("pcre", name), context.allow_substitution), name);
 }
 
 }  // namespace postern::table_type
