@@ -25,7 +25,7 @@ WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-vi
 # g++ 12 cannot follow values into coroutine frames and std::optional at -O2.
 WARNINGS += $(if $(findstring clang,$(CXX)),,-Wno-maybe-uninitialized)
 HARDENING := -fstack-protector-strong -fPIE -fno-plt
-LINK_HARDENING := -pie -Wl,-z,relro,-z,noexecstack -Wl,--as-needed
+LINK_HARDENING := -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
 CPPFLAGS += -I. -I$(BUILD)/gen -MMD -MP
 STD := -std=c++20 -pthread
 

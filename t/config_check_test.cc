@@ -52,7 +52,7 @@ private:
 TEST_CASE("a good configuration has no findings", "[config]") {
     CHECK(Directory("myhostname = mx.example.org\nmine = a\nmyorigin = ${mine?b}\nrelay_destination_rate_delay = 1s\n"
                     "smtpd_restriction_classes = strict\nstrict = reject\n",
-                    "smtp inet n - n - - smtpd -o own=x -o smtpd_banner=$own\n")
+                    "smtp inet n - n - - smtpd -o own=x -o smtpd_banner=$own\nrelay unix - - n - - smtp\n")
               .check()
               .empty());
 }
@@ -89,6 +89,13 @@ TEST_CASE("what stands in the place of a parameter that has no effect is said", 
           "and OAUTHBEARER.\n"
           "N main.cf:2: \"smtp_tls_per_site\" has no effect here: Use smtp_tls_policy_maps, which Postfix has had in its place since 2.3.\n"
           "N main.cf:3: \"smtpd_sasl_local_domain\" has no effect here: Log-ins are always checked by auth(8); see auth_default_realm.\n");
+}
+
+TEST_CASE("a setting of a transport that is not in master.cf is reported", "[config]") {
+    const std::string main_cf = "slow_destination_rate_delay = 1s\n";
+    CHECK(Directory(main_cf, "slow unix - - n - - smtp\n").check().empty());
+    CHECK(Directory(main_cf, "slower unix - - n - - smtp\n").check() ==
+          "W main.cf:1: unknown parameter \"slow_destination_rate_delay\": master.cf has no service with the name that it begins with\n");
 }
 
 TEST_CASE("settings of a lookup table are no unknown parameters", "[config]") {

@@ -17,16 +17,18 @@ constexpr std::string_view kNotTransports[] = {"anvil", "auth", "bounce", "clean
                                                "qmqpd", "scache", "showq", "smtpd", "spawn", "tlsmgr", "tlsproxy",
                                                "trivial-rewrite", "verify"};
 
-/// The settings that master.cf's transports have, with their defaults.
-std::map<std::string, std::string> transport_settings(const Request& request) {
-    std::map<std::string, std::string> result;
+/// Without a master.cf that can be read, none.
+MasterCf services(const Request& request) {
     const std::string path = request.directory + "/master.cf";
     const Result<std::string> text = read_config_file(path);
-    const Result<MasterCf> file = text ? parse_master_cf(*text, path) : Result<MasterCf>(text.error());
-    if (!file) {
-        return result;
-    }
-    for (const MasterEntry& entry : file->entries) {
+    Result<MasterCf> file = text ? parse_master_cf(*text, path) : Result<MasterCf>(text.error());
+    return file ? std::move(*file) : MasterCf{};
+}
+
+/// The settings that master.cf's transports have, with their defaults.
+std::map<std::string, std::string> transport_settings(const MasterCf& services) {
+    std::map<std::string, std::string> result;
+    for (const MasterEntry& entry : services.entries) {
         const bool other = std::find(std::begin(kNotTransports), std::end(kNotTransports), entry.command) != std::end(kNotTransports);
         const bool runs_commands = entry.command == "pipe" || entry.command == "spawn";
         for (const TransportRow& row : transport_rows()) {
@@ -44,7 +46,8 @@ std::map<std::string, std::string> transport_settings(const Request& request) {
 /// Everything that can be shown, by name.
 class Shown {
 public:
-    Shown(const Request& request, const Config& config) : request_(request), config_(config), transports_(transport_settings(request)) {}
+    Shown(const Request& request, const Config& config, const MasterCf& services)
+        : request_(request), config_(config), transports_(transport_settings(services)), unused_(unused_names(config, services)) {}
 
     std::vector<std::string> names() const;
     std::optional<std::string> value(const std::string& name) const;
@@ -53,6 +56,7 @@ private:
     const Request& request_;
     const Config& config_;
     std::map<std::string, std::string> transports_;
+    std::vector<std::string> unused_;
 };
 
 std::vector<std::string> Shown::names() const {
@@ -66,7 +70,7 @@ std::vector<std::string> Shown::names() const {
         }
     }
     for (const std::string& name : config_.set_names()) {
-        const bool own = !find_parameter(name) && transports_.count(name) == 0;
+        const bool own = !find_parameter(name) && transports_.count(name) == 0 && std::find(unused_.begin(), unused_.end(), name) == unused_.end();
         if (own && !request_.defaults && request_.classes.count("user") > 0) {
             result.insert(name);
         }
@@ -125,7 +129,7 @@ int show_main_cf(const Request& request) {
         return 1;
     }
     config->set_process("postconf", "");
-    const Shown shown(request, *config);
+    const Shown shown(request, *config, services(request));
     std::string out;
     int status = 0;
     for (const std::string& name : request.words.empty() ? shown.names() : request.words) {

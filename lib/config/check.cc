@@ -63,11 +63,13 @@ public:
         collect_references();
     }
     std::vector<Finding> run();
+    /// A name without a row that is nevertheless meant: old, referred to, a setting of a transport or of a lookup table.
+    bool is_own_name(const std::string& name) const;
 
 private:
     void add(Severity severity, std::string text) { findings_.push_back({severity, std::move(text)}); }
     void collect_references();
-    bool is_own_name(const std::string& name) const;
+    bool is_of_transport(const std::string& name) const;
     void check_name(const std::string& name, const std::string& where);
     void check_references(const std::string& where, const std::string& name, const std::string& value);
     void check_entry(const MasterEntry& entry);
@@ -103,10 +105,19 @@ void Checker::collect_references() {
     }
 }
 
-/// A name without a row that is nevertheless meant.
+/// "x_recipient_limit", where there is a service "x"; without a master.cf, wherever it could be.
+bool Checker::is_of_transport(const std::string& name) const {
+    if (!transport_parameter(name)) {
+        return false;
+    }
+    return master_.entries.empty() || std::any_of(master_.entries.begin(), master_.entries.end(), [&name](const MasterEntry& entry) {
+               return name.size() > entry.name.size() && name.compare(0, entry.name.size() + 1, entry.name + "_") == 0;
+           });
+}
+
 bool Checker::is_own_name(const std::string& name) const {
     const bool old = std::find(std::begin(kOldNames), std::end(kOldNames), name) != std::end(kOldNames);
-    if (old || references_.count(name) > 0 || transport_parameter(name)) {
+    if (old || references_.count(name) > 0 || is_of_transport(name)) {
         return true;
     }
     // Settings of a lookup table that main.cf names, as in mysql:aliases -> aliases_hosts = ...
@@ -131,6 +142,10 @@ void Checker::check_name(const std::string& name, const std::string& where) {
             return;
         }
         std::string text = fmt::format("{}: unknown parameter \"{}\"", where, printable(name, 100));
+        if (transport_parameter(name)) {
+            add(Severity::warning, text + ": master.cf has no service with the name that it begins with");
+            return;
+        }
         std::string nearest = nearest_parameter(name);
         for (const Hint& hint : kHints) {
             nearest = hint.name == name ? std::string(hint.use) : nearest;
@@ -268,6 +283,13 @@ std::vector<std::string> referenced_names(std::string_view text) {
             names.emplace_back(text.substr(at, end - at));
         }
     }
+    return names;
+}
+
+std::vector<std::string> unused_names(const Config& config, const MasterCf& master) {
+    const Checker checker(config, master);
+    std::vector<std::string> names = config.set_names();
+    std::erase_if(names, [&checker](const std::string& name) { return find_parameter(name) || checker.is_own_name(name); });
     return names;
 }
 

@@ -26,6 +26,9 @@ struct Finding {
 /// nothing, services that settings want and master.cf lacks.
 std::vector<Finding> check_configuration(const std::string& directory);
 
+/// What main.cf sets that is no parameter and that nothing refers to.
+std::vector<std::string> unused_names(const Config& config, const MasterCf& master);
+
 /// The known parameter whose name is nearest to `name` by insertions, deletions, replacements and swaps; empty when
 /// none is near.
 std::string nearest_parameter(std::string_view name);

@@ -13,6 +13,7 @@ namespace postern {
 namespace {
 
 constexpr std::string_view kTypes[] = {"inet", "unix", "unix-dgram", "fifo", "pass"};
+constexpr std::size_t kFoldedLine = 80;   // a folded line is shorter, unless one word is that long
 constexpr std::string_view kColumnNames[] = {"name", "type", "private", "unpriv", "chroot", "wakeup", "maxproc"};
 
 bool is_space(char c) { return std::string_view(" \t\r\n\v\f").find(c) != std::string_view::npos; }
@@ -314,13 +315,33 @@ std::vector<std::string> MasterEntry::other_arguments() const {
 std::string MasterEntry::label() const { return fmt::format("{}/{}", name, service_type_name(type)); }
 
 std::string to_text(const MasterEntry& entry, bool fold) {
-    const auto& c = entry.columns;
-    std::string text = fmt::format("{:<10} {:<5} {:<7} {:<7} {:<7} {:<7} {:<7} {}", c[0], c[1], c[2], c[3], c[4], c[5], c[6],
-                                   entry.command);
+    // Each column begins where Postfix's postconf lets it begin; after a long one, the next ones catch up.
+    constexpr std::size_t kColumns[] = {0, 11, 17, 25, 33, 41, 49, 57};
+    std::string text;
+    for (std::size_t i = 0; i < std::size(kColumns); ++i) {
+        if (i > 0) {
+            text.append(text.size() < kColumns[i] ? kColumns[i] - text.size() : 1, ' ');
+        }
+        text += i < entry.columns.size() ? entry.columns[i] : entry.command;
+    }
+    std::size_t line = 0;          // where the last line of `text` begins
+    bool options = true;           // before the first argument that is none: -o has a line of its own there
+    bool new_line = false;
     for (std::size_t i = 0; i < entry.arguments.size(); ++i) {
-        const bool is_override = entry.arguments[i] == "-o" && i + 1 < entry.arguments.size();
-        text += is_override && fold ? "\n    " : " ";
-        text += quoted(entry.arguments[i]);
+        std::string word = quoted(entry.arguments[i]);
+        options = options && !word.empty() && word[0] == '-';
+        const bool is_override = options && word == "-o" && i + 1 < entry.arguments.size();
+        if (is_override) {
+            word += " " + quoted(entry.arguments[++i]);
+        }
+        if (fold && (is_override || new_line || text.size() - line + 1 + word.size() >= kFoldedLine)) {
+            text += "\n    ";
+            line = text.size() - 4;
+        } else {
+            text += ' ';
+        }
+        text += word;
+        new_line = is_override;
     }
     return text;
 }

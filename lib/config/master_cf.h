@@ -55,7 +55,7 @@ Result<MasterCf> parse_master_cf(std::string_view text, std::string_view file);
 /// One entry from its logical line, for postconf -M name/type="...".  Errors: syntax.
 Result<MasterEntry> parse_master_entry(std::string_view line);
 
-/// The entry as one logical line in postconf's layout.  `fold`: each -o on a line of its own.
+/// The entry as one logical line in postconf's layout.  `fold`: each -o on a line of its own, the rest in lines of less than 80 bytes.
 std::string to_text(const MasterEntry& entry, bool fold = false);
 
 /// Splits an inet service's name into host (empty: inet_interfaces) and port; "[v6]:port" loses its brackets.

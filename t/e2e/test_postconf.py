@@ -67,6 +67,27 @@ SHOWN = [
     (["-P", "my-out/unix/syslog_name"], 0, "my-out/unix/syslog_name = postfix/my\n"),
     (["-Phx", "my-out/unix/smtp_helo_name"], 0, "mail.example.org\n"),
 ]
+LONG_MASTER = """smtp inet n - y - - smtpd -v -o a=b -v -D -o { cccccccccccccccccccccccc = d d d d d d d d d d d d d d d d d d d d d d d d d d } -v
+maildrop unix - n n - - pipe flags=DRXhu user=vmail argv=/usr/bin/maildrop { a b c d e f } %s h -o x=y
+a-service-with-a-long-name:999 inet n - y - - smtpd %s
+x unix - n n - - pipe %s
+y unix - n n - - pipe %s
+""" % ("g" * 90, "a" * 26, "a" * 17, "a" * 18)
+FOLDED_MASTER = """smtp       inet  n       -       y       -       -       smtpd -v
+    -o a=b
+    -v -D
+    -o {cccccccccccccccccccccccc=d d d d d d d d d d d d d d d d d d d d d d d d d d}
+    -v
+maildrop   unix  -       n       n       -       -       pipe flags=DRXhu
+    user=vmail argv=/usr/bin/maildrop {a b c d e f}
+    %s
+    h -o x=y
+a-service-with-a-long-name:999 inet n - y -      -       smtpd
+    %s
+x          unix  -       n       n       -       -       pipe %s
+y          unix  -       n       n       -       -       pipe
+    %s
+""" % ("g" * 90, "a" * 26, "a" * 17, "a" * 18)
 EDITS = [   # both files are as Postfix's postconf leaves them
     ["-e", "relayhost = [mx.example.net]", "new = a b"], ["relayhost=x"], ["-#", "mydestination"], ["-X", "smtpd_recipient_restrictions", "nosuch"],
     ["-M#", "smtp/inet"], ["-MX", "my-out/unix"], ["-MX", "nosuch/inet"], ["-M#", "nosuch/inet"], ["-F", "nosuch/inet/chroot=n"],
@@ -109,6 +130,29 @@ class Postconf(unittest.TestCase):
                     self.assertEqual(directory.run(OURS, words)[:2], (status, text))
                     if THEIRS:
                         self.assertEqual(directory.run(THEIRS, words)[:2], (status, text), "Postfix itself")
+
+    def test_names_that_nothing_uses_are_not_listed(self):
+        more = "typo_bar = 1\nelsewhere_destination_recipient_limit = 3\nmaildrop_destination_recipient_limit = 1\nmydomains = b.example\nrelay_domains = $mydomains\n"
+        with Directory() as directory:
+            with open(directory.path + "/main.cf", "a") as file:
+                file.write(more)
+            for program in filter(None, (OURS, THEIRS)):
+                status, out, err = directory.run(program, ["-n"])
+                listed = [line.split(" = ")[0] for line in out.split("\n")]
+                self.assertEqual(status, 0)
+                self.assertEqual([name for name in ("typo_bar", "elsewhere_destination_recipient_limit") if name in listed], [], program)
+                for name in ("maildrop_destination_recipient_limit", "mydomains", "relay_domains", "choice"):
+                    self.assertIn(name, listed, program)
+                self.assertIn("typo_bar", err)
+                self.assertIn("elsewhere_destination_recipient_limit", err)
+
+    def test_services_are_folded(self):
+        with Directory() as directory:
+            with open(directory.path + "/master.cf", "w") as file:
+                file.write(LONG_MASTER)
+            self.assertEqual(directory.run(OURS, ["-Mf"])[:2], (0, FOLDED_MASTER))
+            if THEIRS:
+                self.assertEqual(directory.run(THEIRS, ["-Mf"])[:2], (0, FOLDED_MASTER), "Postfix itself")
 
     def test_what_is_refused_changes_nothing(self):
         for words in REFUSED:
