@@ -143,7 +143,7 @@ std::function<Outcome()> LocalDelivery::mailbox_work(const Branch& branch) {
         if (message_->request().verify_only) {
             return sent(maildir ? "delivers to maildir" : "delivers to mailbox");
         }
-        return maildir ? deliver_maildir(*message_, recipient_, index_, path, prefix, shared_.mailbox_rules_)
+        return maildir ? deliver_maildir(*message_, recipient_, path, prefix, shared_.mailbox_rules_)
                        : deliver_mbox(*message_, path, prefix, owner, shared_.mailbox_rules_);
     };
 }
@@ -329,7 +329,7 @@ Task<> LocalDelivery::deliver_file(Branch branch, std::string path) {
     MailboxRules rules = shared_.file_rules;
     rules.file_text = "file: " + path;
     std::function<Outcome()> work = [this, path, prefix, maildir, rules] {
-        return maildir ? deliver_maildir(*message_, recipient_, index_, path, prefix, rules)
+        return maildir ? deliver_maildir(*message_, recipient_, path, prefix, rules)
                        : deliver_mbox(*message_, path, prefix, 0, rules);
     };
     UserIdentity user = branch.rights.uid == 0 ? shared_.default_rights : branch.rights;

@@ -43,8 +43,8 @@ Result<MailboxRules> mailbox_rules(const Config& config, const std::string& lock
 /// Maildir at `directory` (with or without its last "/"), made where it is missing.  The name in new/ is derived
 /// from queue id, arrival and recipient: a delivery that was finished before a crash is found and not repeated.
 /// Durable when it returns success.
-Outcome deliver_maildir(const Message& message, const queue::Recipient& recipient, std::size_t index,
-                        const std::string& directory, const std::string& prefix, const MailboxRules& rules);
+Outcome deliver_maildir(const Message& message, const queue::Recipient& recipient, const std::string& directory,
+                        const std::string& prefix, const MailboxRules& rules);
 
 /// Appends to the mbox `path`, locked, with "From " lines quoted; truncated again when writing fails.  `owner` is
 /// who must own an existing file (strict_mailbox_ownership).

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 
@@ -17,10 +18,11 @@ namespace {
 
 constexpr std::size_t kCopyBuffer = 256 * 1024;
 
-/// Tells this recipient's file from those of the message's other recipients (FNV-1a).
-std::uint64_t recipient_hash(std::string_view text) {
+/// Tells this recipient's file from those of the message's other recipients, also from one that came to the same address by another
+/// one (FNV-1a).
+std::uint64_t recipient_hash(const queue::Recipient& recipient) {
     std::uint64_t hash = 14695981039346656037ULL;
-    for (const char c : text) {
+    for (const char c : recipient.address + (recipient.original == recipient.address ? "" : "\n" + recipient.original)) {
         hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
     }
     return hash;
@@ -73,16 +75,18 @@ public:
         }
     }
 
-    Outcome run(const queue::Recipient& recipient, std::size_t index) {
+    Outcome run(const queue::Recipient& recipient) {
+        static std::atomic<unsigned> serial{0};
         const queue::Deliver& request = message_.request();
         unique_ = fmt::format("{}.M{:06}Q{}R{:016x}.{}", request.arrival_usec / 1'000'000,
-                              request.arrival_usec % 1'000'000, request.queue_id, recipient_hash(recipient.address),
+                              request.arrival_usec % 1'000'000, request.queue_id, recipient_hash(recipient),
                               safe_hostname(rules_.hostname));
         const std::uint64_t size = prefix_.size() + message_.size_bytes();
         if (rules_.size_limit > 0 && size > static_cast<std::uint64_t>(rules_.size_limit)) {
             return failure(EFBIG, "create maildir file " + directory_);
         }
-        temporary_ = directory_ + "/tmp/" + unique_ + "." + std::to_string(index);
+        // Not two attempts may write one file: an alias can lead to the same Maildir twice, at the same time.
+        temporary_ = fmt::format("{}/tmp/{}.{}.{}", directory_, unique_, getpid(), serial++);
         fd_ = create();
         if (!fd_) {
             return failure(errno, "create maildir file " + temporary_);
@@ -101,7 +105,7 @@ private:
     }
     Outcome done() const { return sent("delivered to maildir"); }
 
-    /// The name is this delivery's own, so what a crash left under it is overwritten.
+    /// What a crash leaves there, readers of Maildirs remove when it is old.
     UniqueFd create() {
         constexpr int kFlags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC;
         UniqueFd fd(open(temporary_.c_str(), kFlags, 0600));
@@ -229,9 +233,9 @@ private:
 
 }  // namespace
 
-Outcome deliver_maildir(const Message& message, const queue::Recipient& recipient, std::size_t index,
-                        const std::string& directory, const std::string& prefix, const MailboxRules& rules) {
-    return MaildirDelivery(message, directory, prefix, rules).run(recipient, index);
+Outcome deliver_maildir(const Message& message, const queue::Recipient& recipient, const std::string& directory,
+                        const std::string& prefix, const MailboxRules& rules) {
+    return MaildirDelivery(message, directory, prefix, rules).run(recipient);
 }
 
 }  // namespace postern::local

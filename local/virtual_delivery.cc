@@ -34,10 +34,8 @@ Result<std::unique_ptr<VirtualDelivery>> VirtualDelivery::create(const Config& c
                         {delivery->uid_maps_, "virtual_uid_maps", config.virtual_uid_maps()},
                         {delivery->gid_maps_, "virtual_gid_maps", config.virtual_gid_maps()}};
     for (const auto& one : wanted) {
-        // Whose rights are used is never made of an address.  Where the mailbox is may be, unlike in Postfix: a rule for
-        // all users of a domain is what such tables are for.
-        const bool rights = &one.list != &delivery->mailbox_maps_;
-        Result<TableList> opened = TableList::open(one.name, one.value, rights ? context.without_substitution() : context);
+        // Neither a path nor whose rights are used is made of an address that a stranger wrote.
+        Result<TableList> opened = TableList::open(one.name, one.value, context.without_substitution());
         if (!opened) {
             return opened.error();
         }
@@ -133,7 +131,7 @@ Task<Outcome> VirtualDelivery::deliver(MessagePtr message, std::size_t index) {
     const std::string prefix = copy_headers(*message, recipient, recipient.address, wanted);
     const uid_t owner = user.uid;
     std::function<Outcome()> work = [this, message, index, path, prefix, maildir, owner] {
-        return maildir ? deliver_maildir(*message, message->recipient(index), index, path, prefix, rules_)
+        return maildir ? deliver_maildir(*message, message->recipient(index), path, prefix, rules_)
                        : deliver_mbox(*message, path, prefix, owner, rules_);
     };
     co_return co_await work_as(std::move(user), std::move(work));

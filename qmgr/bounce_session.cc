@@ -15,30 +15,41 @@ constexpr std::size_t kPiece = 256 * 1024;
 
 }  // namespace
 
+/// Never a bounce about a bounce (RFC 5321 section 6.1): what was to go to the null sender goes to the postmaster.
 std::vector<NoticePlan> notices_for(const Config& config, const Report& report) {
     std::vector<NoticePlan> plans;
     const NotifyClasses classes(config);
     const bool failure = report.kind == kReportFailure;
+    const std::string postmaster_sender = double_bounce_address(config);
     if (is_double_bounce(config, report.sender)) {
         if (failure) {
             log_warning("{}: undeliverable postmaster notification discarded", report.queue_id);
         }
         return plans;
     }
-    if (report.sender.empty()) {   // never a bounce about a bounce (RFC 5321 section 6.1)
-        if (failure && classes.contains(Trouble::double_bounce)) {
-            plans.push_back({Audience::double_bounce, complete_address(config, config._2bounce_notice_recipient()), double_bounce_address(config)});
+    if (report.sender.empty()) {
+        if (classes.contains(Trouble::double_bounce) && report.kind != kReportDelay) {
+            const Audience audience = failure ? Audience::double_bounce : Audience::sender;   // in the words that were asked for
+            plans.push_back({audience, complete_address(config, config._2bounce_notice_recipient()), postmaster_sender});
         }
         return plans;
     }
     plans.push_back({Audience::sender, report.sender, ""});
     if (failure && classes.contains(Trouble::bounce)) {
-        plans.push_back({Audience::postmaster, complete_address(config, config.bounce_notice_recipient()), double_bounce_address(config)});
+        plans.push_back({Audience::postmaster, complete_address(config, config.bounce_notice_recipient()), postmaster_sender});
     }
     if (report.kind == kReportDelay && classes.contains(Trouble::delay)) {
-        plans.push_back({Audience::postmaster, complete_address(config, config.delay_notice_recipient()), double_bounce_address(config)});
+        plans.push_back({Audience::postmaster, complete_address(config, config.delay_notice_recipient()), postmaster_sender});
     }
     return plans;
+}
+
+std::vector<ReportRecipient> hide_unwanted(Report& report, const NoticePlan& plan) {
+    const std::uint8_t kind = report.kind == kReportFailure ? queue::kNotifyFailure : queue::kNotifyDelay;
+    const bool told_all = plan.audience != Audience::sender || (report.kind != kReportFailure && report.kind != kReportDelay);
+    std::vector<ReportRecipient> all = report.recipients;
+    std::erase_if(report.recipients, [&](const ReportRecipient& line) { return !told_all && !wants_notice(line.recipient, kind); });
+    return all;
 }
 
 Task<> BounceSession::run() {
@@ -47,7 +58,7 @@ Task<> BounceSession::run() {
         if (!request) {
             co_return;
         }
-        const Report& report = std::get<Report>(*request);
+        Report& report = std::get<Report>(*request);
         Reported answer = co_await handle(report);
         const Result<void> sent = co_await channel_.send(std::move(answer));
         if (!sent) {
@@ -56,8 +67,8 @@ Task<> BounceSession::run() {
     }
 }
 
-/// The first notice decides: the copy for the postmaster is a courtesy.
-Task<Reported> BounceSession::handle(const Report& report) {
+/// The copy for the postmaster is a courtesy; the other notices decide.
+Task<Reported> BounceSession::handle(Report& report) {
     Reported answer;
     answer.ok = true;
     if (report.recipients.empty() || !report.message || report.kind < kReportFailure || report.kind > kReportTrace) {
@@ -65,20 +76,24 @@ Task<Reported> BounceSession::handle(const Report& report) {
         answer.text = "malformed report";
         co_return answer;
     }
-    bool first = true;
     for (const NoticePlan& plan : notices_for(config_, report)) {
+        std::vector<ReportRecipient> all = hide_unwanted(report, plan);
+        if (report.recipients.empty()) {
+            report.recipients = std::move(all);
+            continue;
+        }
         const Result<std::string> queued = co_await send(report, plan);
+        report.recipients = std::move(all);
         const std::string name = notice_name(report.kind, plan.audience);
         if (queued) {
             log_info("{}: {}: {}", report.queue_id, name, *queued);
-        } else if (first) {
+        } else if (plan.audience != Audience::postmaster) {
             answer.ok = false;
             answer.text = queued.error().what;
             co_return answer;
         } else {
             log_warning("{}: {} failure: {}", report.queue_id, name, queued.error().what);
         }
-        first = false;
     }
     co_return answer;
 }

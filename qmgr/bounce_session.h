@@ -21,6 +21,9 @@ struct NoticePlan {
 /// notify_classes says so; nobody when the report is about a double bounce.
 std::vector<NoticePlan> notices_for(const Config& config, const Report& report);
 
+/// Takes the recipients out of `report` that this notice is not to name (NOTIFY, RFC 3461 section 4.1); returns what there was.
+std::vector<ReportRecipient> hide_unwanted(Report& report, const NoticePlan& plan);
+
 class BounceSession {
 public:
     /// Everything named outlives the session.
@@ -31,7 +34,7 @@ public:
     Task<> run();
 
 private:
-    Task<Reported> handle(const Report& report);
+    Task<Reported> handle(Report& report);
     /// The new queue id.
     Task<Result<std::string>> send(const Report& report, const NoticePlan& plan);
     Task<Result<void>> send_extent(int fd, queue::Extent extent);

@@ -56,8 +56,7 @@ void Manager::look_finished(Message& message) {
     }
     message.concluding = true;
     scheduler_.cancel(message.key);
-    const bool traced = message.envelope().trace || message.envelope().verify_only;
-    if (message.deleted || (message.results.empty() && !traced)) {
+    if (message.deleted || (message.results.empty() && !message.is_traced())) {
         dispose(message);   // the ordinary end: everybody has it and nobody asked to be told
         return;
     }
@@ -130,8 +129,8 @@ Report Manager::report_for(Message& message, std::uint8_t kind) {
     return report;
 }
 
-/// Failures the sender need not hear of (NOTIFY without FAILURE) count as reported.  With VERP each recipient has a notice of
-/// its own, to the sender it was given.
+/// With VERP each recipient has a notice of its own, to the sender it was given.  Who need not be told of what (NOTIFY without
+/// FAILURE), bounce knows.
 Task<> Manager::report_failures(Message& message) {
     Report report = report_for(message, kReportFailure);
     const bool each = message.is_verp() && !config_.disable_verp_bounces();
@@ -142,10 +141,6 @@ Task<> Manager::report_failures(Message& message) {
             continue;
         }
         const queue::Recipient& recipient = message.envelope().recipients[done.index];
-        if (!wants_notice(recipient, queue::kNotifyFailure)) {
-            message.fates[done.index] = Fate::reported;
-            continue;
-        }
         report.recipients.push_back(report_line(message, done, "failed", clock_()));
         told.push_back(done.index);
         if (each) {
@@ -175,7 +170,7 @@ Task<> Manager::send_failures(Message& message, Report report, const std::vector
 
 /// NOTIFY=SUCCESS (RFC 3461 section 4.1), and what sendmail -v and -bv asked for.  Not tried a second time.
 Task<> Manager::report_successes(Message& message) {
-    const bool traced = message.envelope().trace || message.envelope().verify_only;
+    const bool traced = message.is_traced();
     Report report = report_for(message, traced ? kReportTrace : kReportSuccess);
     std::vector<queue::JournalRecord> records;
     for (const queue::RecipientDone& done : message.results) {
@@ -219,8 +214,7 @@ Task<> Manager::report_delay(Message& message) {
     Report report = report_for(message, kReportDelay);
     report.expires_usec = message.envelope().arrival_usec + config_.maximal_queue_lifetime().count() * kSecond;
     for (const queue::RecipientDone& done : message.results) {
-        const bool waits = message.fates[done.index] == Fate::deferred;
-        if (waits && wants_notice(message.envelope().recipients[done.index], queue::kNotifyDelay)) {
+        if (message.fates[done.index] == Fate::deferred) {
             report.recipients.push_back(report_line(message, done, "delayed", clock_()));
         }
     }

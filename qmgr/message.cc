@@ -42,13 +42,6 @@ queue::JournalRecord mark(std::uint8_t kind, std::uint32_t index, std::int64_t n
 
 }  // namespace
 
-bool wants_notice(const queue::Recipient& recipient, std::uint8_t kind) {
-    if (recipient.notify == 0) {   // RFC 3461 section 4.1: failure, and delay if the system does so
-        return kind == queue::kNotifyFailure || kind == queue::kNotifyDelay;
-    }
-    return (recipient.notify & kind) != 0;
-}
-
 bool Message::has(Fate fate) const { return std::find(fates.begin(), fates.end(), fate) != fates.end(); }
 
 bool Message::wants_success(std::uint32_t index) const {
@@ -70,6 +63,7 @@ void Message::resume(const queue::JournalState& state) {
     expire = state.expire;
     for (std::uint32_t i = 0; i < recipients.size() && i < state.recipients.size(); ++i) {
         const queue::RecipientState& past = state.recipients[i];
+        trace_reported = trace_reported || past.success_reported;
         if (past.kind == queue::kJournalDelivered) {
             fates[i] = Fate::delivered;
             if (!past.success_reported && wants_success(i)) {
@@ -92,13 +86,12 @@ bool Message::record(queue::RecipientDone done) {
         return false;
     }
     const std::uint32_t index = done.index;
-    const bool traced = envelope().trace || envelope().verify_only;
     --pending;
     switch (done.outcome) {
     case queue::kDelivered:
         fates[index] = Fate::delivered;
         unjournaled.push_back(index);
-        if (traced || wants_success(index)) {
+        if (is_traced() || wants_success(index)) {
             results.push_back(std::move(done));
         }
         return true;

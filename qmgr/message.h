@@ -46,6 +46,7 @@ struct Message {
     bool stopped = false;                 ///< postsuper: nothing more is given out in this attempt
     bool deleted = false;                 ///< postsuper removed or requeued its file
     bool delay_warned = false;
+    bool trace_reported = false;          ///< what sendmail -v asked for has been told
     bool confirm_delay = false;           ///< confirm_delay_cleared: who was warned hears when it is over
     bool expire = false;                  ///< postsuper -e
     bool concluding = false;
@@ -68,14 +69,13 @@ struct Message {
     void resume(const queue::JournalState& state);
     /// Sets a recipient's fate from an agent's answer.  False when the index is not pending (the agent lies).
     bool record(queue::RecipientDone done);
+    /// A report about every recipient is due: sendmail -bv, and the first attempt of sendmail -v.
+    bool is_traced() const { return envelope().verify_only || (envelope().trace && !trace_reported); }
     /// Records for what the journal does not know yet, of `count` results from `first` on: a mailing's all at once would
     /// take more memory than everything else about it.
     std::vector<queue::JournalRecord> journal_records(std::int64_t now_usec, std::size_t first, std::size_t count) const;
     /// Only for the delivered ones among them, which must never be tried again.
     std::vector<queue::JournalRecord> delivered_records(std::int64_t now_usec);
 };
-
-/// RFC 3461 section 4.1: whether somebody wants to hear of this outcome (one of queue::kNotify...).
-bool wants_notice(const queue::Recipient& recipient, std::uint8_t kind);
 
 }  // namespace postern::qmgr

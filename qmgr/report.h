@@ -17,6 +17,13 @@ inline constexpr std::uint8_t kReportDelay = 2;     ///< not yet delivered (dela
 inline constexpr std::uint8_t kReportSuccess = 3;   ///< NOTIFY=SUCCESS was asked for
 inline constexpr std::uint8_t kReportTrace = 4;     ///< sendmail -v, -bv
 
+/// Whether the sender is to hear of this outcome, one of queue::kNotify (RFC 3461 section 4.1: failures, and delays if the system
+/// tells of them, where nothing was asked for).
+inline bool wants_notice(const queue::Recipient& recipient, std::uint8_t kind) {
+    const auto usual = static_cast<std::uint8_t>(queue::kNotifyFailure | queue::kNotifyDelay);
+    return ((recipient.notify == 0 ? usual : recipient.notify) & kind) != 0;
+}
+
 /// Bound of one Report: a message may have very many recipients.
 inline constexpr std::size_t kMaxReport = 128 * 1024 * 1024;
 
@@ -47,7 +54,7 @@ struct Report {
     bool requiretls = false;                 ///< what is sent back has no content, or asks for REQUIRETLS too (RFC 8689 section 5)
     std::int64_t arrival_usec = 0;
     std::int64_t expires_usec = 0;           ///< Will-Retry-Until of a delay notice
-    std::vector<ReportRecipient> recipients; ///< at least one
+    std::vector<ReportRecipient> recipients; ///< at least one; also those whom NOTIFY hides from the sender: a postmaster sees all
 };
 template <class A>
 void fields(A& a, Report& m) {

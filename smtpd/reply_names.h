@@ -14,12 +14,12 @@ namespace postern::smtpd {
 
 /// $client, $client_address, $client_name, $client_port, $reverse_client_name, $helo_name, $sender, $sender_name, $sender_domain,
 /// $recipient, $recipient_name, $recipient_domain, $server_name, $server_address, and more of the caller's.  Values have no
-/// control characters and are not expanded again.
+/// control characters and none that is not in smtpd_expansion_filter, and are not expanded again.
 class ReplyNames : public NameSource {
 public:
     using More = std::vector<std::pair<std::string_view, std::string>>;
     /// `subject` outlives this.
-    ReplyNames(const Config& config, const Subject& subject, More more) : config_(config), subject_(subject), more_(std::move(more)) {}
+    ReplyNames(const Config& config, const Subject& subject, More more);
     std::optional<Value> find(std::string_view name) const override;
 
 private:
@@ -28,7 +28,14 @@ private:
     const Config& config_;
     const Subject& subject_;
     More more_;
+    std::string allowed_;   ///< the bytes of smtpd_expansion_filter
 };
+
+/// `text` with the characters that its escapes of C mean: \t and its like, \40 in octal, \\.
+std::string without_escapes(std::string_view text);
+
+/// Whether that can be said to a client who is refused: a code that begins with 4 or 5 and text, one line.
+bool is_refusal(std::string_view reply);
 
 /// A refusal with text behind it (smtpd_reject_footer): "\c" at the front puts it at the end of the last line, otherwise it has
 /// lines of its own, separated by "\n", each with the reply's codes.  `reply` is "550 5.1.1 text", perhaps of several lines.

@@ -137,6 +137,7 @@ Result<void> Server::open_tables() {
         {rbl_replies_, "rbl_reply_maps", config_.rbl_reply_maps()},
         {command_filter_, "smtpd_command_filter", config_.smtpd_command_filter()},
         {reject_footer_maps_, "smtpd_reject_footer_maps", config_.smtpd_reject_footer_maps()},
+        {reject_filter_maps_, "smtpd_reject_filter_maps", config_.smtpd_reject_filter_maps()},
     };
     for (const WantedTable& want : wanted_tables) {
         Result<TableList> table = TableList::open(want.title, want.specs, tables_);

@@ -71,6 +71,7 @@ public:
     /// smtpd_reject_footer, smtpd_reject_footer_maps.
     bool has_reject_footer() const { return !reject_footer_maps_.empty() || !config_.smtpd_reject_footer().empty(); }
     TableList& reject_footer_maps() { return reject_footer_maps_; }
+    TableList& reject_filter_maps() { return reject_filter_maps_; }
     /// debug_peer_list: what is said to this client, and by it, is logged.
     bool debugs(const std::string& name, const std::string& address);
     Result<bool> forbidden(std::string_view verb) { return forbidden_commands_.matches(verb); }
@@ -117,7 +118,7 @@ private:
     MatchList noop_commands_;
     MatchList logged_permits_;
     MatchList debug_peers_;
-    TableList command_filter_, reject_footer_maps_;
+    TableList command_filter_, reject_footer_maps_, reject_filter_maps_;
     MatchList flush_domains_;
     PolicyServers policy_servers_;
     RuleContext rules_;

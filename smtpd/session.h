@@ -103,6 +103,7 @@ private:
     // notify_classes, if it has one.
     Task<> reply(std::string text);
     std::string with_own_footer(std::string text);
+    std::string as_filtered(std::string text);
     Task<> refuse(std::string text, std::optional<Trouble> trouble = Trouble::protocol);
     /// Logs a reject line, answers, counts.  `where` is "RCPT", "MAIL", ...
     Task<> reject(std::string_view where, const Verdict& verdict);

@@ -38,9 +38,23 @@ std::string Session::with_own_footer(std::string text) {
     return with_footer(text, *expanded);
 }
 
+/// smtpd_reject_filter_maps: another refusal instead of this one.
+std::string Session::as_filtered(std::string text) {
+    const Lookup found = server_.reject_filter_maps().lookup(text);
+    if (!found) {
+        log_warning("{}", found.error().what);
+    } else if (*found && is_refusal(**found)) {
+        text = printable(**found);
+    } else if (*found) {
+        log_warning("smtpd_reject_filter_maps: not a refusal: \"{}\"", **found);
+    }
+    return text;
+}
+
 Task<> Session::reply(std::string text) {
-    if (server_.has_reject_footer() && (text[0] == '4' || text[0] == '5')) {
-        text = with_own_footer(std::move(text));
+    if (text[0] == '4' || text[0] == '5') {
+        text = server_.reject_filter_maps().empty() ? std::move(text) : as_filtered(std::move(text));
+        text = server_.has_reject_footer() ? with_own_footer(std::move(text)) : std::move(text);
     }
     note_reply(text);
     client_.write(text);

@@ -266,7 +266,7 @@ TEST_CASE("what a stranger wrote does not become a command, a transport or a uid
     const std::string refused = "line 1: regular expression substitution is not allowed: skipping this rule";
     CHECK(f.log.count(refused) == 4);
     REQUIRE(VirtualDelivery::create(*f.config, {}));
-    CHECK(f.log.count(refused) == 6);
+    CHECK(f.log.count(refused) == 7);
 }
 
 TEST_CASE("the owner of a list takes the sender's place", "[local]") {

@@ -7,8 +7,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 
 #include "lib/async/loop.h"
 #include "lib/table/text_file.h"
@@ -116,7 +118,7 @@ TEST_CASE("a Maildir is made, and the file has headers, sizes and the right name
     const MessagePtr message = message_of("Subject: hi\n", "\nbody\n");
     const std::string prefix = copy_headers(*message, message->recipient(0), "user+x@example.com", {});
     CHECK(prefix == "Return-Path: <s@example.org>\nX-Original-To: alias@example.com\nDelivered-To: user+x@example.com\n");
-    const Outcome outcome = deliver_maildir(*message, message->recipient(0), 0, scratch.path + "/a/b/", prefix, quick_rules());
+    const Outcome outcome = deliver_maildir(*message, message->recipient(0), scratch.path + "/a/b/", prefix, quick_rules());
     CHECK(outcome.text == "delivered to maildir");
     REQUIRE(outcome.kind == queue::kDelivered);
     const std::vector<std::string> names = files_in(scratch.path + "/a/b/new");
@@ -134,17 +136,43 @@ TEST_CASE("a repeated delivery finds its own file in new and in cur", "[local]")
     const std::string maildir = scratch.path + "/m";
     const MessagePtr message = message_of("Subject: hi\n", "\nbody\n", true);
     for (int i = 0; i < 2; ++i) {
-        CHECK(deliver_maildir(*message, message->recipient(0), 0, maildir, "", quick_rules()).kind == queue::kDelivered);
+        CHECK(deliver_maildir(*message, message->recipient(0), maildir, "", quick_rules()).kind == queue::kDelivered);
     }
     const std::vector<std::string> names = files_in(maildir + "/new");
     REQUIRE(names.size() == 1);
     REQUIRE(rename((maildir + "/new/" + names[0]).c_str(), (maildir + "/cur/" + names[0] + ":2,S").c_str()) == 0);
-    CHECK(deliver_maildir(*message, message->recipient(0), 0, maildir, "", quick_rules()).kind == queue::kDelivered);
+    CHECK(deliver_maildir(*message, message->recipient(0), maildir, "", quick_rules()).kind == queue::kDelivered);
     CHECK(files_in(maildir + "/new").empty());
     queue::Recipient other = message->recipient(0);
     other.address = "other@example.com";
-    CHECK(deliver_maildir(*message, other, 1, maildir, "", quick_rules()).kind == queue::kDelivered);
+    CHECK(deliver_maildir(*message, other, maildir, "", quick_rules()).kind == queue::kDelivered);
     CHECK(files_in(maildir + "/new").size() == 1);
+}
+
+TEST_CASE("one address by two ways gets two files, and two attempts at once do not disturb each other", "[local]") {
+    const Scratch scratch;
+    const std::string maildir = scratch.path + "/m";
+    const MessagePtr message = message_of("Subject: hi\n", "\nbody\n", true);
+    queue::Recipient aliased = message->recipient(0);
+    aliased.original = "another-alias@example.com";
+    std::atomic<int> delivered{0};
+    const auto deliver = [&](const queue::Recipient& recipient) {
+        for (int i = 0; i < 200; ++i) {
+            const Outcome outcome = deliver_maildir(*message, recipient, maildir, "", quick_rules());
+            delivered += outcome.kind == queue::kDelivered ? 1 : 0;
+        }
+    };
+    std::thread first(deliver, aliased), second(deliver, aliased), third(deliver, message->recipient(0));
+    first.join();
+    second.join();
+    third.join();
+    CHECK(delivered == 600);
+    const std::vector<std::string> names = files_in(maildir + "/new");
+    CHECK(names.size() == 2);
+    for (const std::string& name : names) {
+        CHECK(content(maildir + "/new/" + name) == "Subject: hi\n\nbody\n");
+    }
+    CHECK(files_in(maildir + "/tmp").empty());
 }
 
 TEST_CASE("a large message is copied whole", "[local]") {
@@ -155,7 +183,7 @@ TEST_CASE("a large message is copied whole", "[local]") {
     }
     const MessagePtr message = message_of("Subject: hi\n", body);
     REQUIRE_FALSE(message->has_body());
-    CHECK(deliver_maildir(*message, message->recipient(0), 0, scratch.path + "/m", "", quick_rules()).kind == queue::kDelivered);
+    CHECK(deliver_maildir(*message, message->recipient(0), scratch.path + "/m", "", quick_rules()).kind == queue::kDelivered);
     const std::string name = files_in(scratch.path + "/m/new").at(0);
     CHECK(content(scratch.path + "/m/new/" + name) == "Subject: hi\n" + body);
     CHECK(deliver_mbox(*message, scratch.path + "/mbox", "From x\n", geteuid(), quick_rules()).kind == queue::kDelivered);
@@ -195,7 +223,7 @@ TEST_CASE("mailboxes that must not be written are left alone", "[local]") {
     rules.size_limit = static_cast<long>(before.size()) + 3;
     CHECK(deliver_mbox(*message, path, "", geteuid(), rules).dsn == "5.2.2");
     rules.size_limit = 3;
-    CHECK(deliver_maildir(*message, message->recipient(0), 0, scratch.path + "/m", "", rules).dsn == "5.2.2");
+    CHECK(deliver_maildir(*message, message->recipient(0), scratch.path + "/m", "", rules).dsn == "5.2.2");
     rules = quick_rules();
     const UniqueFd lock(open((path + ".lock").c_str(), O_CREAT | O_WRONLY, 0600));
     CHECK(deliver_mbox(*message, path, "", geteuid(), rules).dsn == "4.2.0");

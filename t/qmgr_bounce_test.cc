@@ -229,6 +229,33 @@ TEST_CASE("nobody gets a bounce about a bounce", "[bounce]") {
     CHECK(notices_for(config, report).empty());
 }
 
+TEST_CASE("what NOTIFY hides from the sender, postmasters see", "[bounce]") {
+    const NoticePlan sender{Audience::sender, "me@far.example", ""}, copy{Audience::postmaster, "p@here.example", "double-bounce@here.example"};
+    Report report = failure();
+    report.recipients.push_back(report.recipients[0]);
+    report.recipients[0].recipient.notify = queue::kNotifyNever;
+    report.recipients[1].recipient.notify = queue::kNotifyFailure;
+    CHECK(hide_unwanted(report, copy).size() == 2);
+    CHECK(report.recipients.size() == 2);
+    CHECK(hide_unwanted(report, sender).size() == 2);
+    REQUIRE(report.recipients.size() == 1);
+    CHECK(report.recipients[0].recipient.notify == queue::kNotifyFailure);
+    report.kind = kReportDelay;
+    hide_unwanted(report, sender);
+    CHECK(report.recipients.empty());
+    report = failure();
+    report.recipients[0].recipient.notify = 0;   // nothing was asked for: failures and delays
+    report.kind = kReportDelay;
+    hide_unwanted(report, sender);
+    CHECK(report.recipients.size() == 1);
+    report.kind = kReportSuccess;                // qmgr has chosen
+    report.sender.clear();
+    const Config config = test_config("notify_classes = bounce\n");
+    REQUIRE(notices_for(config, report).size() == 1);
+    CHECK(notices_for(config, report)[0].audience == Audience::sender);
+    CHECK(notices_for(config, report)[0].sender == "double-bounce@here.example");
+}
+
 TEST_CASE("text is wrapped at blanks only", "[bounce]") {
     CHECK(wrap_text("short", 79) == "short\n");
     CHECK(wrap_text("aaa bbb ccc", 7) == "aaa bbb\n    ccc\n");

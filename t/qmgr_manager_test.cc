@@ -117,9 +117,12 @@ TEST_CASE("NOTIFY decides who is told", "[qmgr]") {
             queue.deliver_first();
         }
     }
-    REQUIRE(queue.bounce.reports.size() == 1);
-    CHECK(queue.bounce.reports[0].kind == kReportSuccess);
-    CHECK(queue.bounce.reports[0].recipients[0].recipient.address == "b@here.example");
+    REQUIRE(queue.bounce.reports.size() == 2);   // a postmaster may want to hear of what the sender does not
+    CHECK(queue.bounce.reports[0].kind == kReportFailure);
+    CHECK(queue.bounce.reports[0].recipients[0].recipient.notify == queue::kNotifyNever);
+    CHECK(queue.bounce.reports[1].kind == kReportSuccess);
+    CHECK(queue.bounce.reports[1].recipients.size() == 1);
+    CHECK(queue.bounce.reports[1].recipients[0].recipient.address == "b@here.example");
     CHECK(files_in("active").empty());
 }
 
@@ -168,7 +171,7 @@ TEST_CASE("one delay notice is sent, even across a restart", "[qmgr]") {
     }
     REQUIRE(queue.bounce.reports.size() == 1);
     CHECK(queue.bounce.reports[0].kind == kReportDelay);
-    CHECK(queue.bounce.reports[0].recipients.size() == 1);
+    CHECK(queue.bounce.reports[0].recipients.size() == 2);   // bounce knows whom NOTIFY names
     CHECK(queue.bounce.reports[0].expires_usec == (1'700'000'000 + 5 * 86400) * kSecond);
 }
 

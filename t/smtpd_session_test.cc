@@ -422,6 +422,34 @@ TEST_CASE("a footer is put behind every line's code, or into the last line", "[s
     CHECK(with_footer("500 5.5.2", "a") == "500-5.5.2\r\n500 a");
 }
 
+TEST_CASE("what a client says about itself is censored in replies", "[smtpd]") {
+    CHECK(without_escapes("a\\t\\40\\\\\\101b\\") == "a\t \\Ab\\");
+    CHECK(without_escapes("\\7\\0701\\x") == "\a" "81x");
+    SmtpDialogue usual("smtpd_reject_footer = \\c from $helo_name\n");
+    usual.client("EHLO a-b.example\r\n");
+    usual.client("NONSENSE\r\n");
+    CHECK(usual.sent().ends_with("500 5.5.2 Error: command not recognized from a-b.example\r\n"));
+    SmtpDialogue strict("smtpd_reject_footer = \\c from $helo_name\nsmtpd_expansion_filter = abcdexmpl\\56\n");
+    strict.client("EHLO a-b.example\r\n");
+    strict.client("NONSENSE\r\n");
+    CHECK(strict.sent().ends_with("500 5.5.2 Error: command not recognized from a_b.example\r\n"));
+}
+
+TEST_CASE("a refusal may be replaced by another refusal, by nothing else", "[smtpd]") {
+    SmtpDialogue dialogue("smtpd_reject_filter_maps = inline:{{500 5.5.2 Error: command not recognized=454 4.7.1 later},"
+                          "{503 5.5.1 Error: need MAIL command=250 fine}}\nsmtpd_reject_footer = \\c!\n");
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("NONSENSE\r\nDATA\r\nRCPT TO:<a@example.org>\r\n");
+    CHECK(dialogue.sent().find("\r\n454 4.7.1 later!\r\n") != std::string::npos);
+    CHECK(dialogue.sent().ends_with("503 5.5.1 Error: need MAIL command!\r\n"));
+    CHECK(dialogue.log().count("smtpd_reject_filter_maps: not a refusal: \"250 fine\"") > 0);
+    CHECK(is_refusal("550 5.1.1 no"));
+    CHECK_FALSE(is_refusal("550 "));
+    CHECK_FALSE(is_refusal("550-x"));
+    CHECK_FALSE(is_refusal("550 x\r\n250 y"));
+    CHECK_FALSE(is_refusal("5x0 y"));
+}
+
 TEST_CASE("SMTPUTF8 addresses pass when declared", "[smtpd]") {
     SmtpDialogue dialogue("local_recipient_maps =\n");
     dialogue.client("EHLO c.example\r\n");

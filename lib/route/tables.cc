@@ -18,8 +18,7 @@ public:
         keep(into, opened);
     }
     void maps(TableList& into, std::string_view name, const std::string& value) { maps(into, name, value, context_); }
-    /// Results are transports and hosts, which the sender's address must not choose.  In transport_maps $1 of the recipient's is
-    /// allowed, unlike in Postfix: mail for a domain may go to that domain's own host.
+    /// Results are transports and hosts, which an address that a stranger wrote must not choose.
     void routes(TableList& into, std::string_view name, const std::string& value) {
         maps(into, name, value, context_.without_substitution());
     }
@@ -57,8 +56,8 @@ Result<std::unique_ptr<RouteTables>> RouteTables::open(const Config& config, con
     open.list(tables->virtual_mailbox_domains, "virtual_mailbox_domains", config.virtual_mailbox_domains(),
               MatchKind::string);
     open.list(tables->relay_domains, "relay_domains", config.relay_domains(), MatchKind::domain);
-    open.maps(tables->transport_maps, probes ? "address_verify_transport_maps" : "transport_maps",
-              probes ? config.address_verify_transport_maps() : config.transport_maps());
+    open.routes(tables->transport_maps, probes ? "address_verify_transport_maps" : "transport_maps",
+                probes ? config.address_verify_transport_maps() : config.transport_maps());
     open.maps(tables->relocated_maps, "relocated_maps", config.relocated_maps());
     open.routes(tables->sender_dependent_relayhost_maps,
                 probes ? "address_verify_sender_dependent_relayhost_maps" : "sender_dependent_relayhost_maps",

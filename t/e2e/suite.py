@@ -3,7 +3,8 @@
     with Suite() as mail:
         mail.smtp() ...
 
-Users of example.org are virtual: their Maildirs are in DIR/mail/USER, their passwords in DIR/etc/users.  When the tests run
+Users of example.org are virtual: their Maildirs are in DIR/mail/USER (DIR/mail/other for anybody else without a dot in the name),
+their passwords in DIR/etc/users.  When the tests run
 as root, the instance runs as `nobody`.  Nothing outside the scratch directory is touched.
 """
 import glob
@@ -154,7 +155,8 @@ class Suite:
         template = "".join(line + "\n" for line in MAIN_CF.split("\n") if line.split("=")[0].strip() not in ours)
         self.write("etc/main.cf", template.format(dir=self.dir, uid=self.uid, gid=self.gid, owner=owner, group=group, extra=extra))
         self.write("etc/master.cf", MASTER_CF.format(**self.port) + master_extra)
-        self.write("etc/mailboxes", "/^([a-z0-9]+)(\\+.*)?@example\\.org$/ $1/\n")
+        names = [(user, user) for user in self.users] + [("[a-z0-9]+", "other")]
+        self.write("etc/mailboxes", "".join("/^%s(\\+.*)?@example\\.org$/ %s/\n" % pair for pair in names))
         self.write("etc/users", "".join("%s:{PLAIN}%s:%d:%d::%s/mail/%s::\n" % (user, PASSWORD, self.uid, self.gid, self.dir, user)
                                         for user in self.users))
         for user in self.users:

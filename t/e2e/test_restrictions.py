@@ -313,7 +313,7 @@ class Restrictions(unittest.TestCase):
         cls.policy = ScriptedPolicy()
         master += cls.policy.services(BASE + 80)
         cls.addClassCleanup(cls.policy.close)
-        cls.mail = Suite(MAIN, master)
+        cls.mail = Suite(MAIN, master, users=("fred", "wilma", "prepend"))
         cls.addClassCleanup(cls.mail.stop)
         cls.mail.start()
         time.sleep(1)

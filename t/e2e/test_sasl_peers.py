@@ -131,7 +131,8 @@ class Sasl(unittest.TestCase):
         cls.mail = Suite(extra=EXTRA.format(dir=directory, hosts=hosts), master_extra=MASTER, port=PORT, directory=directory)
         cls.addClassCleanup(cls.mail.stop)
         cls.mail.write("etc/transport", "/@bydomain\\.auth\\.example$/ bydomain:bydomain.auth.example\n"
-                       "/@([a-z0-9]+)\\.([a-z]+)\\.auth\\.example$/ $1:[mx.$2.example]\n")
+                       + "".join("/@%s\\.%s\\.auth\\.example$/ %s:[mx.%s.example]\n" % (transport, host, transport, host)
+                                 for transport in re.findall(r"(?m)^([a-z0-9]+) unix", MASTER) for host in HOSTS))
         cls.mail.start()
 
     @classmethod

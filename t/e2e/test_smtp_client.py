@@ -49,13 +49,13 @@ class Client(unittest.TestCase):
         directory = tempfile.mkdtemp(prefix="postern-smtp-")
         cls.mail = Suite(extra=EXTRA.format(dir=directory), master_extra=MASTER, port=PORT, directory=directory)
         # u25010.example goes to port 25010 of this host, by SMTP; l25010.example by LMTP.
-        cls.mail.write("etc/transport", r"""
-/@u([0-9]+)\.example$/ smtp:[127.0.0.1]:$1
-/@l([0-9]+)\.example$/ lmtp:inet:[127.0.0.1]:$1
-/@n([0-9]+)\.example$/ never:[127.0.0.1]:$1
-/@s([0-9]+)\.example$/ strict:[127.0.0.1]:$1
-/@few([0-9]+)-[0-9]+\.example$/ few:[127.0.0.1]:$1
-/@two([0-9]+)-([0-9]+)\.example$/ smtp:[127.0.0.1]:$1,[127.0.0.1]:$2
+        rows = ""
+        for port in range(PORT + 100, PORT + 200):
+            for kind, transport in (("u", "smtp:"), ("l", "lmtp:inet:"), ("n", "never:"), ("s", "strict:")):
+                rows += "/@%s%d\\.example$/ %s[127.0.0.1]:%d\n" % (kind, port, transport, port)
+            rows += "/@few%d-[0-9]+\\.example$/ few:[127.0.0.1]:%d\n" % (port, port)
+            rows += "".join("/@two%d-%d\\.example$/ smtp:[127.0.0.1]:%d,[127.0.0.1]:%d\n" % (port, port + i, port, port + i) for i in (1, 2, 3))
+        cls.mail.write("etc/transport", rows + r"""
 /@unix\.example$/ lmtp:unix:{dir}/lmtp-socket
 /@bad\.example$/ smtp:[127.0.0.1
 """.replace("{dir}", directory))

@@ -60,20 +60,19 @@ class Tls(unittest.TestCase):
         cls.own = (etc + "cert.pem", etc + "key.pem")          # self-signed, for localhost
         der = subprocess.run(["openssl", "x509", "-in", etc + "cert.pem", "-outform", "DER"], check=True, stdout=subprocess.PIPE).stdout
         print_ = hashlib.sha256(der).hexdigest().upper()
-        cls.mail.write("etc/transport", r"""
-/@u([0-9]+)-.*\.example$/ smtp:[localhost]:$1
-/@w([0-9]+)\.example$/ wrapped:[localhost]:$1
-/@s([0-9]+)\.example$/ login:[localhost]:$1
-/@e([0-9]+)\.example$/ early:[localhost]:$1
-/@c([0-9]+)\.example$/ cached:[localhost]:$1
-/@q([0-9]+)\.example$/ quiet:[localhost]:$1
-""")
         cls.levels = {1: "none", 2: "may", 3: "encrypt", 4: "verify", 5: "secure match=localhost", 6: "secure match=other.example",
                       7: "fingerprint match=" + ":".join(print_[i:i + 2] for i in range(0, 64, 2)), 8: "fingerprint match=00:11",
                       9: "secure match=mx.wild.example", 10: "encrypt protocols=<=TLSv1.2", 11: "verify match=.wild.example", 12: "nonsense"}
         # The port's last two digits choose the level.
         cls.mail.write("etc/policy", "".join(r"/^\[localhost\]:[0-9]+%02d$/ %s" % pair + "\n" for pair in cls.levels.items()))
         cls.block = PORT + 100 - PORT % 100
+        ports = [cls.block + 100 * block + level for block in range(60) for level in [*range(14), *range(20, 100, 10)]]
+        rows = ""
+        for kind, transport in (("u", "smtp"), ("w", "wrapped"), ("s", "login"), ("e", "early"), ("c", "cached"), ("q", "quiet")):
+            rows += "if /@%s[0-9]/\n" % kind
+            rows += "".join("/@%s%d%s\\.example$/ %s:[localhost]:%d\n" % (kind, port, "-.*" if kind == "u" else "", transport, port)
+                            for port in ports) + "endif\n"
+        cls.mail.write("etc/transport", rows)
         cls.mail.start()
 
     @classmethod

@@ -26,6 +26,7 @@ SERVICES = {
     "footer": "-o {smtpd_reject_footer = \\c. For help call $client_name, $client_address, $server_name.}",
     "lines": "-o {smtpd_reject_footer = $sender from $helo_name\\nSecond ${client_address?{line}:{none}}}",
     "maps": "-o {smtpd_reject_footer = 4.1.1 For help.} -o smtpd_reject_footer_maps=regexp:{{/nope/ {see map}}}",
+    "censored": "-o smtpd_expansion_filter=abcmx\\56 -o {smtpd_reject_footer = $client_address $client_name}",
     "overshoot": "-o smtpd_recipient_limit=2 -o smtpd_recipient_overshoot_limit=1 -o smtpd_hard_error_limit=3",
     "permits": PERMITS,
     "some": "-o smtpd_log_access_permit_actions=permit_auth_destination -o smtpd_relay_restrictions=permit_auth_destination,reject "
@@ -82,7 +83,7 @@ TRY = [MAIL, "RCPT TO:<nope@example.org>", "RCPT TO:<x@y", "BAD", "NOOP", "DATA"
 DIALOGUES = {
     "noop": ["XNOOP foo", "HELP", "NOOP", "xnoop", "BAD", "QUIT"],
     "filter": ["PING x", "ping x", "BAD", "NOOP", "QUIT"],
-    "footer": TRY, "lines": TRY, "maps": TRY,
+    "footer": TRY, "lines": TRY, "maps": TRY, "censored": TRY,
     "overshoot": [MAIL] + [RCPT] * 6 + ["NOOP"],
     "permits": [MAIL, RCPT, "DATA", message("Subject: x", "")],
     "some": [MAIL, RCPT, "QUIT"],
@@ -170,6 +171,7 @@ class Parameters(unittest.TestCase):
         self.assertEqual(self.answers("lines")[3], "500-5.5.2 Error: command not recognized\n500-5.5.2 a@b.example from c.example\n500 5.5.2 Second line")
         self.assertEqual(self.answers("maps")[1].split("\n")[1], "550 5.1.1 {see map}")
         self.assertEqual(self.answers("maps")[0], "250 2.1.0 Ok")
+        self.assertEqual(self.answers("censored")[3].split("\n")[1], "500 5.5.2 ___._._._ _______")
 
     def test_too_many_recipients(self):
         replies = self.answers("overshoot")
