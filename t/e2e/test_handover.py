@@ -8,32 +8,21 @@ killed after all.  In the end each message is in the mailbox exactly once.  The 
 """
 import os
 import random
-import re
 import signal
-import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from suite import Suite, as_nobody  # noqa: E402
+from killing import choose_seed, delivered, send_signal, start_sendmail  # noqa: E402
+from suite import Suite  # noqa: E402
 
 ROUNDS = int(os.environ.get("HANDOVER_ROUNDS", "40"))
 BURST = 6
 
 
-def send(mail, pids, number):
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            pass
-
-
 def drop(mail, name):
     """Starts one sendmail(1)."""
-    process = subprocess.Popen([mail.path("bin/sendmail"), "-f", "s@c.example", "fred@example.org"], stdin=subprocess.PIPE,
-                               env=dict(os.environ, MAIL_CONFIG=mail.path("etc")), preexec_fn=as_nobody,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = start_sendmail(mail, "s@c.example", "fred@example.org")
     process.stdin.write(("Subject: id=%s\n\n%s\n" % (name, "y" * random.choice((100, 3000, 400000)))).encode())
     process.stdin.close()
     return process
@@ -41,40 +30,28 @@ def drop(mail, name):
 
 def kill_together(mail, drops):
     pids = mail.pids()
-    send(mail, [pid for name in ("pickup", "qmgr", "cleanup") for pid in pids.get(name, [])], signal.SIGKILL)
+    send_signal([pid for name in ("pickup", "qmgr", "cleanup") for pid in pids.get(name, [])], signal.SIGKILL)
 
 
 def orphan_a_cleanup(mail, drops):
     pids = mail.pids()
     stopped = pids.get("cleanup", [])
-    send(mail, stopped, signal.SIGSTOP)
-    send(mail, pids.get("pickup", []), signal.SIGKILL)
+    send_signal(stopped, signal.SIGSTOP)
+    send_signal(pids.get("pickup", []), signal.SIGKILL)
     time.sleep(1.1)                          # service_throttle_time
     name = next(iter(drops)) + "-wake"
     drops[name] = drop(mail, name)           # wakes a new pickup, which finds what the orphan has in hand
     time.sleep(random.uniform(0.1, 0.4))
-    send(mail, stopped, signal.SIGCONT)
+    send_signal(stopped, signal.SIGCONT)
     for _ in range(random.randint(1, 2)):    # one that has delivered the orphan's message, and its successor
         time.sleep(random.uniform(0, 0.03))
-        send(mail, mail.pids().get("qmgr", []), signal.SIGKILL)
+        send_signal(mail.pids().get("qmgr", []), signal.SIGKILL)
     if random.random() < 0.3:
-        send(mail, stopped, signal.SIGKILL)
-
-
-def delivered(mail):
-    found = {}
-    for path in mail.mailbox("fred"):
-        with open(path, errors="replace") as file:
-            match = re.search(r"^Subject: id=(\S+)$", file.read(), re.M)
-        if match:
-            found[match.group(1)] = found.get(match.group(1), 0) + 1
-    return found
+        send_signal(stopped, signal.SIGKILL)
 
 
 def main():
-    seed = int(os.environ.get("HANDOVER_SEED", str(int(time.time()))))
-    random.seed(seed)
-    print("seed %d, %d rounds" % (seed, ROUNDS))
+    choose_seed("HANDOVER_SEED", ROUNDS)
     accepted = []
     with Suite("service_throttle_time = 1s\n") as mail:
         for number in range(ROUNDS):

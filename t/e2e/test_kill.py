@@ -7,36 +7,16 @@ rounds is KILL_ROUNDS (default 60), the seed KILL_SEED.
 """
 import os
 import random
-import re
-import signal
 import smtplib
-import subprocess
 import sys
-import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from suite import Suite, as_nobody  # noqa: E402
+from killing import Havoc, Sender, delivered, restart, start_sendmail, while_sending  # noqa: E402
+from suite import Suite  # noqa: E402
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "60"))
 VICTIMS = ("smtpd", "cleanup", "qmgr", "virtual", "pickup", "master", "proxymap", "all")
-
-
-class Sender(threading.Thread):
-    """Sends messages one after another until told to stop, and notes which were accepted."""
-
-    def __init__(self, mail, name):
-        super().__init__()
-        self.mail, self.label = mail, name
-        self.accepted, self.failed, self.count, self.stopping = [], 0, 0, False
-
-    def next_id(self):
-        self.count += 1
-        return "%s-%d" % (self.label, self.count)
-
-    def run(self):
-        while not self.stopping:
-            self.burst()
 
 
 class SmtpSender(Sender):
@@ -58,84 +38,27 @@ class SendmailSender(Sender):
     def burst(self):
         message = self.next_id()
         text = "Subject: id=%s\n\n%s\n" % (message, "y" * 500)
-        done = subprocess.run([self.mail.path("bin/sendmail"), "-f", "s@c.example", "fred@example.org"], input=text.encode(),
-                              env=dict(os.environ, MAIL_CONFIG=self.mail.path("etc")), preexec_fn=as_nobody,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        if done.returncode == 0:
+        process = start_sendmail(self.mail, "s@c.example", "fred@example.org")
+        process.communicate(text.encode())
+        if process.returncode == 0:
             self.accepted.append(message)
         else:
             self.failed += 1
         time.sleep(0.02)
 
 
-def kill(mail, victim):
-    """Ends one process of that kind, or all; True when there was one."""
-    pids = mail.pids()
-    if victim == "all":
-        chosen = [pid for some in pids.values() for pid in some]
-    else:
-        chosen = pids.get("postern-master" if victim == "master" else victim, [])[:]
-        random.shuffle(chosen)
-        chosen = chosen[:1]
-    for pid in chosen:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-    return bool(chosen)
-
-
-def restart(mail):
-    """The master may be dead: its children end by themselves, then it starts again."""
-    for _ in range(100):
-        if mail.control("status").returncode == 0:
-            return
-        if mail.control("start").returncode == 0:
-            return
-        time.sleep(0.1)
-    raise AssertionError("the mail system does not start again\n" + mail.log()[-3000:])
-
-
-def delivered(mail):
-    found = {}
-    for path in mail.mailbox("fred"):
-        with open(path, errors="replace") as file:
-            match = re.search(r"^Subject: id=(\S+)$", file.read(), re.M)
-        if match:
-            found[match.group(1)] = found.get(match.group(1), 0) + 1
-    return found
-
-
 def main():
-    seed = int(os.environ.get("KILL_SEED", str(int(time.time()))))
-    random.seed(seed)
-    print("seed %d, %d rounds" % (seed, ROUNDS))
+    havoc = Havoc(VICTIMS, ROUNDS, (0.05, 0.6))
     with Suite("smtpd_error_sleep_time = 0\nservice_throttle_time = 1s\n") as mail:
         senders = [SmtpSender(mail, "s%d" % i) for i in range(4)] + [SendmailSender(mail, "m")]
-        for sender in senders:
-            sender.start()
-        kills = {}
-        try:
-            for _ in range(ROUNDS):
-                time.sleep(random.uniform(0.05, 0.6))
-                victim = random.choice(VICTIMS)
-                if kill(mail, victim):
-                    kills[victim] = kills.get(victim, 0) + 1
-                if victim in ("master", "all"):
-                    restart(mail)
-        finally:
-            for sender in senders:
-                sender.stopping = True
-            for sender in senders:
-                sender.join()
+        accepted = while_sending(senders, lambda: havoc.wreak(mail))
         restart(mail)
         mail.control("flush")
         mail.wait_empty(120)
-        accepted = [message for sender in senders for message in sender.accepted]
         found = delivered(mail)
         lost = [message for message in accepted if message not in found]
         copies = {message: count for message, count in found.items() if count > 1}
-        print("kills: %s" % ", ".join("%s %d" % item for item in sorted(kills.items())))
+        havoc.show()
         print("accepted %d, refused or broken off %d, delivered %d, lost %d, duplicates %d" %
               (len(accepted), sum(sender.failed for sender in senders), sum(found.values()), len(lost),
                sum(count - 1 for count in copies.values())))

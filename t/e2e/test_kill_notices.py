@@ -12,14 +12,13 @@ import os
 import random
 import re
 import smtplib
-import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from killing import Havoc, Sender, keep_log, restart, start_sendmail, while_sending  # noqa: E402
 from smtp_peer import Peer  # noqa: E402
-from suite import Suite, as_nobody  # noqa: E402
-from test_kill import Sender, kill, restart  # noqa: E402
+from suite import Suite  # noqa: E402
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "40"))
 PORT = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
@@ -75,10 +74,9 @@ class SmtpSender(Sender):
 class SendmailSender(Sender):
     def burst(self):
         sender, recipients = choose(self.next_id())
-        done = subprocess.run([self.mail.path("bin/sendmail"), "-f", sender or "<>", *recipients], input=b"Subject: test\n\ny\n",
-                              env=dict(os.environ, MAIL_CONFIG=self.mail.path("etc")), preexec_fn=as_nobody,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        if done.returncode == 0:
+        process = start_sendmail(self.mail, sender, *recipients)
+        process.communicate(b"Subject: test\n\ny\n")
+        if process.returncode == 0:
             self.accepted.append((sender, recipients))
         else:
             self.failed += 1
@@ -131,17 +129,7 @@ class Verdict:
 
 def stream(mail, names, during):
     """Mail from several senders while `during` goes on; returns what was accepted."""
-    senders = [SmtpSender(mail, name) for name in names[1:]] + [SendmailSender(mail, names[0])]
-    for sender in senders:
-        sender.start()
-    try:
-        during()
-    finally:
-        for sender in senders:
-            sender.stopping = True
-        for sender in senders:
-            sender.join()
-    return [message for sender in senders for message in sender.accepted]
+    return while_sending([SmtpSender(mail, name) for name in names[1:]] + [SendmailSender(mail, names[0])], during)
 
 
 def settle(mail, peer_says):
@@ -160,44 +148,32 @@ def settle(mail, peer_says):
 
 
 def main():
-    seed = int(os.environ.get("KILL_SEED", str(int(time.time()))))
-    random.seed(seed)
-    print("seed %d, %d rounds" % (seed, ROUNDS))
+    havoc = Havoc(VICTIMS, ROUNDS, (0.05, 0.5))
     peer_says = {"late": "450 4.7.1 not yet"}
 
     def rcpt(argument):
         if "<late" in argument:
             return peer_says["late"]
         return "550 5.1.1 nobody here" if "<bad" in argument else "250 2.1.5 fine"
-    peer, kills = Peer(PORT + 60, replies={"RCPT": rcpt}), {}
+    peer = Peer(PORT + 60, replies={"RCPT": rcpt})
     with Suite(EXTRA, "smtp unix - - n - 4 smtp\n", users=("fred", "sender", "postmaster"), port=PORT) as mail:
-        def havoc():
-            for _ in range(ROUNDS):
-                time.sleep(random.uniform(0.05, 0.5))
-                victim = random.choice(VICTIMS)
-                if kill(mail, victim):
-                    kills[victim] = kills.get(victim, 0) + 1
-                if victim in ("master", "all"):
-                    restart(mail)
         accepted = stream(mail, ["calm%d" % i for i in range(4)], lambda: time.sleep(2))
         settle(mail, peer_says)
         calm = Verdict(mail, peer, accepted)
         calm.show("without kills")
         peer_says["late"] = "450 4.7.1 not yet"
-        accepted += stream(mail, ["kill%d" % i for i in range(4)], havoc)
+        accepted += stream(mail, ["kill%d" % i for i in range(4)], lambda: havoc.wreak(mail))
         settle(mail, peer_says)
         verdict = Verdict(mail, peer, accepted)
-        print("kills: %s" % ", ".join("%s %d" % item for item in sorted(kills.items())))
+        havoc.show()
         verdict.show("with kills")
-        if os.environ.get("KILL_LOG"):
-            with open(os.environ["KILL_LOG"], "w") as file:
-                file.write(mail.log())
+        keep_log(mail)
         discarded = mail.log().count("undeliverable postmaster notification discarded")
     peer.close()
     bad = verdict.silent + verdict.lost + verdict.wrong
     if bad:
         print("wrong: %s" % bad[:10])
-    if verdict.repeats > REPEATS_OF_A_KILL * sum(kills.values()) or verdict.most > COPIES or calm.repeats or discarded:
+    if verdict.repeats > REPEATS_OF_A_KILL * sum(havoc.kills.values()) or verdict.most > COPIES or calm.repeats or discarded:
         print("repeats: %d, without kills %d; discarded notices: %d" % (verdict.repeats, calm.repeats, discarded))
         return 1
     if verdict.expected - calm.expected < ROUNDS or calm.expected < 20 or not verdict.transcripts:

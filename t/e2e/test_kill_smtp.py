@@ -19,8 +19,8 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from killing import Havoc, Sender, keep_log, restart, while_sending  # noqa: E402
 from suite import Suite  # noqa: E402
-from test_kill import Sender, kill, restart  # noqa: E402
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "40"))
 PORT = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
@@ -144,33 +144,15 @@ lmtp unix - - n - 3 lmtp -o process_session_limit=8
 
 
 def main():
-    seed = int(os.environ.get("KILL_SEED", str(int(time.time()))))
-    random.seed(seed)
-    print("seed %d, %d rounds" % (seed, ROUNDS))
+    havoc = Havoc(VICTIMS, ROUNDS, (0.1, 0.7))
     sinks = [Sink(PORT + 60, False), Sink(PORT + 61, True)]
     with Suite(EXTRA, MASTER, port=PORT) as mail:
         senders = [SmtpSender(mail, "s%d" % i) for i in range(3)]
-        for sender in senders:
-            sender.start()
-        kills = {}
-        try:
-            for _ in range(ROUNDS):
-                time.sleep(random.uniform(0.1, 0.7))
-                victim = random.choice(VICTIMS)
-                if kill(mail, victim):
-                    kills[victim] = kills.get(victim, 0) + 1
-                if victim in ("master", "all"):
-                    restart(mail)
-        finally:
-            for sender in senders:
-                sender.stopping = True
-            for sender in senders:
-                sender.join()
+        accepted = while_sending(senders, lambda: havoc.wreak(mail))
         restart(mail)
         mail.control("flush")
         mail.wait_empty(120)
         time.sleep(3)     # kept connections end, which settles their last copies
-        accepted = [copy for sender in senders for copy in sender.accepted]
         heard, unheard = {}, {}
         for sink in sinks:
             with sink.lock:
@@ -178,13 +160,11 @@ def main():
                 unheard.update(sink.unheard)
         lost = [copy for copy in accepted if copy not in heard and copy not in unheard]
         twice = [copy for copy, count in heard.items() if count > 1]
-        print("kills: %s" % ", ".join("%s %d" % item for item in sorted(kills.items())))
+        havoc.show()
         print("accepted %d recipients, broken off %d, copies read %d, copies whose 250 nobody read %d, known from before %d, lost %d, twice %d"
               % (len(accepted), sum(sender.failed for sender in senders), sum(heard.values()), sum(unheard.values()),
                  mail.log().count("delivered before to"), len(lost), len(twice)))
-        if os.environ.get("KILL_LOG"):
-            with open(os.environ["KILL_LOG"], "w") as file:
-                file.write(mail.log())
+        keep_log(mail)
         for label, copies in (("lost", lost), ("twice", twice)):
             if copies:
                 print("%s: %s" % (label, copies[:10]))
