@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """System users with shadow passwords log in over IMAP, POP3 and SMTP, by PAM, as the shipped settings say.
 
-Runs in a mount namespace with a private copy of /etc, as test_privileged.py does.  Skipped (77) unless root.
+Runs in a mount namespace with a private copy of /etc, of its own.  Skipped (77) unless root.
 """
 import base64
 import glob
@@ -15,17 +15,15 @@ import smtplib
 import ssl
 import subprocess
 import sys
-import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import root_suite as root  # noqa: E402
 import suite  # noqa: E402
-import test_privileged as root  # noqa: E402
 
 PORT = int(os.environ.get("POSTERN_TEST_PORT", "24000")) + 60
 SHADOW_PASSWORD = "p\u00e4ss word: \"quoted\""
 USER, LOCKED, EXPIRED = root.ANN, root.BOB, "postern-te"
-LOG = {}
 
 EXTRA = root.EXTRA + """
 auth_passdbs = pam:
@@ -55,22 +53,12 @@ def tls():
 class Pam(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        directory = tempfile.mkdtemp(prefix="postern-pam-")
-        root.make_users(directory)
-        make_passwords(directory)
-        os.mkdir("/etc/postern")
-        with open("/etc/postern/main.cf", "w") as file:
-            file.write("alternate_config_directories = %s/etc\n" % directory)
-        cls.mail = root.RootSuite(extra=EXTRA.format(dir=directory), port=PORT, directory=directory, users=())
-        cls.addClassCleanup(cls.end)
+        cls.mail = root.RootSuite.with_users(PORT, EXTRA)
+        cls.addClassCleanup(cls.mail.end)
+        make_passwords(cls.mail.dir)
         cls.mail.write("etc/aliases", "root: %s\n" % USER)
         cls.mail.run("newaliases", check=True)
         cls.mail.start()
-
-    @classmethod
-    def end(cls):
-        LOG["text"] = cls.mail.log()
-        cls.mail.stop()
 
     def imap(self, user, password, method="login"):
         with imaplib.IMAP4_SSL("127.0.0.1", self.mail.port["imaps"], ssl_context=tls()) as client:
@@ -150,25 +138,5 @@ class Pam(unittest.TestCase):
         self.assertFalse(re.search(r"token refused|panic|fatal", self.mail.log()), self.mail.log()[-3000:])
 
 
-def main():
-    if os.geteuid() != 0:
-        print("notice: only root can make users with shadow passwords")
-        return 77
-    if os.environ.get("POSTERN_PRIVATE_ETC") != "yes":
-        probe = subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL) if shutil.which("unshare") else None
-        if probe is None or probe.returncode != 0:
-            print("notice: no mount namespace of our own to be had here")
-            return 77
-        os.environ["POSTERN_PRIVATE_ETC"] = "yes"
-        os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", sys.executable, os.path.abspath(__file__), *sys.argv[1:]])
-    root.private_etc()
-    os.umask(0o022)
-    program = unittest.main(verbosity=2, exit=False)
-    if not program.result.wasSuccessful():
-        print("--- end of the log\n" + LOG.get("text", "")[-10000:])
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(root.run_tests("make users with shadow passwords"))
