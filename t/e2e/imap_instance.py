@@ -7,11 +7,9 @@ import subprocess
 import tempfile
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "build", "bin"))
-CORPUS = os.environ.get("POSTERN_CORPUS", os.path.join(ROOT, "..", "shared", "corpus"))
+from suite import BIN, NOBODY, as_nobody
+
 PORT = int(os.environ.get("POSTERN_IMAP_TEST_PORT", "21400"))
-NOBODY = 65534
 USER, PASSWORD = "fred", "se cret"
 
 MAIN_CF = """
@@ -39,13 +37,6 @@ MASTER_CF = """
 auth unix - - n - 1 auth
 imap-session unix - n n - 1 imapd-session
 """
-
-
-def as_nobody():
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
 
 
 class Instance:

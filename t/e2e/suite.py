@@ -14,6 +14,7 @@ import re
 import shutil
 import smtplib
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -131,6 +132,42 @@ def wait_listening(*ports, kind="tcp", seconds=20):
         time.sleep(0.02)
 
 
+def wait_until(condition, what, seconds=15):
+    """Until `condition()` is true; its value."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError("waited %s s in vain: %s" % (seconds, what))
+
+
+def any_certificate():
+    """TLS for a client that believes every server."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def smtp_replies(port, commands, host="127.0.0.1", source="", timeout=60):
+    """The last line of each reply, that to connecting first."""
+    with socket.create_connection((host, port), timeout, (source, 0)) as client:
+        file = client.makefile("rb")
+
+        def reply():
+            line = file.readline().decode().rstrip("\r\n")
+            while line[3:4] == "-":
+                line = file.readline().decode().rstrip("\r\n")
+            return line
+        replies = [reply()]
+        for command in commands:
+            client.sendall(command.encode() + b"\r\n")
+            replies.append(reply())
+        return replies
+
+
 class Suite:
     def __init__(self, extra="", master_extra="", users=("fred", "wilma"), port=None, directory=None, keep=False):
         self.dir = directory or tempfile.mkdtemp(prefix="postern-e2e-")
@@ -220,8 +257,11 @@ class Suite:
             return False
 
     def stop(self):
-        """Ends the instance, and fails when a program of it crashed, whatever the test saw."""
+        """Ends the instance, and fails when a program of it crashed, whatever the test saw.  POSTERN_SHOW_LOG in the environment
+        shows what it has logged."""
         self.control("abort")
+        if os.environ.get("POSTERN_SHOW_LOG"):
+            sys.stderr.write(self.log())
         crashed = CRASH.findall(self.log())
         if not self.keep:
             shutil.rmtree(self.dir, ignore_errors=True)
@@ -236,13 +276,10 @@ class Suite:
             return ""
 
     def wait_for(self, condition, seconds, what):
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            value = condition()
-            if value:
-                return value
-            time.sleep(0.02)
-        raise AssertionError("waited %s s in vain: %s\n%s" % (seconds, what, self.log()[-4000:]))
+        try:
+            return wait_until(condition, what, seconds)
+        except AssertionError as waited:
+            raise AssertionError("%s\n%s" % (waited, self.log()[-4000:])) from None
 
     def smtp(self, timeout=30):
         return smtplib.SMTP("127.0.0.1", self.port["smtp"], timeout=timeout)

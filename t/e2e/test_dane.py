@@ -89,11 +89,6 @@ def verdict(log, domain):
 
 class Dane(unittest.TestCase):
     @classmethod
-    def tearDownClass(cls):
-        if os.environ.get("POSTERN_SHOW_LOG"):
-            sys.stderr.write(cls.mail.log())
-
-    @classmethod
     def setUpClass(cls):
         cls.where = tempfile.mkdtemp(prefix="postern-dane-")
         cls.addClassCleanup(shutil.rmtree, cls.where, True)

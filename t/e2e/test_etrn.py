@@ -4,7 +4,6 @@ at once, and no other."""
 import os
 import re
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -13,7 +12,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import postfix_peer  # noqa: E402
 from smtp_peer import Peer  # noqa: E402
-from suite import Suite  # noqa: E402
+from suite import Suite, smtp_replies  # noqa: E402
 
 BASE = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 # SITE and OTHER are ports to which mail for the two sites goes, once somebody listens there
@@ -81,29 +80,12 @@ DIALOGUES = [
 ]
 
 
-def talk(port, commands):
-    """The last line of each reply, that to connecting first."""
-    with socket.create_connection(("127.0.0.1", port), 30) as client:
-        file = client.makefile("rb")
-
-        def reply():
-            line = file.readline().decode().rstrip("\r\n")
-            while line[3:4] == "-":
-                line = file.readline().decode().rstrip("\r\n")
-            return line
-        replies = [reply()]
-        for command in commands:
-            client.sendall(command.encode() + b"\r\n")
-            replies.append(reply())
-        return replies
-
-
 class Etrn(unittest.TestCase):
     maxDiff = None
 
     def check_replies(self, port):
         wrong = ["%s\n  got    %s\n  wanted %s" % (commands, reply, wanted) for commands, wanted in DIALOGUES
-                 for reply in [talk(port, commands)[-1]] if reply != wanted]
+                 for reply in [smtp_replies(port, commands)[-1]] if reply != wanted]
         self.assertFalse(wrong, "\n" + "\n".join(wrong))
 
     def check_mail(self, port, site, send, log):
@@ -113,11 +95,11 @@ class Etrn(unittest.TestCase):
         self.wait(lambda: len(re.findall(r"to=<[abc]@.*status=deferred \(connect to 127\.0\.0\.1", log())) == 3, log)
         with_mail = [Peer(port=site), Peer(port=site + 1)]
         try:
-            self.assertEqual(talk(port, HELLO + ["ETRN site.example"])[-1], "250 Queuing started")
+            self.assertEqual(smtp_replies(port, HELLO + ["ETRN site.example"])[-1], "250 Queuing started")
             self.wait(lambda: re.search(r"to=<a@site\.example>, .*status=sent", log()), log)
             time.sleep(1)
             self.assertNotRegex(log(), r"to=<b@sub\.site\.example>, .*status=sent", "the site was asked for, not what is below it")
-            self.assertEqual(talk(port, HELLO + ["ETRN @sub.site.example"])[-1], "250 Queuing started")
+            self.assertEqual(smtp_replies(port, HELLO + ["ETRN @sub.site.example"])[-1], "250 Queuing started")
             self.wait(lambda: re.search(r"to=<b@sub\.site\.example>, .*status=sent", log()), log)
             self.assertEqual(len(with_mail[0].messages), 2)
             self.assertEqual(with_mail[1].messages, [])

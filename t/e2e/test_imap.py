@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -19,7 +18,8 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import imaptest_runner                                                     # noqa: E402
-from imap_instance import CORPUS, PASSWORD, USER, Instance                 # noqa: E402
+from imap_instance import PASSWORD, USER, Instance                         # noqa: E402
+from suite import CORPUS, any_certificate                                  # noqa: E402
 
 MESSAGE = b"From: a@example.org\r\nTo: b@example.org\r\nSubject: one\r\n\r\nbody\r\n"
 
@@ -29,13 +29,6 @@ EXPECTED_FAILURES = {
     "append-binary": "content that line-based storage cannot keep is refused with NO [UNKNOWN-CTE], as RFC 3516 "
                      "section 4.4 asks; the script wants it re-encoded",
 }
-
-
-def unverified():
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 class ImapTest(unittest.TestCase):
@@ -114,16 +107,16 @@ class ImapTest(unittest.TestCase):
         text = b""
         while b"a OK" not in text or not text.endswith(b"\r\n"):
             text += client.recv(4096)
-        tls = unverified().wrap_socket(client)
+        tls = any_certificate().wrap_socket(client)
         tls.sendall(b"c NOOP\r\n")
         self.assertEqual(tls.recv(4096)[:4], b"c OK")
         tls.close()
 
     def test_sessions_over_tls(self):
-        for client in (imaplib.IMAP4_SSL("127.0.0.1", self.tls_port, ssl_context=unverified()),
+        for client in (imaplib.IMAP4_SSL("127.0.0.1", self.tls_port, ssl_context=any_certificate()),
                        imaplib.IMAP4("127.0.0.1", self.port)):
             if client.port == self.port:
-                client.starttls(unverified())
+                client.starttls(any_certificate())
             self.assertNotIn("STARTTLS", client.capabilities)
             client.login(USER, PASSWORD)
             client.select()

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 
-from suite import PASSWORD, Suite
+from suite import PASSWORD, Suite, any_certificate
 
 PORT = int(os.environ.get("POSTERN_LOGIN_TEST_PORT", "21720"))
 RELOADS = 20
@@ -26,13 +26,6 @@ auth_verbose = yes
 auth_mechanisms = plain login scram-sha-256 scram-sha-1
 session_process_idle_limit = 2
 """
-
-
-def tls():
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 class ScramClient:
@@ -69,7 +62,7 @@ class ScramClient:
 
 
 def imap(mail, user="fred", password=PASSWORD, secure=False):
-    client = (imaplib.IMAP4_SSL("127.0.0.1", mail.port["imaps"], ssl_context=tls()) if secure
+    client = (imaplib.IMAP4_SSL("127.0.0.1", mail.port["imaps"], ssl_context=any_certificate()) if secure
               else imaplib.IMAP4("127.0.0.1", mail.port["imap"]))
     client.sock.settimeout(20)
     client.login(user, password)
@@ -90,13 +83,13 @@ def test_every_protocol_lets_the_right_password_in(mail):
         assert client.select("INBOX")[0] == "OK"
         client.logout()
     for kind in (lambda: poplib.POP3("127.0.0.1", mail.port["pop3"], timeout=20),
-                 lambda: poplib.POP3_SSL("127.0.0.1", mail.port["pop3s"], timeout=20, context=tls())):
+                 lambda: poplib.POP3_SSL("127.0.0.1", mail.port["pop3s"], timeout=20, context=any_certificate())):
         client = kind()
         client.user("fred")
         client.pass_(PASSWORD)
         client.quit()
     for mechanism in ("PLAIN", "LOGIN"):
-        client = smtplib.SMTP_SSL("127.0.0.1", mail.port["smtps"], timeout=20, context=tls())
+        client = smtplib.SMTP_SSL("127.0.0.1", mail.port["smtps"], timeout=20, context=any_certificate())
         client.ehlo()
         assert mechanism in client.esmtp_features["auth"]
         client.user, client.password = "fred", PASSWORD
@@ -121,7 +114,7 @@ def test_scram_proves_both_sides(mail):
         assert "AUTHENTICATIONFAILED" in text, text
         client.logout()
     scram = ScramClient("wilma", PASSWORD)
-    client = smtplib.SMTP_SSL("127.0.0.1", mail.port["smtps"], timeout=20, context=tls())
+    client = smtplib.SMTP_SSL("127.0.0.1", mail.port["smtps"], timeout=20, context=any_certificate())
     client.ehlo()
 
     def step(challenge=None):
@@ -143,7 +136,7 @@ def test_refusals_say_nothing_and_are_logged_for_fail2ban(mail):
     client.user("fred")
     assert "[AUTH]" in refused(client.pass_, "wrong")
     client.quit()
-    client = smtplib.SMTP_SSL("127.0.0.1", mail.port["smtps"], timeout=20, context=tls())
+    client = smtplib.SMTP_SSL("127.0.0.1", mail.port["smtps"], timeout=20, context=any_certificate())
     assert "535" in refused(client.login, "fred", "wrong")
     client.close()
     # The shapes that fail2ban's filters dovecot and postfix[mode=auth] look for.
@@ -222,7 +215,7 @@ def test_no_login_fails_because_of_a_reload(mail):
         client.quit()
 
     def smtp():
-        client = smtplib.SMTP_SSL("127.0.0.1", mail.port["smtps"], timeout=20, context=tls())
+        client = smtplib.SMTP_SSL("127.0.0.1", mail.port["smtps"], timeout=20, context=any_certificate())
         client.login("fred", PASSWORD)
         client.quit()
 
@@ -330,7 +323,7 @@ def everyone(mail):
 
     def add(port, secure, goodbye, *lines):
         sock = socket.create_connection(("127.0.0.1", mail.port[port]), 20)
-        sock = tls().wrap_socket(sock) if secure else sock
+        sock = any_certificate().wrap_socket(sock) if secure else sock
         file = sock.makefile("rwb")
         file.readline()
         for line, answer in lines:

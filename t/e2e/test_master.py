@@ -9,15 +9,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "build", "bin"))
+from suite import BIN, NOBODY, as_nobody, wait_until
+
 PORT = int(os.environ.get("POSTERN_TEST_PORT", "21000"))
-NOBODY = 65534
 
 SERVICE = r'''#!/usr/bin/env python3
 import os, select, signal, socket, sys
@@ -100,13 +98,6 @@ worker unix n - n 60 1 service
 """
 
 
-def as_nobody():
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-
-
 class Instance:
     def __init__(self):
         self.dir = tempfile.mkdtemp(prefix="postern-master-")
@@ -168,15 +159,6 @@ class Instance:
         return os.path.join(self.dir, "queue", name)
 
 
-def wait_for(condition, what, seconds=8):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("waited in vain for " + what)
-
-
 def gone(pid):
     try:
         with open("/proc/%d/stat" % pid) as file:
@@ -223,7 +205,7 @@ class MasterTest(unittest.TestCase):
         self.instance.ask(PORT, "crash")
         second = self.instance.ask(PORT, "pid")
         self.assertNotEqual(first, second)
-        wait_for(lambda: "exit status 9" in self.instance.log(), "the exit status in the log")
+        wait_until(lambda: "exit status 9" in self.instance.log(), "the exit status in the log")
         time.sleep(1.1)
         try:
             self.instance.ask(PORT, "kill")
@@ -237,7 +219,7 @@ class MasterTest(unittest.TestCase):
     def test_a_service_that_cannot_start_is_started_slowly(self):
         client = socket.socket(socket.AF_UNIX)
         client.connect(self.instance.path("public/broken"))
-        wait_for(lambda: self.instance.log().count("libexec/service: bad command startup -- throttling") >= 2, "throttling")
+        wait_until(lambda: self.instance.log().count("libexec/service: bad command startup -- throttling") >= 2, "throttling")
         self.assertLess(self.instance.log().count("exit status 3"), 5)
         self.assertTrue(self.instance.ask(PORT, "pid"))   # others are not disturbed
         client.close()
@@ -250,7 +232,7 @@ class MasterTest(unittest.TestCase):
         first, first_pid = hold()
         second, second_pid = hold()
         self.assertNotEqual(first_pid, second_pid)
-        wait_for(lambda: 'has reached its process limit "2"' in self.instance.log(), "the limit in the log")
+        wait_until(lambda: 'has reached its process limit "2"' in self.instance.log(), "the limit in the log")
         third = socket.create_connection(("127.0.0.1", PORT + 1), 5)
         third.settimeout(0.5)
         third.sendall(b"pid")
@@ -263,11 +245,11 @@ class MasterTest(unittest.TestCase):
         second.close()
 
     def test_wakeup(self):
-        wait_for(lambda: os.path.exists(self.instance.path("woken")), "the first wakeup")
+        wait_until(lambda: os.path.exists(self.instance.path("woken")), "the first wakeup")
         pid = int(self.instance.ask("public/worker", "pid"))
         time.sleep(1.1)
         os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: self.instance.read("woken") == "xx", "a wakeup after the crash")
+        wait_until(lambda: self.instance.read("woken") == "xx", "a wakeup after the crash")
 
     def test_reload_with_a_bad_configuration_keeps_serving(self):
         first = self.instance.ask(PORT, "pid")
@@ -277,16 +259,16 @@ class MasterTest(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("master.cf:8: invalid wakeup field", done.stdout)
         os.kill(master, signal.SIGHUP)   # also when nobody checked before
-        wait_for(lambda: "reload failed" in self.instance.log(), "the failed reload")
+        wait_until(lambda: "reload failed" in self.instance.log(), "the failed reload")
         self.assertEqual(self.instance.ask(PORT, "pid"), first)
         self.instance.write("etc/master.cf", self.instance.master_cf + "%d inet n - n - 1 nonexistent\n" % (PORT + 2))
         os.kill(master, signal.SIGHUP)
-        wait_for(lambda: self.instance.log().count("reload failed") == 2, "the second failed reload")
+        wait_until(lambda: self.instance.log().count("reload failed") == 2, "the second failed reload")
         self.assertEqual(self.instance.ask(PORT, "pid"), first)
         taken = socket.create_server(("127.0.0.1", PORT + 2))
         self.instance.write("etc/master.cf", "%d inet n - n - 1 service\n" % (PORT + 2))
         os.kill(master, signal.SIGHUP)
-        wait_for(lambda: self.instance.log().count("reload failed") == 3, "the third failed reload")
+        wait_until(lambda: self.instance.log().count("reload failed") == 3, "the third failed reload")
         self.assertIn("Address already in use", self.instance.log())
         taken.close()
         self.assertEqual(self.instance.ask(PORT, "pid"), first)
@@ -296,8 +278,8 @@ class MasterTest(unittest.TestCase):
         self.instance.write("etc/master.cf", "%d inet n - n - 1 service new\nextra unix n - n - 1 service\n" % PORT)
         done = self.instance.control("reload")
         self.assertEqual(done.returncode, 0, done.stdout)
-        wait_for(lambda: "reload -- version" in self.instance.log(), "the reload")
-        wait_for(lambda: "new" in self.instance.ask(PORT, "args"), "the new arguments")   # the old process may take one more
+        wait_until(lambda: "reload -- version" in self.instance.log(), "the reload")
+        wait_until(lambda: "new" in self.instance.ask(PORT, "args"), "the new arguments")   # the old process may take one more
         self.assertNotEqual(self.instance.ask(PORT, "pid"), first)
         self.assertTrue(self.instance.ask("public/extra", "pid"))
         self.assertFalse(os.path.exists(self.instance.path("public/one")))
@@ -337,7 +319,7 @@ class MasterTest(unittest.TestCase):
     def test_stop_is_not_held_up(self):
         self.instance.write("etc/master.cf", "%d inet n - n - 1 service stubborn\n" % PORT)
         self.instance.control("reload")
-        wait_for(lambda: "reload -- version" in self.instance.log(), "the reload")
+        wait_until(lambda: "reload -- version" in self.instance.log(), "the reload")
         pid = int(self.instance.ask(PORT, "pid"))
         self.assertEqual(self.instance.control("stop").returncode, 0)
         self.assertTrue(gone(pid))
@@ -347,8 +329,8 @@ class MasterTest(unittest.TestCase):
         master = self.instance.master()
         child = int(self.instance.ask(PORT, "pid"))
         os.kill(master, signal.SIGKILL)
-        wait_for(lambda: self.instance.control("status").returncode == 1, "the end of master")
-        wait_for(lambda: gone(child), "the end of its child")
+        wait_until(lambda: self.instance.control("status").returncode == 1, "the end of master")
+        wait_until(lambda: gone(child), "the end of its child")
         done = self.instance.control("start")   # over what the dead one left behind
         self.assertEqual(done.returncode, 0, done.stdout + self.instance.log())
         self.assertTrue(self.instance.ask("public/one", "pid"))

@@ -12,7 +12,6 @@ import pwd
 import re
 import shutil
 import smtplib
-import ssl
 import subprocess
 import sys
 import unittest
@@ -20,6 +19,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import root_suite as root  # noqa: E402
 import suite  # noqa: E402
+from suite import any_certificate  # noqa: E402
 
 PORT = int(os.environ.get("POSTERN_TEST_PORT", "24000")) + 60
 SHADOW_PASSWORD = "p\u00e4ss word: \"quoted\""
@@ -43,13 +43,6 @@ def make_passwords(directory):
     shutil.copy(os.path.join(suite.ROOT, "conf/pam.d/postern"), "/etc/pam.d/postern")
 
 
-def tls():
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 class Pam(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -61,7 +54,7 @@ class Pam(unittest.TestCase):
         cls.mail.start()
 
     def imap(self, user, password, method="login"):
-        with imaplib.IMAP4_SSL("127.0.0.1", self.mail.port["imaps"], ssl_context=tls()) as client:
+        with imaplib.IMAP4_SSL("127.0.0.1", self.mail.port["imaps"], ssl_context=any_certificate()) as client:
             client._encoding = "utf-8"
             if method == "login":
                 client.login(user, password)
@@ -70,7 +63,7 @@ class Pam(unittest.TestCase):
             self.assertEqual(client.select("INBOX")[0], "OK")
 
     def pop3(self, user, password):
-        client = poplib.POP3_SSL("127.0.0.1", self.mail.port["pop3s"], timeout=30, context=tls())
+        client = poplib.POP3_SSL("127.0.0.1", self.mail.port["pop3s"], timeout=30, context=any_certificate())
         client.encoding = "utf-8"
         try:
             client.user(user)
@@ -80,7 +73,7 @@ class Pam(unittest.TestCase):
             client.quit()
 
     def smtp(self, user, password):
-        client = smtplib.SMTP_SSL("127.0.0.1", self.mail.port["smtps"], timeout=30, context=tls())
+        client = smtplib.SMTP_SSL("127.0.0.1", self.mail.port["smtps"], timeout=30, context=any_certificate())
         client.ehlo()
         word = base64.b64encode(("\0%s\0%s" % (user, password)).encode()).decode()
         code, text = client.docmd("AUTH", "PLAIN " + word)

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -133,8 +132,6 @@ class Peers(unittest.TestCase):
 
     @classmethod
     def tearDownClass(cls):
-        if os.environ.get("POSTERN_SHOW_LOG"):
-            sys.stderr.write(cls.mail.log())
         cls.mail.stop()
 
     def send(self, *recipients, content=b"Subject: hi\n\nbody\n", sender="fred@example.org", options=()):

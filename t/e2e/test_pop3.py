@@ -7,13 +7,12 @@ import poplib
 import re
 import shutil
 import socket
-import ssl
-import subprocess
 import sys
 import time
 
 import imap_instance
-from imap_instance import CORPUS, NOBODY, PASSWORD, USER, Instance
+from imap_instance import PASSWORD, USER, Instance
+from suite import CORPUS, NOBODY, any_certificate
 
 PORT = int(os.environ.get("POSTERN_POP3_TEST_PORT", "21110"))
 POP3_MASTER_CF = """
@@ -50,7 +49,7 @@ class Pop3Instance(Instance):
 
     def login(self, tls=False):
         if tls:
-            client = poplib.POP3_SSL("127.0.0.1", self.tls_port, timeout=20, context=no_verify())
+            client = poplib.POP3_SSL("127.0.0.1", self.tls_port, timeout=20, context=any_certificate())
         else:
             client = poplib.POP3("127.0.0.1", self.port, timeout=20)
         client.user(USER)
@@ -82,13 +81,6 @@ class Pop3Instance(Instance):
         return False
 
 
-def no_verify():
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 def check(condition, what):
     if not condition:
         raise AssertionError(what)
@@ -117,7 +109,7 @@ def test_logins(mail):
     client.quit()
     client = poplib.POP3("127.0.0.1", mail.port, timeout=20)
     check("STLS" in client.capa(), "STLS offered")
-    client.stls(no_verify())
+    client.stls(any_certificate())
     check("STLS" not in client.capa(), "STLS no more offered")
     client.user(USER)
     client.pass_(PASSWORD)

@@ -12,14 +12,12 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "build", "bin"))
-NOBODY = 65534
+from suite import BIN, NOBODY, as_nobody
+
 PROGRAMS = ["postern-master", "cleanup", "pickup", "postdrop", "qmgr", "bounce", "showq", "sendmail", "postqueue", "postsuper"]
 
 AGENT = r'''#!/usr/bin/env python3
@@ -162,13 +160,6 @@ trace   unix - - n - 1 bounce
 showq   unix n - n - 1 showq
 agent   unix - - n - 1 agent {dir}
 """
-
-
-def as_nobody():
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
 
 
 class Instance:

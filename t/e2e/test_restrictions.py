@@ -13,7 +13,7 @@ import unittest
 
 import debian_tools
 from dns_world import World
-from suite import Suite
+from suite import Suite, smtp_replies
 
 BASE = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 ZONES = ["example.", "2.0.192.in-addr.arpa."]
@@ -225,21 +225,8 @@ parent_domain_matches_subdomains =
 """
 
 
-def smtp(address, port, commands, timeout=60):
-    """The replies of one client (their last lines)."""
-    with socket.create_connection(("192.0.2.10", port), timeout, (address, 0)) as client:
-        file = client.makefile("rb")
-
-        def reply():
-            while True:
-                line = file.readline().decode().rstrip("\r\n")
-                if line[3:4] != "-":
-                    return line
-        replies = [reply()]
-        for command in commands:
-            client.sendall(command.encode() + b"\r\n")
-            replies.append(reply())
-        return replies
+def smtp(address, port, commands):
+    return smtp_replies(port, commands, "192.0.2.10", address)
 
 
 def services(first_port, tables):

@@ -88,8 +88,6 @@ class ServerTls(unittest.TestCase):
 
     @classmethod
     def tearDownClass(cls):
-        if os.environ.get("POSTERN_SHOW_LOG"):
-            sys.stderr.write(cls.mail.log())
         cls.mail.stop()
 
     def context(self, certificate=None):

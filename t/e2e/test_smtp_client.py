@@ -64,8 +64,6 @@ class Client(unittest.TestCase):
 
     @classmethod
     def tearDownClass(cls):
-        if os.environ.get("POSTERN_SHOW_LOG"):
-            sys.stderr.write(cls.mail.log())
         cls.mail.stop()
 
     def peer(self, **options):

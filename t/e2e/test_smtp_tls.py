@@ -77,8 +77,6 @@ class Tls(unittest.TestCase):
 
     @classmethod
     def tearDownClass(cls):
-        if os.environ.get("POSTERN_SHOW_LOG"):
-            sys.stderr.write(cls.mail.log())
         cls.mail.stop()
 
     def peer(self, level, **options):

@@ -16,9 +16,7 @@ import threading
 import time
 import unittest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "build", "bin"))
-NOBODY = 65534
+from suite import BIN, NOBODY, as_nobody, wait_until
 
 MAIN_CF = """
 queue_directory = {dir}/queue
@@ -81,22 +79,6 @@ HEADER_CASES = [
      ID_DATE + FROM + "\nb\n"),
     ("bang paths", ["-t"], "To: host!user, u@sub\n\nb\n", RECEIVED + "To: user@host, u@sub\n" + ID_DATE + FROM + "\nb\n"),
 ]
-
-
-def as_nobody():
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-
-
-def wait_for(condition, what, seconds=15):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("waited in vain for " + what)
 
 
 class Instance:
@@ -195,7 +177,7 @@ class SubmissionTest(unittest.TestCase):
             with self.subTest(name):
                 answer = self.instance.sendmail(arguments, data)
                 self.assertEqual(answer.returncode, 0, answer.stderr)
-                wait_for(lambda: len(self.instance.files("incoming")) == 1, name)
+                wait_until(lambda: len(self.instance.files("incoming")) == 1, name)
                 (queue_id, text), = self.instance.take_all().items()
                 self.assertEqual(self.normal(text, queue_id), expected)
 
@@ -205,9 +187,9 @@ class SubmissionTest(unittest.TestCase):
             self.assertEqual(answer.returncode, 0, answer.stderr)
         self.assertEqual(len(self.instance.files("maildrop")), 5)
         self.start()
-        wait_for(lambda: len(self.instance.files("incoming")) == 5, "pickup's first scan")
-        wait_for(lambda: not self.instance.files("maildrop"), "the maildrop files to go")
-        wait_for(lambda: self.instance.log().count(": uid=") == 5, "the log")
+        wait_until(lambda: len(self.instance.files("incoming")) == 5, "pickup's first scan")
+        wait_until(lambda: not self.instance.files("maildrop"), "the maildrop files to go")
+        wait_until(lambda: self.instance.log().count(": uid=") == 5, "the log")
         self.assertEqual(self.instance.log().count(": uid=%d from=<user>" % self.instance.uid), 5)
 
     def test_exit_codes(self):
@@ -235,7 +217,7 @@ class SubmissionTest(unittest.TestCase):
                               ("<", "<@example.org"), ("<a", "<a@example.org")):
             answer = self.instance.sendmail([given], "Subject: x\n\nb\n")
             self.assertEqual((answer.returncode, answer.stderr), (0, b""), given)
-            wait_for(lambda: len(self.instance.files("incoming")) == 1, given)
+            wait_until(lambda: len(self.instance.files("incoming")) == 1, given)
             shown = self.instance.run("postcat", ["-e", "-q", *self.instance.files("incoming")]).stdout.decode()
             self.assertEqual(re.findall(r"(?m)^recipient: (.*)", shown), [wanted], given)
             self.instance.take_all()
@@ -262,7 +244,7 @@ class SubmissionTest(unittest.TestCase):
         answer = self.instance.run("postdrop", ["-r"], good.decode("latin-1"))
         self.assertEqual(answer.returncode, 0, answer.stderr)
         self.start()
-        wait_for(lambda: len(self.instance.files("incoming")) == 1, "the message")
+        wait_until(lambda: len(self.instance.files("incoming")) == 1, "the message")
         shown = self.instance.run("postcat", ["-qe", self.instance.files("incoming")[0]]).stdout.decode()
         self.assertIn("sender: sender@example.org\n", shown)
         self.assertIn("original_recipient: rcpt\nrecipient: rcpt@example.org\n", shown)
@@ -271,7 +253,7 @@ class SubmissionTest(unittest.TestCase):
     def test_postcat_shows_all_of_a_message(self):
         self.start()
         self.instance.sendmail(["-i", "rcpt"], "Subject: cat\n\nbody line\n")
-        wait_for(lambda: self.instance.files("incoming"), "the message")
+        wait_until(lambda: self.instance.files("incoming"), "the message")
         queue_id = self.instance.files("incoming")[0]
         whole = self.instance.run("postcat", ["-q", queue_id])
         self.assertEqual(whole.returncode, 0)
@@ -315,7 +297,7 @@ class SubmissionTest(unittest.TestCase):
             worker.join()
         self.instance.control("stop")
         self.start()
-        wait_for(lambda: not self.instance.files("maildrop"), "pickup to finish", 60)
+        wait_until(lambda: not self.instance.files("maildrop"), "pickup to finish", 60)
         marks = []
         for text in self.instance.take_all().values():
             marks += re.findall(r"^Subject: (mark-\S+)$", text, re.M)
@@ -344,7 +326,7 @@ class FullDiskTest(unittest.TestCase):
             self.assertEqual(saved, results.count(0))
             taken = len(instance.take_all())
             self.assertEqual(instance.sendmail(["-i", "rcpt"], "Subject: after\n\n").returncode, 0)
-            wait_for(lambda: not instance.files("maildrop"), "the rest", 90)
+            wait_until(lambda: not instance.files("maildrop"), "the rest", 90)
             self.assertEqual(taken + len(instance.files("incoming")), results.count(0) + 1)
         finally:
             instance.control("stop")
