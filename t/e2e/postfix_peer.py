@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 
 DIST = "/usr/share/postfix/master.cf.dist"
@@ -11,6 +12,15 @@ DIST = "/usr/share/postfix/master.cf.dist"
 
 def available():
     return os.geteuid() == 0 and bool(shutil.which("postfix")) and os.path.exists(DIST)
+
+
+def beside(test, port, main="", master=""):
+    """The Postfix of one test, which is skipped where there is none to be had."""
+    if not available():
+        test.skipTest("no Postfix, or not root")
+    where = tempfile.mkdtemp(prefix="postern-peer-")
+    test.addCleanup(shutil.rmtree, where, True)
+    return Postfix(where, port, main, master)
 
 
 class Postfix:

@@ -3,9 +3,7 @@
 Where Postfix is installed (and the test runs as root) it must make the same of the same message."""
 import os
 import re
-import shutil
 import smtplib
-import tempfile
 import time
 import unittest
 
@@ -151,11 +149,7 @@ class Checks(unittest.TestCase):
             self.assertIn(reply, said[field])
 
     def test_postfix_does_the_same(self):
-        if not postfix_peer.available():
-            self.skipTest("no Postfix, or not root")
-        where = tempfile.mkdtemp(prefix="postern-checks-")
-        self.addCleanup(shutil.rmtree, where, True)
-        postfix = postfix_peer.Postfix(where, BASE + 50, MAIN)
+        postfix = postfix_peer.beside(self, BASE + 50, MAIN)
         tables(postfix.write)
         with postfix:
             theirs = self.delivered(BASE + 50)

@@ -7,7 +7,6 @@ import re
 import shutil
 import smtplib
 import subprocess
-import tempfile
 import time
 import unittest
 
@@ -120,11 +119,7 @@ class Notices(unittest.TestCase):
         self.assertIn("text of it", self.notice("failed"))
 
     def test_postfix_notices_have_the_same_fields(self):
-        if not postfix_peer.available():
-            self.skipTest("no Postfix, or not root")
-        where = tempfile.mkdtemp(prefix="postern-notices-")
-        self.addCleanup(shutil.rmtree, where, True)
-        postfix = postfix_peer.Postfix(where, BASE + 50, MAIN)
+        postfix = postfix_peer.beside(self, BASE + 50, MAIN)
         with postfix:
             for event in EVENTS:
                 event.send(BASE + 50)

@@ -6,10 +6,8 @@ import base64
 import email
 import os
 import re
-import shutil
 import socket
 import subprocess
-import tempfile
 import time
 import unittest
 
@@ -171,11 +169,7 @@ class Compared(unittest.TestCase):
         self.assertIn("Unexpected response from 127.0.0.1[127.0.0.1]:%d.\n" % (BASE + 20), found["fred"]["m500"][0][1])
 
     def test_as_postfix(self):
-        if not postfix_peer.available():
-            self.skipTest("no Postfix, or not root")
-        where = tempfile.mkdtemp(prefix="postern-transcripts-")
-        self.addCleanup(shutil.rmtree, where, True)
-        postfix = postfix_peer.Postfix(where, BASE + 50, MAIN)
+        postfix = postfix_peer.beside(self, BASE + 50, MAIN)
         with postfix:
             answers = self.run_all(BASE + 50)
             expected = self.settled(postfix.mailbox, postfix.log, len(DIALOGUES) - 1 + len(SERVERS) - 3)

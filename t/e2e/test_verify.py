@@ -3,9 +3,7 @@
 Postfix is installed (and the test runs as root) it gets the same questions and must give the same replies."""
 import os
 import re
-import shutil
 import socket
-import tempfile
 import time
 import unittest
 
@@ -108,11 +106,7 @@ class Verify(unittest.TestCase):
         self.assertEqual(self.answer(3, "bad2@remote.example", "fred@example.org")[:9], "550 5.1.7")
 
     def test_postfix_gives_the_same_replies(self):
-        if not postfix_peer.available():
-            self.skipTest("no Postfix, or not root")
-        where = tempfile.mkdtemp(prefix="postern-verify-")
-        self.addCleanup(shutil.rmtree, where, True)
-        with postfix_peer.Postfix(where, BASE + 50, MAIN, rows(BASE + 51)):
+        with postfix_peer.beside(self, BASE + 50, MAIN, rows(BASE + 51)):
             theirs = [ask(BASE + 51 + service, sender, recipient) for service, sender, recipient in QUESTIONS]
         self.assertEqual(list(zip(QUESTIONS, self.answers)), list(zip(QUESTIONS, theirs)))
 
