@@ -2,6 +2,7 @@
 
 #include <poll.h>
 
+#include <cerrno>
 #include <utility>
 
 #include "lib/log/log.h"
@@ -41,10 +42,10 @@ public:
     }
 
     void sending(const std::vector<std::uint32_t>& indices, bool each) override {
-        finish();   // of the server before this one
         if (shared() != nullptr) {
             each_ = each;
-            sending_ = shared()->sending(key_, indices, each);
+            const SharedLedger::Marks before = std::exchange(sending_, shared()->sending(key_, indices, each));
+            shared()->release(before);   // of the server before this one, or of more recipients; never is there no entry
         }
     }
 
@@ -83,7 +84,11 @@ public:
 
     bool is_open() override {
         pollfd here{qmgr_.fd(), POLLRDHUP, 0};
-        return !client_.stopping && ::poll(&here, 1, 0) == 0;
+        int ready = -1;
+        do {
+            ready = ::poll(&here, 1, 0);
+        } while (ready < 0 && errno == EINTR);
+        return !client_.stopping && ready == 0;
     }
 
 private:

@@ -17,8 +17,9 @@ namespace postern::smtp {
 /// lines that begin with one, long lines folded by CR LF SPACE.  Pieces may be cut anywhere.
 class DotEncoder {
 public:
-    /// `line_limit`: smtp_line_length_limit; 0 means no folding.  Without `dots` none are doubled (BDAT).
-    explicit DotEncoder(std::size_t line_limit, bool dots = true) : limit_(line_limit), dots_(dots) {}
+    /// `line_limit`: smtp_line_length_limit; 0 means no folding; 1 is taken as 2, since a folded line begins with a blank.
+    /// Without `dots` none are doubled (BDAT).
+    explicit DotEncoder(std::size_t line_limit, bool dots = true) : limit_(line_limit == 1 ? 2 : line_limit), dots_(dots) {}
     void add(std::string_view piece, std::string& out);
     /// The last line's end, if it had none.
     void finish(std::string& out);

@@ -74,10 +74,14 @@ std::string DaneFinder::obstacle() const {
     return "";
 }
 
-/// A name that is securely an alias may have records of its own, wherever it leads (RFC 7672 section 2.2.2).
-Task<bool> DaneFinder::alias_is_secure(std::string name) {
+/// A name that is securely an alias may have records of its own, wherever it leads (RFC 7672 section 2.2.2).  Errors: as query():
+/// whoever can suppress the answer shall not thereby do away with DANE (section 2.1.1).
+Task<Result<bool>> DaneFinder::alias_is_secure(std::string name) {
     const Result<DnsAnswer> alias = co_await dns_.query(name, DnsType::cname, kPatience);
-    co_return alias && alias->secure && !alias->records.empty();
+    if (!alias) {
+        co_return alias.error();
+    }
+    co_return alias->secure && !alias->records.empty();
 }
 
 Task<DaneFinder::Records> DaneFinder::look_up(std::string name, std::uint16_t port, std::vector<std::string>& found) {
@@ -119,7 +123,14 @@ Task<DaneFinder::Records> DaneFinder::records_of(const HostAddress& host, std::v
     const std::string name = host.alias.empty() ? host.host : host.alias;
     bool secure = host.address_secure || settings_.tls_force_insecure_host_tlsa_lookup();
     if (!secure && host.aliased) {
-        secure = co_await alias_is_secure(name);
+        const Result<bool> is_signed = co_await alias_is_secure(name);
+        if (!is_signed) {
+            Records out;
+            out.failed = true;
+            found.push_back(is_signed.error().what);
+            co_return out;
+        }
+        secure = *is_signed;
     }
     if (!secure) {
         found.push_back(fmt::format("{}: address not validated by DNSSEC", name));

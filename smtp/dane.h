@@ -43,7 +43,7 @@ private:
     };
     Task<Records> records_of(const HostAddress& host, std::vector<std::string>& found);
     Task<Records> look_up(std::string name, std::uint16_t port, std::vector<std::string>& found);
-    Task<bool> alias_is_secure(std::string name);
+    Task<Result<bool>> alias_is_secure(std::string name);
     HostPolicy without(TlsPolicy policy, TlsLevel instead, std::string why) const;
     HostPolicy misconfigured(TlsPolicy policy, const NextHop& hop, const std::string& why) const;
     std::string obstacle() const;

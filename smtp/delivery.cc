@@ -275,7 +275,7 @@ Task<> Delivery::try_destination(std::string destination, bool last) {
     const Result<NextHop> hop = parse_next_hop(destination, client_.settings(), client_.services());
     if (!hop) {
         log_warning("{}", hop.error().what);
-        why_ = {"4.3.5", "Mail system configuration error"};
+        not_asked({"4.3.5", "Mail system configuration error"});
         co_return;
     }
     if (!find_tls_policies(*hop)) {
@@ -301,7 +301,7 @@ Task<> Delivery::try_destination(std::string destination, bool last) {
             hosts.addresses.push_back({client_.config().myhostname(), hop->socket_path});
         }
         if (hosts.addresses.empty()) {
-            why_ = hosts.failure;
+            not_asked(hosts.failure);
         }
         loops_ = hosts.loops;
         co_await try_hosts(*hop, hosts, key, std::move(used), last || hosts.backup_mx);
@@ -398,15 +398,16 @@ Task<std::unique_ptr<Session>> Delivery::open_session(const HostAddress& host, c
         if (counts_sessions(client_.settings(), hop)) {
             client_.tlsrpt().tell(outcome_of_forbidden(hop, policy, host));
         }
-        why_ = {"4.7.5", std::move(*reason), true};
+        not_asked({"4.7.5", std::move(*reason), true});
         co_return nullptr;
     }
     for (;;) {
         connected_usec_ = 0;
         Result<std::unique_ptr<Stream>> stream = co_await client_.connector().connect(host);
         if (!stream) {
-            why_ = {"4.4.1", fmt::format("connect to {}: {}", host.with_port(), stream.error().what), true};
-            log_info("{}", why_.text);
+            Failure why{"4.4.1", fmt::format("connect to {}: {}", host.with_port(), stream.error().what), true};
+            log_info("{}", why.text);
+            not_asked(std::move(why));
             co_return nullptr;
         }
         auto session = std::make_unique<Session>(client_.settings(), client_.reply_filter(), std::move(*stream), host);

@@ -98,6 +98,7 @@ private:
     void filter_content();
     bool is_configured_hop() const;
     Task<> pass_to_best_mx();
+    void not_asked(Failure why);
     void give_up();
     void reopen();
     std::size_t left() const;

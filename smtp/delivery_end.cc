@@ -42,6 +42,17 @@ Task<> Delivery::pass_to_best_mx() {
     }
 }
 
+/// A host or destination could not be asked.  When it may be later, what others refused on behalf of all (failed_all()) is not
+/// the last word: this one might have taken the mail.
+void Delivery::not_asked(Failure why) {
+    for (Fate& fate : kept_) {
+        if (!why.hard() && fate.why.hard()) {
+            fate = Fate();
+        }
+    }
+    why_ = std::move(why);
+}
+
 /// What is left has nowhere to go now.
 void Delivery::give_up() {
     if (why_.dsn.empty()) {

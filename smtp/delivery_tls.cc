@@ -19,7 +19,7 @@ bool Delivery::find_tls_policies(const NextHop& hop) {
     if (!policy || !requiretls) {
         const Error& error = policy ? requiretls.error() : policy.error();
         log_warning("{}", error.what);
-        why_ = {error.code == Errc::temporary ? "4.7.0" : "4.7.5", "client TLS configuration problem"};
+        not_asked({error.code == Errc::temporary ? "4.7.0" : "4.7.5", "client TLS configuration problem"});
         return false;
     }
     policy_ = std::move(*policy);
@@ -55,7 +55,7 @@ Task<std::optional<TlsPolicy>> Delivery::policy_for(const HostAddress& host, con
         if (counts_sessions(client_.settings(), hop)) {
             client_.tlsrpt().tell(outcome_without_dane(hop, policy_, host, found.failure.text));
         }
-        why_ = std::move(found.failure);
+        not_asked(std::move(found.failure));
         co_return std::nullopt;
     }
     if (requiretls_ >= RequireTlsLevel::opportunistic_starttls && !insist_on_tls(found.policy, host)) {
@@ -71,9 +71,12 @@ bool Delivery::insist_on_tls(TlsPolicy& policy, const HostAddress& host) {
     const bool off = policy.level == TlsLevel::none;
     const bool enforced = requiretls_ == RequireTlsLevel::enforce;
     if (off || (enforced && policy.level == TlsLevel::half_dane)) {
-        why_ = {"5.7.10", off ? "REQUIRETLS: TLS is switched off here" : fmt::format("REQUIRETLS: the MX record that names {} is not signed", host.host),
-                true};
-        log_info("{}: {}", request_.queue_id, why_.text);
+        Failure why{"5.7.10", off ? "REQUIRETLS: TLS is switched off here" : fmt::format("REQUIRETLS: the MX record that names {} is not signed", host.host),
+                    true};
+        log_info("{}: {}", request_.queue_id, why.text);
+        if (why_.dsn.empty() || why_.hard()) {   // else another host may do, later
+            not_asked(std::move(why));
+        }
         return false;
     }
     if (!enforced && !policy.required()) {

@@ -29,6 +29,8 @@ struct HostAddress {
                                      ///< they lead to and this what was asked for
     std::string mx_canonical{};      ///< the same for the domain whose MX record it is
 
+    /// The name in the MX record or the next hop, whatever it is an alias of.
+    const std::string& given_name() const { return alias.empty() ? host : alias; }
     bool is_unix() const { return port == 0; }
     bool is_ipv6() const { return port != 0 && address.find(':') != std::string::npos; }
     /// "mail.example.com[192.0.2.1]", as in log lines.

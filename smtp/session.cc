@@ -39,7 +39,7 @@ void take_keyword(Features& features, std::string_view line, const std::vector<s
         features.requiretls = true;
     } else if (keyword == "starttls") {
         features.starttls = true;
-    } else if (keyword == "auth" && (features.auth.empty() || line[end] == ' ')) {
+    } else if (keyword == "auth" && (features.auth.empty() || line.substr(end, 1) == " ")) {
         features.auth = parameters;
     } else if (keyword == "xforward") {
         features.xforward = to_upper(parameters);

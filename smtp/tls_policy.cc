@@ -6,6 +6,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/mail/address.h"
+#include "lib/stream/tls_options.h"
 #include "lib/tls/ciphers.h"
 
 namespace postern::smtp {
@@ -210,6 +211,13 @@ Result<void> TlsPolicies::open_contexts() {
     tls.protocols.clear();
     tls.groups = settings_.config().tls_eecdh_auto_curves();
     tls.dane_digests = dane_digests_;
+    const Result<std::uint64_t> on = parse_tls_options(settings_.config().tls_ssl_options());
+    const Result<std::uint64_t> off = parse_tls_options(settings_.config().tls_disable_workarounds());
+    if (!on || !off) {
+        return Error(Errc::config, !on ? "tls_ssl_options: " + on.error().what : "tls_disable_workarounds: " + off.error().what);
+    }
+    tls.options_on = *on;
+    tls.options_off = *off;
     Result<std::unique_ptr<TlsContext>> context =
         TlsContext::client(tls, static_cast<long>(settings_.tls_session_cache_timeout().count()));
     if (!context) {
@@ -342,7 +350,8 @@ TlsDemand TlsPolicies::demand(const TlsPolicy& policy, const NextHop& hop, const
     out.wildcards_match_many = config.tls_wildcard_matches_multiple_labels();
     out.fingerprint_digest = settings_.tls_fingerprint_digest();
     const std::string& sni = policy.server_name;
-    out.server_name = sni == "hostname" ? host.host : sni == "nexthop" ? hop.domain : sni;
+    const std::string& own_name = policy.sts ? host.given_name() : host.host;   // RFC 8461 section 4.1: as in the MX record
+    out.server_name = sni == "hostname" ? own_name : sni == "nexthop" ? hop.domain : sni;
     if (valid_ip_address(out.server_name)) {
         out.server_name.clear();   // RFC 6066 section 3
     }
@@ -353,16 +362,17 @@ TlsDemand TlsPolicies::demand(const TlsPolicy& policy, const NextHop& hop, const
         } else if (policy.level == TlsLevel::fingerprint) {
             out.fingerprints.push_back(name);
         } else if (policy.level > TlsLevel::fingerprint) {
-            out.names.push_back(name == "hostname" ? host.host : name == "nexthop" ? hop.domain
+            out.names.push_back(name == "hostname" ? own_name : name == "nexthop" ? hop.domain
                                 : name == "dot-nexthop" ? "." + hop.domain : name);
         }
     }
     if (policy.sts && policy.sts->found && out.names.empty()) {
-        out.names.push_back(host.host);   // mode testing: looked at for the reports alone
+        out.names.push_back(own_name);   // mode testing: looked at for the reports alone
     }
     // What is part of a session's meaning is part of its key: a name checked for one destination says nothing about another.
-    out.session_key = fmt::format("{}\n{}\n{}\n{}\n{}", host.with_port(), out.server_name, policy.protocols, policy.grade,
-                                  policy.exclude);
+    // Its certificate has been judged once, leniently or not.
+    out.session_key = fmt::format("{}\n{}\n{}\n{}\n{}\n{}", host.with_port(), out.server_name, policy.protocols, policy.grade,
+                                  policy.exclude, out.lenient);
     if (!out.tlsa.empty()) {   // OpenSSL keeps the verdict with the session: it holds for these records and names alone
         const Result<std::string> digest = fingerprint(policy.signature() + "\n" + hop.domain, "sha256");
         out.session_key += "\n" + (digest ? *digest : policy.signature());

@@ -126,7 +126,7 @@ TlsPolicy TlsPolicies::plain_under_sts(TlsPolicy policy, const std::string& doma
 
 std::optional<std::string> TlsPolicies::forbids(const TlsPolicy& policy, const HostAddress& host) const {
     if (!policy.sts || !policy.authenticates() || !settings_.tls_enforce_sts_mx_patterns() ||
-        policy.sts->allows(host.host)) {
+        policy.sts->allows(host.given_name())) {
         return std::nullopt;
     }
     return fmt::format("MX host {} does not match the MTA-STS policy of {}", host.name_and_address(), policy.sts->domain);

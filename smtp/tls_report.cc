@@ -58,7 +58,7 @@ Session::TlsVerdict verdict_of(const TlsPolicy& policy, const HostAddress& host,
             return {TlsrptResult::certificate_host_mismatch, "certificate for " + peer.subject};
         }
     }
-    if (by_sts && !policy.sts->allows(host.host)) {
+    if (by_sts && !policy.sts->allows(host.given_name())) {
         return {TlsrptResult::validation_failure, std::string(kNotInPolicy)};
     }
     return {};

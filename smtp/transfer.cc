@@ -17,19 +17,26 @@ constexpr std::size_t kGroup = 100;
 /// Larger messages are not held in memory to convert them.
 constexpr std::size_t kMaxConverted = 128 * 1024 * 1024;
 
-/// Whether `is` holds for a piece of what is left; reads no further then.  An error ends the search: it comes again when the
-/// content is sent.
+/// Whether `is` holds for a piece of what is left; reads no further then.  Errors: as Content::next().
 template <class Predicate>
-bool any_piece(Content& content, Predicate is) {
+Result<bool> any_piece(Content& content, Predicate is) {
     for (;;) {
         const Result<std::string_view> piece = content.next();
-        if (!piece || piece->empty()) {
+        if (!piece) {
+            return piece.error();
+        }
+        if (piece->empty()) {
             return false;
         }
         if (is(*piece)) {
             return true;
         }
     }
+}
+
+/// Whatever a queue file says, no address becomes a command of its own.
+bool is_one_line(std::string_view command) {
+    return command.find_first_of(std::string_view("\r\n\0", 3)) == command.npos;
 }
 
 }  // namespace
@@ -46,17 +53,21 @@ bool Transfer::convert() {
     }
     Content& content = delivery_.content();
     content.rewind(true);
-    const bool found = any_piece(content, [](std::string_view piece) { return has_eight_bit(piece); });
+    const Result<bool> found = any_piece(content, [](std::string_view piece) { return has_eight_bit(piece); });
     content.rewind();
-    if (!found) {
+    if (found && !*found) {
         return true;
     }
     std::string text;
-    const bool too_large = any_piece(content, [&text](std::string_view piece) {
+    const Result<bool> too_large = !found ? found : any_piece(content, [&text](std::string_view piece) {
         text += piece;
         return text.size() > kMaxConverted;
     });
-    if (too_large) {
+    if (!too_large) {
+        content_lost(too_large.error());
+        return false;
+    }
+    if (*too_large) {
         Failure why{"5.6.3", fmt::format("message is too large to convert for host {}, which does not take 8-bit content",
                                          session_.host().name_and_address())};
         delivery_.failed_all(&session_, why);
@@ -100,19 +111,32 @@ bool Transfer::acceptable() {
     return true;
 }
 
-void Transfer::plan() {
+/// False when nobody is left to deliver to; then all are told.
+bool Transfer::plan() {
     if (session_.unfinished) {
         steps_.push_back({Step::Kind::rset, 0, "RSET"});
     }
     plan_xforward();
     steps_.push_back({Step::Kind::mail, 0, mail_command()});
+    if (!is_one_line(steps_.back().command)) {
+        delivery_.failed_all(&session_, {"5.1.7", "bad sender address: it has a line break"});
+    }
     for (const std::size_t i : delivery_.open_recipients()) {
-        steps_.push_back({Step::Kind::rcpt, i, rcpt_command(i)});
+        Step step{Step::Kind::rcpt, i, rcpt_command(i)};
+        if (is_one_line(step.command)) {
+            steps_.push_back(std::move(step));
+        } else {
+            delivery_.failed(i, &session_, {"5.1.3", "bad recipient address: it has a line break"});
+        }
+    }
+    if (steps_.back().kind == Step::Kind::mail) {
+        return false;
     }
     const bool wants_data = !delivery_.request().verify_only || settings_.address_verify_target() == "data";
     if (wants_data && !uses_chunks()) {
         steps_.push_back({Step::Kind::data, 0, "DATA"});
     }
+    return true;
 }
 
 Millis Transfer::patience(Step::Kind kind) const {
@@ -153,11 +177,17 @@ Task<bool> Transfer::talk() {
         if (!good) {
             co_return false;
         }
-        if (session_.dead()) {
+        if (is_over()) {
             break;
         }
     }
     co_return true;
+}
+
+/// Nothing more will be heard.  After a 421 to what left together with the content, there may be: the server has the message, and
+/// its word on that decides whether somebody got it.
+bool Transfer::is_over() const {
+    return lost_ || (session_.dead() && !early_sent_);
 }
 
 Task<bool> Transfer::hear(const Step& step) {
@@ -170,6 +200,7 @@ Task<bool> Transfer::hear(const Step& step) {
         }
         const Failure why = session_.broken(reply.error(), kDoing[static_cast<std::size_t>(step.kind)]);
         delivery_.failed_all(&session_, why);
+        lost_ = true;
         co_return true;
     }
     co_return heard(step, *reply);
@@ -252,6 +283,18 @@ Task<bool> Transfer::stream_content() {
     co_return true;
 }
 
+/// Before content, every reply has been read.  A server that has said more by then answers other commands than ours: its next
+/// words must not be taken for what became of the message.
+bool Transfer::is_in_step() {
+    if (session_.stream().buffered().empty()) {
+        return true;
+    }
+    const Failure why{"4.5.0", fmt::format("host {} answered commands that were not sent", session_.host().name_and_address()), true};
+    delivery_.failed_all(&session_, why);
+    session_.mark_dead();
+    return false;
+}
+
 void Transfer::content_lost(const Error& error) {
     log_warning("{}: {}", delivery_.request().queue_id, error.what);
     Failure why{"4.3.0", fmt::format("local data error while talking to {}", session_.host().name_and_address())};
@@ -308,7 +351,7 @@ Task<> Transfer::end_smtp() {
     if (reply->positive()) {
         delivery_.taken(0, *reply);
     }
-    session_.unfinished = false;
+    session_.unfinished = uses_chunks() && !reply->positive();   // RFC 3030 section 2: RSET after a BDAT that failed
     for (const std::size_t i : accepted_) {
         if (reply->positive()) {
             delivery_.sent(i, session_, *reply);
@@ -344,7 +387,7 @@ Task<> Transfer::end_lmtp() {
             co_return;
         }
     }
-    session_.unfinished = false;
+    session_.unfinished = uses_chunks();   // which may have failed for some: RSET does no harm
     co_await delivery_.tell();
 }
 
@@ -365,13 +408,19 @@ Task<bool> Transfer::run() {
     if (!acceptable()) {
         co_return true;
     }
-    plan();
+    if (session_.uses() > 0 && !session_.stream().buffered().empty()) {   // words of its own: a goodbye, or it is out of step
+        session_.mark_dead();
+        co_return false;
+    }
+    if (!plan()) {
+        co_return true;
+    }
     const bool good = co_await talk();
     if (!good) {
         session_.mark_dead();
         co_return false;
     }
-    if (session_.dead()) {   // lost, or 421: nothing more will be heard
+    if (is_over()) {
         Failure closed{"4.4.2", fmt::format("lost connection with {}", session_.host().name_and_address()), true};
         delivery_.failed_all(&session_, closed);
         co_return true;
@@ -380,13 +429,12 @@ Task<bool> Transfer::run() {
         co_await end_early();
         co_return true;
     }
-    if (uses_chunks()) {
-        if (!accepted_.empty()) {
-            co_await send_chunks();
-        }
+    const bool has_content = uses_chunks() ? !accepted_.empty() : data_accepted_;
+    if (!has_content || !is_in_step()) {
         co_return true;
     }
-    if (!data_accepted_) {
+    if (uses_chunks()) {
+        co_await send_chunks();
         co_return true;
     }
     if (delivery_.request().verify_only) {

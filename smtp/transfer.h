@@ -30,7 +30,7 @@ private:
     };
     bool convert();
     bool acceptable();
-    void plan();
+    bool plan();
     void plan_xforward();
     std::string mail_command() const;
     std::string rcpt_command(std::size_t i) const;
@@ -40,6 +40,8 @@ private:
     Millis patience(Step::Kind kind) const;
     Task<> send_content();
     Task<bool> stream_content();
+    bool is_over() const;
+    bool is_in_step();
     void content_lost(const Error& error);
     void note_folding(const DotEncoder& encoder) const;
     bool conclude();
@@ -68,6 +70,7 @@ private:
     bool mail_failed_ = false;
     bool data_accepted_ = false;
     bool needs_utf8_ = false;
+    bool lost_ = false;
     bool early_sent_ = false;             ///< the content left with the envelope
 };
 

@@ -72,6 +72,9 @@ void Transfer::note_folding(const DotEncoder& encoder) const {
 
 /// The envelope has been answered; the content is there already.
 Task<> Transfer::end_early() {
+    if (accepted_.empty() && session_.dead()) {
+        co_return;
+    }
     if (accepted_.empty()) {
         const Result<Reply> reply = co_await session_.reply(settings_.data_done_timeout());   // says nothing: nobody was to get it
         if (!reply) {

@@ -129,6 +129,8 @@ TEST_CASE("the records of an alias are at its target, else at itself", "[dane]")
     CHECK(out.level(leads_out) == "may");
     out.dialogue.names->answers[{"mx.example", DnsType::cname}].secure = true;
     CHECK(out.level(leads_out) == "dane");
+    out.dialogue.names->broken["mx.example"] = Errc::temporary;   // who can suppress the answer does not get away with less
+    CHECK(out.level(leads_out) == "failure: 4.7.5 TLSA lookup error for mx.example:25");
 }
 
 TEST_CASE("smtp_tls_force_insecure_host_tlsa_lookup asks all the same", "[dane]") {

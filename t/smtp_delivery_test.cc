@@ -371,54 +371,6 @@ TEST_CASE("Addresses of this system leave as smtp_generic_maps has them", "[smtp
     CHECK(origin.heard("192.0.2.1").find("RCPT TO:<other@world.example>\r\n") != std::string::npos);
 }
 
-namespace {
-
-constexpr const char* kChunking = "220 mx.example ESMTP\r\n250-mx.example\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
-
-void deliver_in_chunks(DeliveryDialogue& mail, const std::string& replies, const std::vector<std::string>& recipients = {"a@there.example"}) {
-    mail.names->add("there.example", DnsType::a, "192.0.2.1");
-    mail.net->servers["192.0.2.1"].scripts = {kChunking + replies};
-    mail.deliver("there.example", recipients);
-}
-
-}  // namespace
-
-TEST_CASE("With CHUNKING a small message leaves with its envelope", "[smtp]") {
-    DeliveryDialogue mail;
-    deliver_in_chunks(mail, "250 ok\r\n250 ok\r\n450 4.2.1 later\r\n250 2.0.0 taken\r\n221 bye\r\n", {"a@there.example", "b@there.example"});
-    CHECK(mail.fate(0) == "sent 2.0.0");
-    CHECK(mail.fate(1) == "deferred 4.2.1");
-    CHECK(mail.heard("192.0.2.1") ==
-          "EHLO us.example\r\nMAIL FROM:<s@us.example>\r\nRCPT TO:<a@there.example>\r\nRCPT TO:<b@there.example>\r\n"
-          "BDAT 20 LAST\r\nSubject: x\r\n\r\nbody\r\nQUIT\r\n");
-}
-
-TEST_CASE("The reply to content that went along in vain says nothing", "[smtp]") {
-    DeliveryDialogue refused;
-    deliver_in_chunks(refused, "250 ok\r\n550 5.1.1 who?\r\n503 5.5.1 nobody\r\n221 bye\r\n");
-    CHECK(refused.fate(0) == "bounced 5.1.1");
-    DeliveryDialogue sender;
-    deliver_in_chunks(sender, "451 4.7.1 greylisted\r\n503 5.5.1 no\r\n503 5.5.1 no\r\n221 bye\r\n");
-    CHECK(sender.fate(0) == "deferred 4.7.1");
-    DeliveryDialogue odd;
-    deliver_in_chunks(odd, "250 ok\r\n450 4.2.0 no\r\n250 2.0.0 taken by nobody\r\n221 bye\r\n");
-    CHECK(odd.fate(0) == "deferred 4.2.0");
-}
-
-TEST_CASE("A refusal of the content by BDAT is named so", "[smtp]") {
-    DeliveryDialogue mail;
-    deliver_in_chunks(mail, "250 ok\r\n250 ok\r\n554 5.7.1 spam\r\n221 bye\r\n");
-    CHECK(mail.fate(0) == "bounced 5.7.1");
-    CHECK(mail.log().count("said: 554 5.7.1 spam (in reply to BDAT command)") == 1);
-}
-
-TEST_CASE("smtp_discard_ehlo_keywords turns CHUNKING off", "[smtp]") {
-    DeliveryDialogue mail("smtp_discard_ehlo_keywords = chunking\n");
-    deliver_in_chunks(mail, "250 ok\r\n250 ok\r\n354 go\r\n250 2.0.0 taken\r\n221 bye\r\n");
-    CHECK(mail.fate(0) == "sent 2.0.0");
-    CHECK(mail.heard("192.0.2.1").find("\r\nDATA\r\n") != std::string::npos);
-}
-
 TEST_CASE("what smtp_header_checks and its kin do is logged once, whatever the server takes", "[smtp]") {
     const std::string checks = "smtp_header_checks = regexp:{{/^X-Seen:/ WARN seen}, {/^X-Old:/ REPLACE X-New: 1}}\n"
                                "smtp_body_checks = regexp:{{/^mark/ INFO marked}}\n";
@@ -437,4 +389,19 @@ TEST_CASE("what smtp_header_checks and its kin do is logged once, whatever the s
             CHECK(mail.heard("192.0.2.1").find("X-Old") == std::string::npos);
         }
     }
+}
+
+TEST_CASE("Who could not be asked might take what another refused", "[smtp]") {
+    const std::string goes_away = "220 one.example ESMTP\r\n550 5.7.1 go away\r\n550 5.7.1 go away\r\n";
+    DeliveryDialogue mail;
+    mail.names->add("there.example", DnsType::mx, "one.example", 10);
+    mail.names->add("there.example", DnsType::mx, "two.example", 20);
+    mail.names->add("one.example", DnsType::a, "192.0.2.1");
+    mail.names->add("two.example", DnsType::a, "192.0.2.2");
+    mail.net->servers["192.0.2.1"].scripts = {goes_away, goes_away};
+    mail.deliver("there.example", {"a@there.example"});
+    CHECK(mail.fate(0) == "deferred 4.4.1");   // two.example is down
+    mail.net->servers["192.0.2.2"].scripts = {goes_away};
+    mail.deliver("there.example", {"a@there.example"});
+    CHECK(mail.fate(0) == "bounced 5.7.1");
 }

@@ -17,7 +17,8 @@
 
 namespace postern::smtp {
 
-/// Says its script, whatever it hears, then hangs up; what it hears is kept.
+/// Says its script, whatever it hears, then hangs up; what it hears is kept.  A read gives one line, in pieces; lines that end in LF
+/// alone come together with the next.
 class ScriptStream final : public Stream {
 public:
     ScriptStream(std::string script, std::shared_ptr<std::string> heard) : script_(std::move(script)), heard_(std::move(heard)) {}
@@ -30,8 +31,10 @@ protected:
         if (script_.empty()) {
             co_return Error(Errc::closed, "lost connection");
         }
-        receive(script_.substr(0, kPiece));
-        script_.erase(0, kPiece);
+        const std::size_t end = script_.find("\r\n");
+        const std::size_t size = std::min(kPiece, end == script_.npos ? script_.size() : end + 2);
+        receive(script_.substr(0, size));
+        script_.erase(0, size);
         co_return Result<void>();
     }
     Task<Result<std::size_t>> write_some(std::string_view bytes, Millis) override {
@@ -153,6 +156,14 @@ public:
         }
         request.body = {0, body.size()};
         request.headers = {body.size(), headers.size()};
+        if (lost_bytes > 0) {   // the body's end is not there: it stands at the end
+            const std::string other = headers + body.substr(0, body.size() - lost_bytes);
+            if (::ftruncate(request.message.get(), 0) != 0 || ::pwrite(request.message.get(), other.data(), other.size(), 0) < 0) {
+                throw std::runtime_error("temporary file");
+            }
+            request.headers = {0, headers.size()};
+            request.body = {headers.size(), body.size()};
+        }
         Delivery delivery(*client_, fates, std::move(request));
         Loop::current().run_until(delivery.run());
     }
@@ -174,6 +185,7 @@ public:
     void forget_log() { log_.clear(); }
 
     FateList fates;
+    std::size_t lost_bytes = 0;   ///< of the body, which cannot be read
     ScriptConnector* net = nullptr;
     ScriptDns* names = nullptr;
 

@@ -1,6 +1,8 @@
 // MTA-STS among the client's TLS policies: what a domain's policy does to ours, and what tables may say instead.
 #include <catch2/catch.hpp>
 
+#include <openssl/ssl.h>
+
 #include "lib/table/table.h"
 #include "smtp/tls_policy.h"
 #include "smtp/tls_report.h"
@@ -76,6 +78,20 @@ TEST_CASE("mode enforce makes a verified certificate for the host's name a condi
     CHECK_FALSE(world.policies->forbids(policy, host("a.example.net")));
     CHECK(world.policies->forbids(policy, host("mx.example.org")).value_or("") ==
           "MX host mx.example.org[192.0.2.1] does not match the MTA-STS policy of example.com");
+}
+
+TEST_CASE("the name in the MX record counts, whatever it is an alias of", "[smtp]") {
+    World world;
+    const TlsPolicy policy = world.policies->under_sts(world.find("example.com"), "example.com", answer(StsMode::enforce));
+    HostAddress alias = host("elsewhere.example.org");
+    alias.aliased = true;
+    alias.alias = "mx.example.com";
+    CHECK_FALSE(world.policies->forbids(policy, alias));
+    const TlsDemand demand = world.policies->demand(policy, world.hop("example.com"), alias);
+    CHECK(demand.names == std::vector<std::string>{"mx.example.com"});
+    CHECK(demand.server_name == "mx.example.com");
+    alias.host.swap(alias.alias);
+    CHECK(world.policies->forbids(policy, alias));
 }
 
 TEST_CASE("without smtp_tls_enforce_sts_mx_patterns the certificate alone decides", "[smtp]") {
@@ -172,4 +188,16 @@ TEST_CASE("a report judges by the policy, whether or not it is enforced", "[smtp
     peer.matched = true;
     CHECK(verdict_of(testing, host("mx.example.com"), peer).result == TlsrptResult::success);
     CHECK(verdict_of(testing, host("mx.example.org"), peer).result == TlsrptResult::validation_failure);
+}
+
+TEST_CASE("options of OpenSSL are the client's too", "[smtp]") {
+    for (const std::string& wrong : {std::string("tls_ssl_options=NO_SUCH"), std::string("tls_disable_workarounds=NO_SUCH")}) {
+        const Config config = World::make({wrong});
+        const Settings settings(config, Protocol::smtp);
+        CHECK_FALSE(TlsPolicies::create(settings, table_context(config)));
+    }
+    const World world({"tls_ssl_options=NO_TICKET, NO_ENCRYPT_THEN_MAC"});
+    SSL_CTX* const context = world.policies->context(TlsPolicy()).get();
+    CHECK((SSL_CTX_get_options(context) & SSL_OP_NO_TICKET) != 0);
+    CHECK((SSL_CTX_get_options(context) & SSL_OP_NO_ENCRYPT_THEN_MAC) != 0);
 }

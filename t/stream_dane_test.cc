@@ -255,3 +255,52 @@ TEST_CASE("a file of trust anchors may have certificates and public keys, and no
     CHECK(anchors->size() == 2);
     CHECK((*anchors)[0].text().substr(0, 6) == "2 1 0 ");
 }
+
+namespace {
+
+struct KeyFree {
+    void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
+    void operator()(X509* certificate) const { X509_free(certificate); }
+    void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
+};
+
+/// What a client finds out about a server whose certificate has this common name, and no other.
+TlsPeer peer_named(const std::string& common_name, const TlsDemand& demand) {
+    const std::unique_ptr<EVP_PKEY, KeyFree> key(EVP_EC_gen("P-256"));
+    const std::unique_ptr<X509, KeyFree> certificate(X509_new());
+    X509_gmtime_adj(X509_getm_notBefore(certificate.get()), 0);
+    X509_gmtime_adj(X509_getm_notAfter(certificate.get()), 3600);
+    X509_set_pubkey(certificate.get(), key.get());
+    X509_NAME_add_entry_by_NID(X509_get_subject_name(certificate.get()), NID_commonName, MBSTRING_ASC,
+                               reinterpret_cast<const unsigned char*>(common_name.data()), static_cast<int>(common_name.size()), -1, 0);
+    REQUIRE(X509_sign(certificate.get(), key.get(), EVP_sha256()) != 0);
+    const std::unique_ptr<SSL_CTX, KeyFree> serving(SSL_CTX_new(TLS_server_method()));
+    SSL_CTX_use_certificate(serving.get(), certificate.get());
+    SSL_CTX_use_PrivateKey(serving.get(), key.get());
+    const std::unique_ptr<TlsContext> tls = context("");
+    const Owned<SSL> server(SSL_new(serving.get())), client(SSL_new(tls->get()));
+    TlsSessionKey session{tls.get(), ""};
+    REQUIRE(prepare_client(client.get(), session, demand));
+    BIO *one = nullptr, *other = nullptr;
+    BIO_new_bio_pair(&one, 0, &other, 0);
+    SSL_set_bio(server.get(), one, one);
+    SSL_set_bio(client.get(), other, other);
+    SSL_set_accept_state(server.get());
+    SSL_set_connect_state(client.get());
+    for (int round = 0; round < 10; ++round) {
+        SSL_do_handshake(client.get());
+        SSL_do_handshake(server.get());
+    }
+    REQUIRE(SSL_is_init_finished(client.get()));
+    return examine_peer(client.get(), demand);
+}
+
+}  // namespace
+
+TEST_CASE("a common name that ends in the middle is no name", "[tls]") {
+    TlsDemand demand;
+    demand.names = {"good.example"};
+    CHECK(peer_named("good.example", demand).matched);
+    CHECK_FALSE(peer_named("other.example", demand).matched);
+    CHECK_FALSE(peer_named(std::string("good.example\0.evil.example", 26), demand).matched);
+}

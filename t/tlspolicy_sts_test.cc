@@ -341,6 +341,25 @@ TEST_CASE("policies are refreshed daily while they are asked for, and go when th
     CHECK(world.cache->all().empty());
 }
 
+TEST_CASE("what came while others were refreshed is not thrown away with what it replaced", "[tlspolicy]") {
+    World world;
+    world.dns.texts["_mta-sts.a.example"] = {"v=STSv1; id=1"};
+    CHECK(world.find().found);
+    world.publish("enforce", 86400 * 100);
+    CHECK(world.find("a.example").found);
+    now_is += 86400 * 8;   // the first has expired, the other is to be refreshed before it
+    struct Asking {
+        static Task<> ask(StsServer& server) { (void)co_await server.find("example.com"); }
+    };
+    world.web.delay = std::chrono::milliseconds(50);
+    spawn(Asking::ask(*world.server));
+    world.web.delay = std::chrono::milliseconds(300);
+    world.refresh();
+    const std::optional<StoredPolicy> kept = world.cache->find("example.com");
+    REQUIRE(kept);
+    CHECK(kept->fetched == now_is);
+}
+
 TEST_CASE("questions and answers travel over a socket", "[tlspolicy]") {
     World world;
     int ends[2];

@@ -30,6 +30,9 @@ struct World {
 
     Task<Result<void>> probed(std::string address) {
         probes.push_back(std::move(address));
+        if (no_queue) {
+            co_return Error(Errc::closed, "cleanup is not there");
+        }
         co_return Result<void>();
     }
     VerifyAnswer ask(const std::string& address, std::uint32_t wait = 0) {
@@ -51,6 +54,7 @@ struct World {
     std::unique_ptr<Cache> cache;
     std::int64_t now = 1'800'000'000;
     std::vector<std::string> probes;
+    bool no_queue = false;
     Server server;
 };
 
@@ -89,6 +93,17 @@ TEST_CASE("a lost probe is sent again after its lifetime", "[verify]") {
     CHECK(world.probes.size() == 1);
     world.now += 1;
     world.ask("a@b.example");
+    CHECK(world.probes.size() == 2);
+}
+
+TEST_CASE("a probe that could not be queued is tried again with the next question", "[verify]") {
+    World world;
+    world.no_queue = true;
+    CHECK(world.ask("a@there.example").status == kUnknown);
+    world.no_queue = false;
+    CHECK(world.ask("a@there.example").status == kUnknown);
+    CHECK(world.probes.size() == 2);
+    world.ask("a@there.example");
     CHECK(world.probes.size() == 2);
 }
 

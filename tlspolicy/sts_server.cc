@@ -199,9 +199,13 @@ Task<> StsServer::refresh() {
     }
     refreshing_ = true;
     const std::vector<std::pair<std::string, StoredPolicy>> entries = cache_.all();
-    for (const auto& [domain, entry] : entries) {
+    for (const auto& [domain, listed] : entries) {
         const std::int64_t now = clock_();
-        if (entry.expires() <= now) {
+        const std::optional<StoredPolicy> entry = cache_.find(domain);   // fetches take time: it may be a newer one by now
+        if (!entry || lookups_.count(domain) != 0) {
+            continue;
+        }
+        if (entry->expires() <= now) {
             StsCache& cache = cache_;
             const std::string name = domain;
             auto remove = [&cache, name] { return cache.remove(name); };
@@ -209,7 +213,7 @@ Task<> StsServer::refresh() {
             if (!removed) {
                 log_warning("{}", removed.error().what);
             }
-        } else if (now - entry.fetched >= kDay && now - entry.used < kUnused && lookups_.count(domain) == 0) {
+        } else if (now - entry->fetched >= kDay && now - entry->used < kUnused) {
             const auto lookup = std::make_shared<Lookup>();
             lookups_[domain] = lookup;
             co_await look_up(domain, lookup, true);

@@ -77,12 +77,12 @@ void Server::probe_if_due(const std::string& address, const Entry& entry) {
     if (!lifetimes_.wants_probe(entry, now)) {
         return;
     }
-    spawn(probe(address));
     if (entry.updated != 0 || config_.address_verify_negative_cache()) {
         Entry marked = entry;
         marked.probed = now;
         cache_.put(address, std::move(marked));
     }
+    spawn(probe(address));   // when it fails, it takes the mark away
 }
 
 Task<> Server::probe(std::string address) {

@@ -229,7 +229,7 @@ private:
     Result<void> prepare(Transfer& transfer, const HttpsUrl& url, const std::string& addresses) {
         const HttpsRequest& request = transfer.request;
         CURL* const easy = transfer.easy = curl_easy_init();
-        const std::string known = url.host + ":" + std::to_string(url.port) + ":" + addresses;
+        const std::string known = "+" + url.host + ":" + std::to_string(url.port) + ":" + addresses;   // "+": not kept for ever
         transfer.resolve = curl_slist_append(nullptr, known.c_str());
         if (easy == nullptr || transfer.resolve == nullptr) {
             return Error(Errc::io, "cannot make a request");

@@ -24,10 +24,12 @@ int key_index() {
     return index;
 }
 
+/// Empty when there is none, or one with a NUL in it: an old trick is "good.example\0.evil.example".
 std::string common_name(X509_NAME* name) {
     std::array<char, 256> text{};
-    X509_NAME_get_text_by_NID(name, NID_commonName, text.data(), text.size());
-    return printable(text.data(), text.size());
+    const int length = X509_NAME_get_text_by_NID(name, NID_commonName, text.data(), text.size());
+    const std::string_view whole(text.data(), static_cast<std::size_t>(std::max(length, 0)));
+    return whole.find('\0') == whole.npos ? printable(whole, text.size()) : std::string();
 }
 
 /// Of a certificate or its public key; empty when there is none.
@@ -60,7 +62,7 @@ std::vector<std::string> certified_names(X509* certificate) {
         any = true;
         const std::string_view text(reinterpret_cast<const char*>(ASN1_STRING_get0_data(name->d.dNSName)),
                                     static_cast<std::size_t>(ASN1_STRING_length(name->d.dNSName)));
-        if (text.find('\0') == std::string_view::npos) {   // an old trick: "good.example\0.evil.example"
+        if (text.find('\0') == std::string_view::npos) {   // as in common_name()
             out.emplace_back(text);
         }
     }
