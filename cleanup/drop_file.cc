@@ -61,6 +61,7 @@ Result<queue::Envelope> envelope_to_submit(const DropFile& drop, std::int64_t no
         }
         out.origin = queue::kOriginForward;
         out.hold = false;
+        out.redirect.clear();   // its recipients are in the place of the others already
     } else {
         out = queue::user_envelope(stored, drop.owner, now_usec);
     }

@@ -247,7 +247,7 @@ Task<Picker::Outcome> Picker::submit(DropFile drop, queue::CleanupClient& cleanu
     }
     queue::Begin begin;
     begin.envelope = *envelope;
-    begin.envelope.content_filter = drop.requeued ? "" : config_.content_filter();
+    begin.envelope.content_filter = config_.content_filter();   // also for what postsuper -r put here (postsuper(1))
     begin.complete_headers = !drop.requeued && envelope->rewrite_local;
     Result<queue::FromCleanup> answer = co_await send(drop, std::move(begin), cleanup);
     if (!answer) {
@@ -303,11 +303,12 @@ Task<Result<queue::FromCleanup>> Picker::send(const DropFile& drop, queue::Begin
     co_return co_await cleanup.end();
 }
 
-/// A temporary refusal ends the scan; a lasting one goes back to the sender, and only then is the file removed.
+/// Temporary refusals are tried again with the next scan, and end this one where they are about the disk and not the message;
+/// a lasting one goes back to the sender, and only then is the file removed.
 Task<Picker::Outcome> Picker::refused(const DropFile& drop, const queue::Envelope& envelope, queue::Refused why) {
     log_warning("{}: {} {} {}", path(drop.name), why.code, why.dsn, why.text);
     if (why.code < 500) {
-        co_return Outcome::later;
+        co_return why.code == 452 ? Outcome::later : Outcome::done;
     }
     if (envelope.sender.empty()) {
         set_aside(drop.name, "refused message has no sender to return it to: " + drop.name);

@@ -218,6 +218,7 @@ public:
 
     const std::string& output() const { return output_; }
     bool timed_out() const { return timed_out_; }
+    bool unreadable() const { return unreadable_; }   ///< the command waits for the rest of the message in vain
     Millis left() const {
         const std::int64_t rest = (deadline_ - now_usec()) / 1000;
         return Millis(rest > 0 ? rest : 0);
@@ -241,7 +242,7 @@ private:
                 if (!got) {
                     log_warning("{}: {}", message_->request().queue_id, got.error().what);
                     unreadable_ = true;
-                    break;
+                    break;   // its input stays open: the end of it would tell the command that this is all
                 }
                 command_.filter.add(std::string_view(buffer.data(), *got), out);
                 at += *got;
@@ -255,8 +256,12 @@ private:
             more = more && written;
             out.clear();
         }
-        input_events_.close();
-        child_.input.reset();
+        if (unreadable_) {
+            output_events_.close();   // wakes collect()
+        } else {
+            input_events_.close();
+            child_.input.reset();
+        }
         feeding_ = false;
         fed_.notify_all();
     }
@@ -295,7 +300,7 @@ private:
             if (errno == EINTR) {
                 continue;
             }
-            if (errno != EAGAIN) {
+            if (errno != EAGAIN || unreadable_) {
                 co_return;
             }
             const Wake wake = co_await output_events_.readable(left());
@@ -478,13 +483,16 @@ Task<Outcome> run_command(Command command, MessagePtr message) {
     Conversation conversation(command, std::move(message), std::move(*child));
     co_await conversation.run(command.time_limit);
     std::optional<int> status;
-    if (!conversation.timed_out()) {
+    if (!conversation.timed_out() && !conversation.unreadable()) {
         status = co_await wait_for(pid, conversation.left());
     }
     const bool timed_out = !status;
     if (timed_out) {
         co_await end_group(pid, command.user);
         status = co_await wait_for(pid, kKillPatience);
+    }
+    if (conversation.unreadable()) {
+        co_return failed("4.3.0", "queue file read error");
     }
     const std::string success =
         command.success_text + (command.show_output ? parenthesized(conversation.output()) : std::string());

@@ -75,6 +75,10 @@ Branch LocalDelivery::branch_for(const Branch& parent, std::string address) cons
     const std::size_t cut = extension_start(branch.local, config_.recipient_delimiter(), config_.owner_request_special());
     branch.user = branch.local.substr(0, cut);
     branch.extension = cut == std::string::npos ? std::string() : branch.local.substr(cut + 1);
+    if (branch.extension.find('/') != std::string::npos) {   // forward_path and friends make file names of it
+        log_warning("{}: {}: address with illegal extension", message_->request().queue_id, printable(branch.local, 200));
+        branch.extension.clear();
+    }
     branch.unmatched.clear();
     branch.address = std::move(address);
     branch.level = parent.level + 1;

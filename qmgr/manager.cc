@@ -404,7 +404,7 @@ void Manager::answered(std::uint64_t batch, std::vector<queue::RecipientDone> an
     }
     const bool more_to_come = message.pending > 0 || !flight.open.empty();
     if (more_to_come) {
-        remember_delivered(message);
+        (void)remember_delivered(message);
         recount(message);
     }
 }

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -137,12 +138,14 @@ private:
     void report_probe(const Message& message);
     Report report_for(Message& message, std::uint8_t kind);
     bool expired(const Message& message) const;
+    bool put_away(Message& message);
     void dispose(Message& message);
     void remove(Message& message);
-    void defer(Message& message);
+    bool defer(Message& message);
     std::int64_t backoff(std::int64_t age_seconds) const;
-    void remember_delivered(Message& message);
+    bool remember_delivered(Message& message);
     bool append(Message& message, const std::vector<queue::JournalRecord>& records);
+    bool journal_results(Message& message);
     Message* find(const std::string& id);
 
     // Reading directories (manager_scan.cc)
@@ -186,6 +189,7 @@ private:
     bool take_deferred_next_ = false;
     bool pumping_ = false;
     std::size_t concluding_ = 0;    ///< messages whose reports are being made
+    std::set<std::string> flushing_;    ///< sites whose deferred mail is being looked for
     bool scanning_ = false;
     bool recovering_ = false;
     bool draining_ = false;

@@ -56,7 +56,8 @@ void Manager::look_finished(Message& message) {
     }
     message.concluding = true;
     scheduler_.cancel(message.key);
-    if (message.deleted || (message.results.empty() && !message.is_traced())) {
+    if (message.deleted || (message.results.empty() && message.pending == 0 && !message.is_traced())) {
+        (void)put_away(message);
         dispose(message);   // the ordinary end: everybody has it and nobody asked to be told
         return;
     }
@@ -71,7 +72,7 @@ bool Manager::expired(const Message& message) const {
 
 /// `message` lives until dispose().  What is delivered is journaled first, because reports take time.
 Task<> Manager::conclude(Message& message) {
-    remember_delivered(message);
+    (void)remember_delivered(message);
     if (message.has(Fate::deferred) && expired(message)) {
         log_info("{}: from=<{}>, status={}, returned to sender", message.id, logged_address(config_, message.envelope().sender),
                  message.expire ? "force-expired" : "expired");
@@ -85,6 +86,11 @@ Task<> Manager::conclude(Message& message) {
         }
         co_await report_successes(message);
         co_await report_delay(message);
+    }
+    // What cannot be written down, because the disk is full or broken, stays here until it can: otherwise recipients who have
+    // the message would get it again.
+    for (Millis pause(1000); !put_away(message); pause = std::chrono::seconds(10)) {
+        co_await sleep_for(pause);
     }
     dispose(message);
     --concluding_;
@@ -233,20 +239,22 @@ Task<> Manager::report_delay(Message& message) {
     append(message, {record});
 }
 
+/// True too when the file is gone: postsuper has taken it away.
 bool Manager::append(Message& message, const std::vector<queue::JournalRecord>& records) {
     if (records.empty()) {
         return true;
     }
-    for (const char* directory : {message.directory.c_str(), "hold"}) {   // postsuper -h may have been quick
+    for (const char* directory : {message.directory.c_str(), "hold", "maildrop"}) {   // postsuper -h or -r may have been quick
         if (!message.journal) {
             message.journal.reset(::open(queue::queue_path(directory, message.id).c_str(), O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW));
         }
     }
     if (!message.journal) {
-        if (errno != ENOENT) {
+        const bool gone = errno == ENOENT;
+        if (!gone) {
             log_warning("{}: open {} for its journal{}", message.id, message.path(), errno_error("").what);
         }
-        return false;
+        return gone;
     }
     const Result<void> written = queue::append_journal(message.journal.get(), records);
     if (!written) {
@@ -255,21 +263,34 @@ bool Manager::append(Message& message, const std::vector<queue::JournalRecord>& 
     return written.ok();
 }
 
-void Manager::remember_delivered(Message& message) {
-    append(message, message.delivered_records(clock_()));
+/// False when they could not be written; they are not forgotten then.
+bool Manager::remember_delivered(Message& message) {
+    std::vector<std::uint32_t> indices = message.unjournaled;
+    if (!append(message, message.delivered_records(clock_()))) {
+        message.unjournaled = std::move(indices);
+        return false;
+    }
+    message.must_sync = message.must_sync || !indices.empty();
+    return true;
 }
 
-/// The end of the attempt: nothing of `message` is left afterwards.
-void Manager::dispose(Message& message) {
+/// The end of the attempt on disk.  False when that failed and must be tried again.
+bool Manager::put_away(Message& message) {
     const bool verified = message.envelope().verify_only && message.pending == 0;
     const bool unfinished = message.pending > 0 || message.has(Fate::deferred) || message.has(Fate::bounced);
-    if (!message.deleted) {
-        if (unfinished && !verified) {
-            defer(message);
-        } else {
-            remove(message);
-        }
+    if (message.deleted) {
+        (void)remember_delivered(message);   // what postsuper -r put into maildrop/ waits for us there (lib/queue/maildrop.h)
+        return true;
     }
+    if (unfinished && !verified) {
+        return defer(message);
+    }
+    remove(message);
+    return true;
+}
+
+/// The end of the attempt in memory: nothing of `message` is left afterwards.
+void Manager::dispose(Message& message) {
     active_probes_ -= message.is_probe() ? 1 : 0;
     active_recipients_ -= message.counted;
     loaded_recipients_ -= message.fates.size();
@@ -294,7 +315,7 @@ void Manager::remove(Message& message) {
     }
     // It must not be delivered again: what cannot be removed is at least remembered as done.
     log_warning("{}: remove {}{}", message.id, path, errno_error("").what);
-    remember_delivered(message);
+    (void)remember_delivered(message);
 }
 
 /// As long again as the message has been here, within minimal_backoff_time and maximal_backoff_time; and never less than
@@ -304,23 +325,28 @@ std::int64_t Manager::backoff(std::int64_t age_seconds) const {
     return std::clamp<std::int64_t>(age_seconds, least, std::max<std::int64_t>(least, config_.maximal_backoff_time().count()));
 }
 
-/// Writes down what happened and lets the message wait.
-void Manager::defer(Message& message) {
-    const std::int64_t now = clock_();
-    std::vector<queue::JournalRecord> records = message.delivered_records(now);
-    const bool finished_some = !records.empty();
+/// Portion by portion, from where it was left.  False when something is missing that would be done again without it; why
+/// a recipient waits is not.
+bool Manager::journal_results(Message& message) {
     constexpr std::size_t kPortion = 1000;
-    for (std::size_t first = 0; first == 0 || first < message.results.size(); first += kPortion) {
-        for (queue::JournalRecord& record : message.journal_records(now, first, kPortion)) {
-            records.push_back(std::move(record));
+    for (; message.noted < message.results.size(); message.noted += kPortion) {
+        if (!append(message, message.journal_records(clock_(), message.noted, kPortion))) {
+            return !message.has(Fate::bounced) && !message.has(Fate::reported);
         }
-        append(message, records);
-        records.clear();
+    }
+    return true;
+}
+
+/// Writes down what happened and lets the message wait.  False when that failed.
+bool Manager::defer(Message& message) {
+    const std::int64_t now = clock_();
+    if (!remember_delivered(message) || !journal_results(message)) {
+        return false;
     }
     const std::int64_t age = std::max<std::int64_t>(0, now - message.envelope().arrival_usec) / kSecond;
     const std::int64_t due = now / kSecond + backoff(age);
     if (message.directory == "hold") {
-        return;   // postsuper will tell when it is free
+        return true;   // postsuper will tell when it is free
     }
     const timespec times[2] = {{due, 0}, {due, 0}};
     const std::string from = message.path(), to = queue::queue_path("deferred", message.id);
@@ -330,17 +356,19 @@ void Manager::defer(Message& message) {
         log_warning("{}: set time of queue file{}", message.id, errno_error("").what);
     }
     if (::rename(from.c_str(), to.c_str()) != 0) {
-        if (errno != ENOENT) {
+        const bool gone = errno == ENOENT;
+        if (!gone) {
             log_warning("{}: rename {} to {}{}", message.id, from, to, errno_error("").what);
         }
-        return;
+        return gone;
     }
     ::flock(message.file.get(), LOCK_UN);   // an agent may be slow to close its copy
     deferred_.put(message.id, due);
     changed_.notify_all();
-    if (finished_some && message.journal) {
+    if (message.must_sync && message.journal) {
         spawn(sync_later(std::move(message.journal)));
     }
+    return true;
 }
 
 }  // namespace postern::qmgr

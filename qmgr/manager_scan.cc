@@ -112,7 +112,7 @@ bool goes_to(const std::string& path, const std::string& domain) {
 }  // namespace
 
 /// Takes a file out of active/ whose owner is gone: it is the first to be tried, with its journal.  False while somebody
-/// has it.
+/// has it, or it cannot be moved.
 bool Manager::recover(const std::string& id) {
     const std::string from = queue::queue_path("active", id), to = queue::queue_path("deferred", id);
     const UniqueFd file(::open(from.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
@@ -125,7 +125,10 @@ bool Manager::recover(const std::string& id) {
     if (::rename(from.c_str(), to.c_str()) == 0) {
         deferred_.put(id, 0);
     } else if (errno != ENOENT) {
-        log_warning("rename {} to {}{}", from, to, errno_error("").what);
+        if (!recovering_) {   // said once; recover_rest() tries again
+            log_warning("rename {} to {}{}", from, to, errno_error("").what);
+        }
+        return false;
     }
     return true;
 }
@@ -287,9 +290,14 @@ Task<> Manager::flush_site(std::string domain) {
     if (domain.size() > 2 && domain.front() == '[' && domain.find_first_of(":.") == std::string::npos) {
         domain = domain.substr(1, domain.size() - 2);   // "[host]" is the host
     }
+    if (!flushing_.insert(to_lower(domain)).second) {
+        co_return;   // every file is being looked at for it already
+    }
+    const std::string key = to_lower(domain);
     std::vector<std::string> ids = deferred_.ids();
     scheduler_.forgive_all();
     co_await flush_matching(std::move(ids), std::move(domain));
+    flushing_.erase(key);
 }
 
 /// In pieces, so that a long queue does not hold up the mail.

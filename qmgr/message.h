@@ -34,6 +34,8 @@ struct Message {
     std::vector<Fate> fates;              ///< one for each recipient of the envelope
     std::deque<queue::RecipientDone> results;   ///< what must be told to somebody or remembered, in any order
     std::vector<std::uint32_t> unjournaled;     ///< delivered, and only memory knows
+    std::size_t noted = 0;                      ///< of `results`: the journal has them
+    bool must_sync = false;                     ///< the journal has deliveries that the disk may not have yet
     std::vector<std::uint32_t> open;            ///< recipients this attempt is about
     std::size_t routed = 0;                     ///< of `open`: the scheduler has them, or had them
     std::size_t counted = 0;                    ///< what the manager's total of scheduled recipients has of this message

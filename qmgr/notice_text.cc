@@ -145,7 +145,7 @@ std::string recipient_fields(const Config& config, const Report& report, const R
     const std::string& address = line.recipient.address;
     std::string text = fmt::format("\nFinal-Recipient: {}; {}\n", address_type(address), one_line(external_form(address)));
     text += fmt::format("Original-Recipient: {}\n", original_recipient(line.recipient));
-    text += fmt::format("Action: {}\nStatus: {}\n", line.action, one_line(line.dsn));
+    text += fmt::format("Action: {}\nStatus: {}\n", one_line(line.action), one_line(line.dsn));
     if (!line.remote_mta.empty()) {
         text += fmt::format("Remote-MTA: dns; {}\n", one_line(line.remote_mta));
     }

@@ -84,7 +84,7 @@ Task<> Session::auth(const Command& command) {
     if (helo_.empty()) {
         co_return co_await refuse("503 5.5.1 Error: send HELO/EHLO first");
     }
-    if (config_.smtpd_tls_auth_only() && !tls_active) {
+    if (server_.auth_needs_tls() && !tls_active && !info_.local) {
         co_return co_await refuse("538 5.7.11 Encryption required for requested authentication mechanism", Trouble::policy);
     }
     if (sasl_.authenticated()) {

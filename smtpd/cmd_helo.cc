@@ -68,7 +68,7 @@ Task<std::string> Session::ehlo_reply() {
         offer("STARTTLS");
     }
     Result<bool> no_sasl = server_.clients().sasl_exceptions.matches(info_.name, info_.address);
-    if (config_.smtpd_sasl_auth_enable() && !(config_.smtpd_tls_auth_only() && !tls_active) && no_sasl && !*no_sasl &&
+    if (config_.smtpd_sasl_auth_enable() && !(server_.auth_needs_tls() && !tls_active && !info_.local) && no_sasl && !*no_sasl &&
         !keyword_hidden("AUTH")) {
         const std::vector<std::string> mechanisms = co_await server_.sasl_mechanisms(tls_active);
         std::string names;

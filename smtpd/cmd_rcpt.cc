@@ -1,14 +1,30 @@
 /// RCPT TO (RFC 5321 section 4.1.1.3) with NOTIFY and ORCPT (RFC 3461): adds one recipient to the open transaction.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 #include "lib/base/strings.h"
 #include "lib/mail/address.h"
+#include "lib/mail/scan.h"
 #include "lib/mail/xtext.h"
 #include "smtpd/session.h"
 
 namespace postern::smtpd {
+namespace {
+
+/// "type;address": an atom and xtext (RFC 3461 section 4.2), or with SMTPUTF8 any visible characters (RFC 6533 section 3).
+bool valid_orcpt(std::string_view value, bool utf8) {
+    const std::size_t semicolon = value.find(';');
+    if (semicolon == 0 || semicolon == value.npos || value.size() > 500) {
+        return false;
+    }
+    const std::string_view type = value.substr(0, semicolon), address = value.substr(semicolon + 1);
+    const bool visible = std::none_of(address.begin(), address.end(), [](char c) { return static_cast<unsigned char>(c) <= 32 || c == 127; });
+    return std::all_of(type.begin(), type.end(), is_atext) && (utf8 ? visible : valid_xtext(address));
+}
+
+}  // namespace
 
 Task<> Session::rcpt(const Command& command) {
     const bool is_secure = co_await secure("RCPT");
@@ -146,10 +162,7 @@ Task<bool> Session::rcpt_parameters(std::string_view text, queue::Recipient& rec
             }
             recipient.notify = notify;
         } else if (name == "ORCPT" && recipient.dsn_orcpt.empty()) {
-            const std::size_t semicolon = value.find(';');
-            const bool good = semicolon != std::string::npos && semicolon > 0 && value.size() <= 500 &&
-                              (mail_->envelope.smtputf8 || valid_xtext(value.substr(semicolon + 1)));
-            if (!good) {
+            if (!valid_orcpt(value, mail_->envelope.smtputf8)) {
                 co_await refuse("501 5.5.4 Error: Bad ORCPT parameter syntax");
                 co_return false;
             }

@@ -15,8 +15,7 @@ struct Evaluation {
     SideEffects& effects;
     Deferral& deferral;
     Stage stage = Stage::client;
-    bool warn_next = false;                  ///< warn_if_reject stands before the next rule
-    bool only_warn = false;                  ///< it stood before this one
+    bool only_warn = false;                  ///< warn_if_reject stood before this rule
     int depth = 0;
     std::string table_action{};              ///< the word with which a table has just let the client go on
 };

@@ -318,12 +318,13 @@ void note_permit(const Rule& rule, Evaluation& evaluation) {
 }  // namespace
 
 Task<Verdict> evaluate_rules(const std::vector<Rule>& rules, Evaluation& evaluation) {
+    bool warn_next = false;
     for (const Rule& rule : rules) {
         if (rule.kind == RuleKind::warn_if_reject) {
-            evaluation.warn_next = true;
+            warn_next = true;
             continue;
         }
-        const bool warn_only = std::exchange(evaluation.warn_next, false);
+        const bool warn_only = std::exchange(warn_next, false);
         evaluation.only_warn = warn_only;
         evaluation.stage = rule.stage;
         Verdict verdict = co_await evaluate_rule(rule, evaluation);

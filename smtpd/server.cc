@@ -296,6 +296,9 @@ Result<void> Server::prepare_tls() {
         if (config_.smtpd_tls_wrappermode()) {
             return Error(Errc::config, "smtpd_tls_wrappermode needs smtpd_tls_cert_file or smtpd_tls_chain_files");
         }
+        if (tls_level_ == TlsLevel::encrypt) {   // without TLS nothing would be encrypted, and all be taken
+            return Error(Errc::config, "smtpd_tls_security_level = encrypt needs smtpd_tls_cert_file or smtpd_tls_chain_files");
+        }
         log_warning("No server certs available. TLS won't be enabled: set smtpd_tls_cert_file or smtpd_tls_chain_files");
         tls_level_ = TlsLevel::none;
         return {};

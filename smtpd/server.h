@@ -64,7 +64,6 @@ public:
     Lists& lists() { return lists_; }
     ClientLists& clients() { return clients_; }
     const Words& words() const { return words_; }
-    /// smtpd_forbidden_commands: for commands that are unknown.
     /// smtpd_noop_commands.
     Result<bool> does_nothing(std::string_view verb) { return noop_commands_.matches(verb); }
     TableList& command_filter() { return command_filter_; }
@@ -74,6 +73,7 @@ public:
     TableList& reject_filter_maps() { return reject_filter_maps_; }
     /// debug_peer_list: what is said to this client, and by it, is logged.
     bool debugs(const std::string& name, const std::string& address);
+    /// smtpd_forbidden_commands: for commands that are unknown.
     Result<bool> forbidden(std::string_view verb) { return forbidden_commands_.matches(verb); }
     /// fast_flush_domains: deferred mail for the domain may be asked for.
     Result<bool> flushes(std::string_view domain) { return flush_domains_.matches(domain); }
@@ -83,6 +83,8 @@ public:
     void set_outlet(std::unique_ptr<Outlet> outlet) { outlet_ = std::move(outlet); }
 
     TlsLevel tls_level() const { return tls_level_; }
+    /// AUTH is for TLS sessions only: smtpd_tls_auth_only, or TLS is required anyway.
+    bool auth_needs_tls() const { return config_.smtpd_tls_auth_only() || tls_level_ == TlsLevel::encrypt; }
     TlsLogLevel& tls_log_level() { return tls_log_level_; }
     /// Null when TLS is off.
     TlsContext* tls() { return tls_.get(); }

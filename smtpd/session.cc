@@ -41,12 +41,14 @@ Task<> Session::run() {
             if (!line) {
                 if (line.error().code == Errc::too_big) {
                     co_await refuse("500 5.5.2 Error: line too long");
+                    co_await end_after_errors();
                     continue;
                 }
                 co_await end_of_conversation(line.error());
                 break;
             }
             co_await one_command(std::move(*line));
+            co_await end_after_errors();
         }
         client_.end_follows();
         Result<void> last = co_await client_.flush(config_.smtpd_timeout());
@@ -169,9 +171,6 @@ Task<> Session::one_command(std::string line) {
     ++counters_.commands_total;
     if (const KnownCommand* known = find_command(command.verb)) {
         co_await known_command(command, *known);
-        if (finished_) {
-            co_return;
-        }
     } else {
         stage_ = "UNKNOWN";
         ++counters_.unknown;
@@ -181,13 +180,18 @@ Task<> Session::one_command(std::string line) {
         }
         co_await refuse("500 5.5.2 Error: command not recognized");
     }
-    if (counters_.errors >= config_.smtpd_hard_error_limit()) {
-        co_await reply(fmt::format("421 4.7.0 {} Error: too many errors", config_.myhostname()));
-        log_info("too many errors after {} from {}", stage_, info_.text());
-        transcript_.happened(Trouble::protocol);
-        aborted_ = "too many errors";
-        finished_ = true;
+}
+
+/// smtpd_hard_error_limit.
+Task<> Session::end_after_errors() {
+    if (finished_ || counters_.errors < config_.smtpd_hard_error_limit()) {
+        co_return;
     }
+    co_await reply(fmt::format("421 4.7.0 {} Error: too many errors", config_.myhostname()));
+    log_info("too many errors after {} from {}", stage_, info_.text());
+    transcript_.happened(Trouble::protocol);
+    aborted_ = "too many errors";
+    finished_ = true;
 }
 
 Task<> Session::known_command(const Command& command, const KnownCommand& known) {
@@ -195,22 +199,30 @@ Task<> Session::known_command(const Command& command, const KnownCommand& known)
     const std::size_t row = row_of(&known);
     ++counters_.verbs[row].total;
     const long errors_before = counters_.errors;
-    if (config_.smtpd_forbid_unauth_pipelining() && !info_.local && !known.may_be_followed && command.verb != "DATA" &&
-        !client_.buffered().empty() && command.verb != "QUIT" && command.verb != "NOOP") {
-        // Somebody who does not wait for the answer to EHLO or STARTTLS has not read it (RFC 2920 section 3.1).
-        log_info("improper command pipelining after {} from {}: {}", command.verb, info_.text(),
-                 command.verb == "AUTH" ? std::string(kNotShown) : printable(before_secret(client_.buffered()), 100));
-        if (command.verb != "STARTTLS") {
-            co_await refuse(fmt::format("503 5.5.0 {} Error: SMTP protocol synchronization", config_.myhostname()));
-            finished_ = true;
-            co_return;
-        }
+    const bool improper = note_pipelining(command, known);
+    const bool forgiven = command.verb == "DATA" || command.verb == "NOOP" || command.verb == "STARTTLS";
+    if (improper && !forgiven && config_.smtpd_forbid_unauth_pipelining()) {
+        co_await refuse(fmt::format("503 5.5.0 {} Error: SMTP protocol synchronization", config_.myhostname()));
+        finished_ = true;
+        co_return;
     }
     co_await (this->*known.handler)(command);
     if (counters_.errors == errors_before) {
         ++counters_.verbs[row].good;
         ++counters_.commands_good;
     }
+}
+
+/// Somebody who does not wait for the answer to EHLO or DATA has not read it (RFC 2920 section 3.1).  What follows STARTTLS in
+/// the clear is never looked at (RFC 3207 section 4.2).
+bool Session::note_pipelining(const Command& command, const KnownCommand& known) {
+    if (info_.local || known.may_be_followed || command.verb == "QUIT" || client_.buffered().empty()) {
+        return false;
+    }
+    log_info("improper command pipelining after {} from {}: {}", command.verb, info_.text(),
+             command.verb == "AUTH" ? std::string(kNotShown) : printable(before_secret(client_.buffered()), 100));
+    pipelined_ = true;
+    return true;
 }
 
 /// smtpd_command_filter: the line as this server shall see it.
@@ -342,6 +354,7 @@ Subject Session::subject(std::string command) const {
     out.sasl_sender = sasl_.sender;
     out.tls = client_.tls();
     out.certificate_verified = certificate_verified();
+    out.pipelined_unexpectedly = pipelined_;
     out.service = server_.service_name();
     out.protocol = esmtp_ ? "ESMTP" : "SMTP";
     out.command = std::move(command);
@@ -385,9 +398,12 @@ std::string Session::protocol_name() const {
                        sasl_.authenticated() ? "A" : "");
 }
 
+/// What XFORWARD and AUTH= said was about this message.
 void Session::reset_transaction() {
     mail_.reset();
     recipient_.reset();
+    forwarded_ = ForwardedInfo{};
+    sasl_.sender.clear();
 }
 
 }  // namespace postern::smtpd

@@ -120,8 +120,10 @@ private:
     Task<bool> does_nothing(const Command& command);
     void begin_request() { request_begun_ = std::chrono::steady_clock::now(); }
     Millis time_left(std::uint64_t bytes = 0) const;
+    bool note_pipelining(const Command& command, const KnownCommand& known);
     Task<bool> forbidden(const Command& command);
     Task<> end_of_conversation(const Error& error);
+    Task<> end_after_errors();
     void log_disconnect();
     Task<bool> over_limit(ClientEvent event);
     Task<> count_tls_session();
@@ -205,6 +207,7 @@ private:
     Deferral deferred_at_connect_, deferred_at_helo_, deferred_at_mail_;   ///< until a recipient is judged
     std::chrono::steady_clock::time_point request_begun_;   ///< smtpd_per_request_deadline
     bool verifying_ = false;                 ///< VRFY: mail_ stands for no message
+    bool pipelined_ = false;                 ///< reject_unauth_pipelining: the client did not wait where it must
     bool debugged_ = false;                  ///< debug_peer_list
     bool finished_ = false;
 };

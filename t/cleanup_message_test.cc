@@ -477,6 +477,13 @@ TEST_CASE("Require-TLS-ESMTP says what the envelope said before a content filter
     CHECK_FALSE(asks("Require-TLS-ESMTP: yes\n", "requiretls_enable = no\n"));
 }
 
+TEST_CASE("a long header field does not slip past a pattern", "[cleanup]") {
+    Cleanup c("header_checks = regexp:{ { /^Subject: .*bad/ REJECT no thanks } }\n");
+    const std::string subject = "Subject: " + std::string(70'000, 'x') + " bad\n\nbody\n";
+    CHECK_FALSE(c.submit(remote_mail(subject)));
+    CHECK(c.refused.text == "no thanks");
+}
+
 TEST_CASE("header_checks and body_checks carry out their actions", "[cleanup]") {
     Cleanup c("header_checks = inline:{ { Subject: bad = REJECT no thanks } { Subject: later = REJECT 4.7.9 wait } "
               "{ Subject: drop = IGNORE } { Subject: hold = HOLD } { Subject: gone = DISCARD } "

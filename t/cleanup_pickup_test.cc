@@ -325,3 +325,52 @@ TEST_CASE("a requeued queue file keeps its content and only its unfinished recip
     CHECK(got.begin.envelope.client.name == "client.example");
     CHECK_FALSE(got.begin.complete_headers);
 }
+
+TEST_CASE("a requeued message goes through the content filter of new submissions", "[pickup]") {
+    Drop drop;
+    drop.config = std::move(*Config::from_text("myhostname = mx.example.org\ncontent_filter = scan:[127.0.0.1]:10025\n"));
+    queue::WriterOptions options;
+    options.queue_directory = drop.directory;
+    options.directory = "maildrop";
+    auto writer = std::move(*queue::QueueFileWriter::create(options));
+    queue::Envelope envelope;
+    envelope.sender = "s@x";
+    envelope.recipients = {{"later@x", "", "", 0}};
+    envelope.redirect = "other@x";
+    REQUIRE(writer->header("Subject: kept\n").ok());
+    REQUIRE(writer->body("\nbody\n").ok());
+    REQUIRE(writer->envelope(envelope).ok());
+    REQUIRE(writer->write_out().ok());
+    drop.scan();
+    REQUIRE(drop.cleanup->got.size() == 1);
+    CHECK(drop.cleanup->got[0].begin.envelope.content_filter == "scan:[127.0.0.1]:10025");
+    CHECK(drop.cleanup->got[0].begin.envelope.redirect.empty());
+}
+
+TEST_CASE("submissions that are put off do not hold up the others", "[pickup]") {
+    Drop drop;
+    drop.cleanup->refuse_with = 451;
+    for (int i = 0; i < 30; ++i) {
+        drop.submit("Subject: x\n\n");
+    }
+    drop.scan();
+    CHECK(drop.cleanup->got.size() == 30);
+    CHECK(drop.files("maildrop").size() == 30);
+    drop.cleanup->got.clear();
+    drop.cleanup->refuse_with = 452;   // but what is true of all need not be said of each
+    drop.scan();
+    CHECK(drop.cleanup->got.size() < 30);
+}
+
+TEST_CASE("control characters in a user's envelope become harmless", "[pickup]") {
+    queue::Envelope said;
+    said.sender = std::string("a\nb\0c@x", 7);
+    said.recipients = {{std::string("dir/file\0@x", 11), "o\r@x", "rfc822;\na", 0}};
+    said.dsn_envid = "x\ny";
+    const queue::Envelope out = queue::user_envelope(said, 1000, 1);
+    CHECK(out.sender == "a?b?c@x");
+    CHECK(out.recipients[0].address == "dir/file?@x");
+    CHECK(out.recipients[0].original == "o?@x");
+    CHECK(out.recipients[0].dsn_orcpt == "rfc822;?a");
+    CHECK(out.dsn_envid == "x?y");
+}

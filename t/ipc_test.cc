@@ -206,3 +206,28 @@ TEST_CASE("connecting where nobody listens says so", "[ipc]") {
     REQUIRE_FALSE(fd.ok());
     CHECK(fd.error().code == Errc::not_found);
 }
+
+namespace {
+
+Task<std::string> sent_in_two(Talk& from, Talk& to) {
+    Text text;
+    text.text = std::string(900'000, 'x') + "end";
+    from.post(std::move(text));
+    const Result<void> first = co_await from.flush(Millis(20));   // the socket's buffer is full, and nobody reads
+    if (first) {
+        co_return std::string("not interrupted");
+    }
+    auto second = [](Talk& channel) -> Task<> { (void)co_await channel.flush(Millis(2000)); };
+    spawn(second(from));
+    Result<Messages> got = co_await to.receive(Millis(2000));
+    const Text* const whole = got ? std::get_if<Text>(&*got) : nullptr;
+    co_return whole == nullptr ? std::string("broken") : whole->text.substr(whole->text.size() - 3) + std::to_string(whole->text.size());
+}
+
+}  // namespace
+
+TEST_CASE("a message that could not be sent whole in time goes on where it was cut", "[ipc]") {
+    auto [a, b] = sockets();
+    Talk from(std::move(a)), to(std::move(b));
+    CHECK(Loop::current().run_until(sent_in_two(from, to)) == "end900003");
+}

@@ -381,3 +381,13 @@ TEST_CASE("verification delivers nothing", "[local]") {
     CHECK(f.log.count("status=deliverable") == 3);
     CHECK(f.log.count("status=undeliverable") == 1);
 }
+
+TEST_CASE("an extension is no path", "[local]") {
+    Fixture f;
+    // forward/$user+x exists as a directory: the extension must not lead out of it.
+    REQUIRE(mkdir((f.directory.path + "/forward/" + f.user + "+x").c_str(), 0755) == 0);
+    f.directory.file("elsewhere", "stranger@far.example\n");
+    CHECK(f.deliver(f.user + "+x/../../elsewhere@example.com") == "2.0.0 delivered to mailbox");
+    CHECK(f.forwarded().empty());
+    CHECK(f.log.count("address with illegal extension") == 1);
+}

@@ -362,3 +362,30 @@ TEST_CASE("environment values are cleaned for shells", "[local]") {
     REQUIRE(environment.size() == 2);
     CHECK(environment[1].second == "a b");
 }
+
+TEST_CASE("a command does not get half of a message that cannot be read", "[local]") {
+    const Scratch scratch;
+    char name[] = "/tmp/local-test-msg-XXXXXX";
+    UniqueFd fd(mkstemp(name));
+    REQUIRE(fd);
+    unlink(name);
+    const std::string body = "\n" + std::string(300'000, 'x') + "\n", headers = "Subject: s\n";
+    REQUIRE(write(fd.get(), (headers + body).data(), headers.size() + body.size()) == static_cast<ssize_t>(headers.size() + body.size()));
+    const int file = fd.get();
+    queue::Deliver request;
+    request.queue_id = "4A1B2C";
+    request.message = std::move(fd);
+    request.headers = {0, headers.size()};
+    request.body = {headers.size(), body.size()};
+    request.recipients.emplace_back();
+    Result<MessagePtr> message = Message::load(std::move(request), false);
+    REQUIRE(message);
+    REQUIRE(ftruncate(file, 150'000) == 0);   // as a disk that fails behind our back
+    Command command;
+    command.shell_text = "cat > " + scratch.path + "/copy; touch " + scratch.path + "/complete";
+    command.user.uid = command.user.gid = 65534;
+    const Outcome outcome = Loop::current().run_until(run_command(std::move(command), *message));
+    CHECK(outcome.kind == queue::kDeferred);
+    CHECK(outcome.dsn == "4.3.0");
+    CHECK(access((scratch.path + "/complete").c_str(), F_OK) != 0);
+}

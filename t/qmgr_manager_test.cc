@@ -341,3 +341,72 @@ TEST_CASE("with soft_bounce failures are tried again", "[qmgr]") {
     CHECK(queue.bounce.reports.empty());
     CHECK(files_in("deferred") == std::vector<std::string>{id});
 }
+
+/// No file can become longer than `bytes` while this lives: a full disk, as far as journals go.
+struct FullDisk {
+    explicit FullDisk(rlim_t bytes) {
+        ::signal(SIGXFSZ, SIG_IGN);
+        REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+        rlimit now = before;
+        now.rlim_cur = bytes;
+        REQUIRE(::setrlimit(RLIMIT_FSIZE, &now) == 0);
+    }
+    ~FullDisk() { ::setrlimit(RLIMIT_FSIZE, &before); }
+    rlimit before{};
+};
+
+TEST_CASE("what the journal has no room for is written when there is room, and nobody gets the message twice", "[qmgr]") {
+    Queue queue;
+    queue.submit({to("a@one.example"), to("b@two.example")});
+    REQUIRE(queue.agents.calls.size() == 2);
+    {
+        const FullDisk full(10);
+        queue.answer(0, queue::kDelivered, "2.0.0", "ok");
+        queue.finish();
+        queue.answer(1, queue::kDeferred, "4.0.0", "later");
+        queue.finish();
+        queue.drain();
+        CHECK(queue.log.count("journal: ") > 0);
+    }
+    Loop::current().run_until(sleep_for(Millis(1200)));   // the manager tries again by itself
+    REQUIRE(files_in("deferred").size() == 1);
+    queue.manager->flush_all();
+    REQUIRE(queue.agents.calls.size() == 1);
+    CHECK(queue.agents.calls.front().request.recipients[0].recipient.address == "b@two.example");
+}
+
+TEST_CASE("a message that cannot be put among the deferred ones is put there later", "[qmgr]") {
+    Queue queue;
+    queue.submit({to("a@one.example")});
+    REQUIRE(::rename("deferred", "away") == 0);
+    std::ofstream("deferred") << "no directory\n";
+    queue.answer(0, queue::kDeferred, "4.0.0", "later");
+    queue.finish();
+    queue.drain();
+    CHECK(queue.log.count("rename incoming/") == 1);
+    REQUIRE(::unlink("deferred") == 0);
+    REQUIRE(::rename("away", "deferred") == 0);
+    Loop::current().run_until(sleep_for(Millis(1200)));
+    CHECK(files_in("deferred").size() == 1);
+    queue.manager->flush_all();
+    CHECK(queue.agents.calls.size() == 1);
+}
+
+TEST_CASE("what is delivered while a message is being requeued is not delivered again", "[qmgr]") {
+    Queue queue;
+    const std::string id = queue.submit({to("a@one.example"), to("b@two.example")});
+    REQUIRE(queue.agents.calls.size() == 2);
+    REQUIRE(::rename(("incoming/" + id).c_str(), ("maildrop/" + id).c_str()) == 0);
+    queue.manager->altered(queue::kAlteredRequeued, {id});
+    queue.answer(0, queue::kDelivered, "2.0.0", "ok");
+    queue.finish();
+    queue.answer(1, queue::kDelivered, "2.0.0", "ok");
+    queue.finish();
+    queue.drain();
+    const UniqueFd file(::open(("maildrop/" + id).c_str(), O_RDONLY));
+    const Result<queue::QueueFile> requeued = queue::QueueFile::read(file.get());
+    REQUIRE(requeued);
+    const Result<std::vector<queue::JournalRecord>> journal = requeued->journal(file.get());
+    REQUIRE(journal);
+    CHECK(queue::replay(*journal, 2).unfinished() == 0);
+}

@@ -187,3 +187,11 @@ TEST_CASE("clients are counted by the networks that the settings say", "[restric
     CHECK(limits.key_for("2001:db8:1:2:3::4") == "smtp:2001:db8:1:2::");
     CHECK(limits.key_for("") == "smtp:");
 }
+
+TEST_CASE("warn_if_reject at the end of a class says nothing about what follows the class", "[restrictions]") {
+    SmtpDialogue dialogue("smtpd_restriction_classes = lax\nlax = warn_if_reject\n"
+                          "smtpd_relay_restrictions = lax, reject_unauth_destination\n");
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<x@elsewhere.example>\r\n");
+    CHECK(dialogue.last_reply() == "554 5.7.1 <x@elsewhere.example>: Relay access denied");
+}

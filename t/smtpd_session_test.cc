@@ -1,5 +1,7 @@
 #include <catch2/catch.hpp>
 
+#include <cstdlib>
+
 #include "smtpd/reply_names.h"
 #include "t/smtpd_dialogue.h"
 
@@ -362,6 +364,58 @@ TEST_CASE("XCLIENT and XFORWARD speak for another client", "[smtpd]") {
     CHECK(dialogue.last_reply() == "501 5.5.4 Bad XFORWARD attribute: FOO=x");
 }
 
+TEST_CASE("what XFORWARD and AUTH= say is about one message", "[smtpd]") {
+    SmtpDialogue dialogue("smtpd_authorized_xforward_hosts = 192.0.2.1\n");
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("XFORWARD NAME=far.example ADDR=203.0.113.5 IDENT=ABC\r\n");
+    dialogue.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n");
+    dialogue.client("x\r\n.\r\n");
+    dialogue.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n");
+    dialogue.client("x\r\n.\r\n");
+    REQUIRE(dialogue.cleanup().messages.size() == 2);
+    CHECK(dialogue.cleanup().messages[0].begin.envelope.client.name == "far.example");
+    CHECK(dialogue.cleanup().messages[1].begin.envelope.client.name == "c.example");
+    CHECK(dialogue.cleanup().messages[1].begin.envelope.client.ident.empty());
+}
+
+TEST_CASE("content that does not wait for the answer to DATA is improper pipelining", "[smtpd]") {
+    const std::string settings = "smtpd_forbid_unauth_pipelining = no\nsmtpd_data_restrictions = reject_unauth_pipelining\n";
+    const std::string envelope = "MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n";
+    SmtpDialogue patient(settings);
+    patient.client("EHLO c.example\r\n");
+    patient.client(envelope);
+    CHECK(patient.codes() == "220 250 250 250 354");
+    SmtpDialogue hasty(settings);
+    hasty.client("EHLO c.example\r\n");
+    hasty.client(envelope + "Subject: x\r\n\r\nx\r\n.\r\nQUIT\r\n");
+    CHECK(hasty.codes().substr(0, 19) == "220 250 250 250 503");
+    CHECK(hasty.cleanup().messages.empty());
+    CHECK(hasty.log().count("improper command pipelining after DATA") == 1);
+    SmtpDialogue greeting(settings);   // once is enough for the whole session
+    greeting.client("EHLO c.example\r\nMAIL FROM:<s@c.example>\r\n");
+    greeting.client("RCPT TO:<a@example.org>\r\nDATA\r\n");
+    CHECK(greeting.last_reply() == "503 5.5.0 <DATA>: Data command rejected: Improper use of SMTP command pipelining");
+}
+
+TEST_CASE("ORCPT has no control characters, with SMTPUTF8 either", "[smtpd]") {
+    SmtpDialogue dialogue;
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("MAIL FROM:<s@c.example> SMTPUTF8\r\n");
+    for (const char* bad : {"utf-8;a\rb@example.org", "utf-8;a\x01@example.org", "rf\rc822;a@example.org", "r(c;a@example.org"}) {
+        dialogue.client("RCPT TO:<a@example.org> ORCPT=" + std::string(bad) + "\r\n");
+        CHECK(dialogue.last_reply() == "501 5.5.4 Error: Bad ORCPT parameter syntax");
+    }
+    dialogue.client("RCPT TO:<a@example.org> ORCPT=utf-8;\xc3\xbc@example.org\r\n");
+    CHECK(dialogue.last_reply() == "250 2.1.5 Ok");
+}
+
+TEST_CASE("lines that are too long count as errors like any other", "[smtpd]") {
+    SmtpDialogue dialogue("smtpd_hard_error_limit = 3\n");
+    const std::string line = std::string(5000, 'x') + "\r\n";
+    dialogue.client(line + line + line);
+    CHECK(dialogue.codes() == "220 500 500 500 421");
+}
+
 TEST_CASE("rates and recipient numbers are limited", "[smtpd]") {
     SmtpDialogue rate("smtpd_client_message_rate_limit = 1\n");
     rate.client("EHLO c.example\r\n");
@@ -458,4 +512,20 @@ TEST_CASE("SMTPUTF8 addresses pass when declared", "[smtpd]") {
     REQUIRE(dialogue.cleanup().messages.size() == 1);
     CHECK(dialogue.cleanup().messages[0].begin.envelope.smtputf8);
     CHECK(dialogue.cleanup().messages[0].begin.envelope.client.protocol == "UTF8SMTP");
+}
+
+TEST_CASE("where TLS is required passwords wait for it, and without a certificate nothing starts", "[smtpd]") {
+    char name[] = "/tmp/smtpd-test-XXXXXX";
+    const std::string directory = ::mkdtemp(name);
+    const std::string pem = directory + "/cert.pem";
+    const std::string command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=mail.example.org "
+                                "-keyout " + pem + ".key -out " + pem + ".crt >/dev/null 2>&1 && cat " + pem + ".key " + pem + ".crt > " + pem;
+    REQUIRE(std::system(command.c_str()) == 0);
+    SmtpDialogue dialogue("smtpd_tls_security_level = encrypt\nsmtpd_sasl_auth_enable = yes\nsmtpd_tls_chain_files = " + pem + "\n");
+    dialogue.client("EHLO c.example\r\n");
+    CHECK(dialogue.sent().find("250-STARTTLS\r\n") != std::string::npos);
+    dialogue.client("AUTH PLAIN AGEAYg==\r\n");
+    CHECK(dialogue.last_reply() == "538 5.7.11 Encryption required for requested authentication mechanism");
+    CHECK(std::system(("rm -rf " + directory).c_str()) == 0);
+    CHECK_THROWS_WITH(SmtpDialogue("smtpd_tls_security_level = encrypt\n"), Catch::Contains("smtpd_tls_security_level"));
 }

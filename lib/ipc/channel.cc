@@ -79,6 +79,15 @@ Result<std::size_t> FrameSocket::send_now(std::size_t at) {
     return static_cast<std::size_t>(sent);
 }
 
+/// A flush that failed ends: who tries again goes on in the middle of the frame that was cut.
+void FrameSocket::drop_sent(std::size_t size) {
+    flushing_ = false;
+    out_.erase(0, size);
+    for (OutFds& waiting : out_fds_) {
+        waiting.offset -= size;
+    }
+}
+
 Task<Result<void>> FrameSocket::flush(Millis timeout) {
     if (flushing_) {
         co_return Result<void>();   // the coroutine that is at it sends this too
@@ -92,14 +101,14 @@ Task<Result<void>> FrameSocket::flush(Millis timeout) {
         }
         Result<std::size_t> sent = send_now(at);
         if (!sent) {
-            flushing_ = false;
+            drop_sent(at);
             co_return sent.error();
         }
         at += *sent;
         if (*sent == 0) {
             const Wake wake = co_await events_.writable(timeout);
             if (wake != Wake::ready) {
-                flushing_ = false;
+                drop_sent(at);
                 co_return wake_error(wake);
             }
         }

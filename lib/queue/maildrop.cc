@@ -12,6 +12,16 @@
 #include "lib/queue/queue_id.h"
 
 namespace postern::queue {
+namespace {
+
+/// Addresses end up in headers, file names and commands.
+void make_harmless(std::string& text) {
+    for (char& c : text) {
+        c = static_cast<unsigned char>(c) < 32 || c == 127 ? '?' : c;
+    }
+}
+
+}  // namespace
 
 bool is_maildrop_name(std::string_view name) { return is_queue_id(name); }
 
@@ -42,6 +52,14 @@ Envelope user_envelope(Envelope said, std::int64_t uid, std::int64_t now_usec) {
     out.rewrite_local = said.rewrite_local;
     out.origin = kOriginSendmail;
     out.submit_uid = uid;
+    for (std::string* text : {&out.sender, &out.dsn_envid, &out.verp_delimiters}) {
+        make_harmless(*text);
+    }
+    for (Recipient& recipient : out.recipients) {
+        for (std::string* text : {&recipient.address, &recipient.original, &recipient.dsn_orcpt}) {
+            make_harmless(*text);
+        }
+    }
     const bool plausible = said.arrival_usec > 0 && said.arrival_usec <= now_usec;
     out.arrival_usec = plausible ? said.arrival_usec : now_usec;
     return out;

@@ -44,7 +44,8 @@ Result<std::unique_ptr<QueueFileWriter>> create_maildrop_file(const std::string&
                                                               std::uint64_t size_limit_bytes);
 
 /// What a user may say about a message of theirs; all other members (client attributes, filters, other origins) are
-/// set to what is true of a local submission by `uid`.  arrival_usec is kept when it is not after `now_usec`.
+/// set to what is true of a local submission by `uid`.  arrival_usec is kept when it is not after `now_usec`; control
+/// characters in addresses become "?".
 Envelope user_envelope(Envelope said, std::int64_t uid, std::int64_t now_usec);
 
 /// Removes maildrop/<maildrop_file> if the envelope of `queue_file` (open) names one, after making the queue file

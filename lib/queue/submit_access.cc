@@ -31,7 +31,9 @@ Result<int> match(std::string_view list, const std::string& user, int depth) {
             if (!inner) {
                 return inner;
             }
-            hit = *inner == 1;
+            if (*inner >= 0) {   // the file's elements stand here, "!user" among them
+                return negated ? 1 - *inner : *inner;
+            }
         } else if (!hit && pattern.find(':') != std::string::npos) {
             return Error(Errc::config, "authorized_submit_users: only user names, static: and /file are possible: " + pattern);
         }

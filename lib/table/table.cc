@@ -92,7 +92,7 @@ Result<void> Table::for_each(const Visit&) const {
 }
 
 Lookup Table::lookup(std::string_view key) {
-    if (key.size() > kMaxKey) {
+    if (key.size() > kMaxKey && !pattern_) {
         return std::optional<std::string>();
     }
     if (!fold_case_ || pattern_ || std::none_of(key.begin(), key.end(), [](char c) { return c >= 'A' && c <= 'Z'; })) {
