@@ -58,7 +58,8 @@ private:
         if (!submitter_.trusted) {
             restrict(begin);
         }
-        if (!begin.source) {
+        const bool is_pickup = submitter_.uid == 0 || submitter_.uid == static_cast<std::int64_t>(::geteuid());
+        if (!begin.source || !is_pickup) {   // nobody on the network side names a file that we remove
             begin.envelope.maildrop_file.clear();
         }
         message_ = std::make_unique<Message>(shared_, std::move(begin));

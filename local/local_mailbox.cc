@@ -25,12 +25,16 @@ struct ForwardFile {
     std::size_t which = 0;      ///< place in forward_path
 };
 
-/// Reads a .forward as its user.  Nothing found, or something that cannot be trusted: false.
-bool read_forward(const std::string& path, uid_t user, std::string& text) {
+/// Reads a .forward as its user.  False when there is none, or none that can be trusted; an error when that cannot be known now.
+Result<bool> read_forward(const std::string& path, uid_t user, std::string& text) {
     const UniqueFd fd(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
     if (!fd) {
-        if (errno != ENOENT && errno != ENOTDIR) {
-            log_warning("open {}: {}", path, strerror(errno));
+        const int why = errno;
+        if (file_error_dsn(why, "5.0.0").front() == '4') {
+            return errno_error("open " + path, why);
+        }
+        if (why != ENOENT && why != ENOTDIR) {
+            log_warning("open {}: {}", path, strerror(why));
         }
         return false;
     }
@@ -48,9 +52,12 @@ bool read_forward(const std::string& path, uid_t user, std::string& text) {
         return false;
     }
     Result<std::string> got = read_text_fd(fd.get(), path, kMaxForward);
-    if (!got) {
+    if (!got && got.error().code == Errc::too_big) {
         log_warning("{}", got.error().what);
         return false;
+    }
+    if (!got) {
+        return got.error();
     }
     text = std::move(*got);
     return true;
@@ -211,7 +218,11 @@ Task<bool> LocalDelivery::try_forward_file(Branch branch) {
             return failed("4.3.0", fmt::format("cannot access home directory {}: {}", home, strerror(errno)));
         }
         for (std::size_t i = 0; i < paths.size(); ++i) {
-            if (read_forward(paths[i], owner, file->text)) {
+            const Result<bool> found = read_forward(paths[i], owner, file->text);
+            if (!found) {
+                return failed("4.3.0", found.error().what);
+            }
+            if (*found) {
                 file->path = paths[i];
                 file->which = i;
                 break;

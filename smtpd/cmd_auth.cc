@@ -78,7 +78,8 @@ Task<> Session::count_tls_session() {
 
 Task<> Session::auth(const Command& command) {
     const bool tls_active = client_.tls() != nullptr;
-    if (!config_.smtpd_sasl_auth_enable() || keyword_hidden("AUTH")) {
+    const Result<bool> excepted = server_.clients().sasl_exceptions.matches(info_.name, info_.address);
+    if (!config_.smtpd_sasl_auth_enable() || keyword_hidden("AUTH") || !excepted || *excepted) {
         co_return co_await refuse("503 5.5.1 Error: authentication not enabled");
     }
     if (helo_.empty()) {

@@ -33,7 +33,7 @@ const Session::KnownCommand* Session::find_command(std::string_view verb) {
         {"ETRN", "etrn", &Session::etrn, false},
         {"HELP", "help", &Session::help, false},
         {"XCLIENT", "xclient", &Session::xclient, false},
-        {"XFORWARD", "xforward", &Session::xforward, false},
+        {"XFORWARD", "xforward", &Session::xforward, true},
         {"QUIT", "quit", &Session::quit, false},
     }};
     for (const KnownCommand& command : kCommands) {

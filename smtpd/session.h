@@ -216,7 +216,7 @@ struct Session::KnownCommand {
     const char* verb;
     const char* log_name;     ///< as in the disconnect line: "mail"
     Handler handler;
-    bool may_be_followed;     ///< RFC 2920 section 3.1: more commands may be in the same packet
+    bool may_be_followed;     ///< RFC 2920 section 3.1: more commands may be in the same packet; XFORWARD too, as Postfix sends it
 };
 
 }  // namespace postern::smtpd

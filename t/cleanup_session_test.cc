@@ -251,3 +251,16 @@ TEST_CASE("a draining server ends the connection after the message", "[cleanup]"
     REQUIRE_FALSE(end.ok());
     CHECK(end.error().code == Errc::closed);
 }
+
+TEST_CASE("a submitter of another user, trusted or not, has no files removed", "[cleanup]") {
+    LogCapture log;
+    Server server;
+    const std::string path = server.directory + "/maildrop/0000AABCDE";
+    ClientChannel client = server.connect(Submitter{true, static_cast<std::int64_t>(::geteuid()) + 1});
+    queue::Begin begin = begin_with("Subject: x\n\nbody\n", true);
+    begin.envelope.maildrop_file = "0000AABCDE";
+    begin.source = UniqueFd(::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
+    client.post(std::move(begin));
+    CHECK(server.stored(id_of(answer_of(client))).maildrop_file.empty());
+    CHECK(::access(path.c_str(), F_OK) == 0);
+}

@@ -209,6 +209,8 @@ TEST_CASE("connecting where nobody listens says so", "[ipc]") {
 
 namespace {
 
+Task<> flush_later(Talk& channel) { (void)co_await channel.flush(Millis(2000)); }
+
 Task<std::string> sent_in_two(Talk& from, Talk& to) {
     Text text;
     text.text = std::string(900'000, 'x') + "end";
@@ -217,8 +219,7 @@ Task<std::string> sent_in_two(Talk& from, Talk& to) {
     if (first) {
         co_return std::string("not interrupted");
     }
-    auto second = [](Talk& channel) -> Task<> { (void)co_await channel.flush(Millis(2000)); };
-    spawn(second(from));
+    spawn(flush_later(from));
     Result<Messages> got = co_await to.receive(Millis(2000));
     const Text* const whole = got ? std::get_if<Text>(&*got) : nullptr;
     co_return whole == nullptr ? std::string("broken") : whole->text.substr(whole->text.size() - 3) + std::to_string(whole->text.size());

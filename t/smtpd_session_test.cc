@@ -367,8 +367,7 @@ TEST_CASE("XCLIENT and XFORWARD speak for another client", "[smtpd]") {
 TEST_CASE("what XFORWARD and AUTH= say is about one message", "[smtpd]") {
     SmtpDialogue dialogue("smtpd_authorized_xforward_hosts = 192.0.2.1\n");
     dialogue.client("EHLO c.example\r\n");
-    dialogue.client("XFORWARD NAME=far.example ADDR=203.0.113.5 IDENT=ABC\r\n");
-    dialogue.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n");
+    dialogue.client("XFORWARD NAME=far.example ADDR=203.0.113.5 IDENT=ABC\r\nMAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n");
     dialogue.client("x\r\n.\r\n");
     dialogue.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n");
     dialogue.client("x\r\n.\r\n");
@@ -528,4 +527,11 @@ TEST_CASE("where TLS is required passwords wait for it, and without a certificat
     CHECK(dialogue.last_reply() == "538 5.7.11 Encryption required for requested authentication mechanism");
     CHECK(std::system(("rm -rf " + directory).c_str()) == 0);
     CHECK_THROWS_WITH(SmtpDialogue("smtpd_tls_security_level = encrypt\n"), Catch::Contains("smtpd_tls_security_level"));
+}
+
+TEST_CASE("clients that are not offered AUTH do not get it", "[smtpd]") {
+    SmtpDialogue dialogue("smtpd_sasl_auth_enable = yes\nsmtpd_sasl_exceptions_networks = 192.0.2.0/24\n");
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("AUTH PLAIN AGEAYg==\r\n");
+    CHECK(dialogue.last_reply() == "503 5.5.1 Error: authentication not enabled");
 }

@@ -79,21 +79,19 @@ Result<std::size_t> FrameSocket::send_now(std::size_t at) {
     return static_cast<std::size_t>(sent);
 }
 
-/// A flush that failed ends: who tries again goes on in the middle of the frame that was cut.
-void FrameSocket::drop_sent(std::size_t size) {
-    flushing_ = false;
-    out_.erase(0, size);
-    for (OutFds& waiting : out_fds_) {
-        waiting.offset -= size;
-    }
-}
-
 Task<Result<void>> FrameSocket::flush(Millis timeout) {
     if (flushing_) {
         co_return Result<void>();   // the coroutine that is at it sends this too
     }
     flushing_ = true;
     std::size_t at = 0;
+    const auto stop_here = [this, &at] {   // who tries again goes on in the middle of the frame that was cut
+        flushing_ = false;
+        out_.erase(0, at);
+        for (OutFds& waiting : out_fds_) {
+            waiting.offset -= at;
+        }
+    };
     while (at < out_.size()) {
         if (!socket_) {
             flushing_ = false;
@@ -101,14 +99,14 @@ Task<Result<void>> FrameSocket::flush(Millis timeout) {
         }
         Result<std::size_t> sent = send_now(at);
         if (!sent) {
-            drop_sent(at);
+            stop_here();
             co_return sent.error();
         }
         at += *sent;
         if (*sent == 0) {
             const Wake wake = co_await events_.writable(timeout);
             if (wake != Wake::ready) {
-                drop_sent(at);
+                stop_here();
                 co_return wake_error(wake);
             }
         }

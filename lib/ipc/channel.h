@@ -54,7 +54,6 @@ private:
     Result<std::size_t> send_now(std::size_t at);
     std::string_view unread() const { return std::string_view(in_).substr(in_at_); }
     void forget(std::size_t bytes);
-    void drop_sent(std::size_t size);
     struct OutFds {
         std::size_t offset;             ///< of the frame they belong to, in out_
         std::vector<UniqueFd> fds;

@@ -51,8 +51,7 @@ public:
     Table(const Table&) = delete;
     Table& operator=(const Table&) = delete;
 
-    /// The value for `key`, or nothing.  Keys longer than kMaxKey are not found, but in
-    /// pattern tables, which are for header fields too (header_size_limit bounds those).
+    /// The value for `key`, or nothing.  Keys longer than kMaxKey are not found, but in pattern tables.
     /// Errors: temporary (the table cannot answer now; names the table).
     Result<std::optional<std::string>> lookup(std::string_view key);
 
