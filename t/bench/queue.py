@@ -7,6 +7,7 @@ a start with a long deferred queue takes, and whether one destination holds up a
 A tenth of everything unless --full: 10,000 undeliverable messages, 100,000 deferred ones.  Needs root and Debian's postfix.
 """
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -248,9 +249,9 @@ def model_of(server, where):
     return found
 
 
-def probe_once(server, sink, number):
+def probe_once(server, sink, numbers=itertools.count()):
     """Seconds from the start of an SMTP session until the message has arrived at the sink."""
-    name = "%s-%d-%d" % (server.name, os.getpid(), number)
+    name = "%s-%d-%d" % (server.name, os.getpid(), next(numbers))
     begin = time.monotonic()
     with socket.create_connection(("127.0.0.1", server.smtp), 60) as client:
         stream = client.makefile("rwb")
@@ -294,19 +295,18 @@ def bench_start(servers, full, where, sink):
             known = lines_with(server, "the queue was read in") if server.name == "Postern" else 0
             begin = time.monotonic()
             server.start()
-            probe_once(server, sink, 10 * (cache == "cold"))
+            probe_once(server, sink)
             note("start with %d deferred (%s cache) until new mail is delivered" % (count, cache), "s", server, time.monotonic() - begin)
-            worst, number = 0.0, 100
+            worst = None
             if server.name == "Postern":
                 while lines_with(server, "the queue was read in") == known:
-                    number += 1
-                    worst = max(worst, probe_once(server, sink, number))
+                    worst = max(worst or 0.0, probe_once(server, sink))
                     time.sleep(0.2)
                 end = time.monotonic()
             else:
                 end = idle(server)
             note("start with %d deferred (%s cache) until all are known" % (count, cache), "s", server, end - begin)
-            if number > 100:
+            if worst is not None:
                 note("slowest new message while %d are read (%s cache)" % (count, cache), "s", server, worst)
             note("memory of qmgr with %d deferred" % count, "MiB", server, server.memory_of("qmgr") / 1024)
             if cache == "cold":
@@ -321,8 +321,8 @@ def bench_start(servers, full, where, sink):
 
 def probes(server, sink, label, count=20):
     times = []
-    for number in range(count):
-        times.append(probe_once(server, sink, number + 1000 * len(RESULTS)) * 1000)
+    for _ in range(count):
+        times.append(probe_once(server, sink) * 1000)
         time.sleep(0.25)
     note("probe, median: " + label, "ms", server, statistics.median(times))
     note("probe, slowest: " + label, "ms", server, max(times))
