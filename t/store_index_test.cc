@@ -110,6 +110,48 @@ TEST_CASE("without a uidlist a lost index means a new UIDVALIDITY", "[store]") {
     CHECK(account->status("INBOX")->messages == 3);
 }
 
+TEST_CASE("what was kept of messages is not shown for others when the index alone is lost", "[store]") {
+    Scratch scratch;
+    const auto envelope_of = [](Account& account, const std::string& name) {
+        const auto mailbox = select(account, name);
+        return std::string(mailbox->reader()->summary(1, Need::all)->envelope);
+    };
+    {
+        const auto account = scratch.open();
+        REQUIRE(account->create("Sent"));
+        append(*account, "INBOX", sample(1));
+        append(*account, "Sent", sample(2));
+        CHECK(envelope_of(*account, "INBOX").find("number 1") != std::string::npos);
+        CHECK(envelope_of(*account, "Sent").find("number 2") != std::string::npos);
+    }
+    const std::string file = index_directory(scratch) + "/index.mdb";
+    SECTION("removed") {
+        unlink(file.c_str());
+        unlink((file + "-lock").c_str());
+    }
+    SECTION("damaged") { write_file(file, std::string(20000, 'x')); }
+    SECTION("marked as damaged") { mark_index_damaged(index_directory(scratch)); }
+    const auto account = scratch.open();
+    CHECK(envelope_of(*account, "Sent").find("number 2") != std::string::npos);   // in another order than before
+    CHECK(envelope_of(*account, "INBOX").find("number 1") != std::string::npos);
+}
+
+TEST_CASE("a session whose index was replaced does not call the new one damaged", "[store]") {
+    Scratch scratch;
+    fill(scratch);
+    const auto old = scratch.open();
+    const auto inbox = select(*old);
+    const std::string file = index_directory(scratch) + "/index.mdb";
+    unlink(file.c_str());
+    unlink((file + "-lock").c_str());
+    const auto fresh = scratch.open();
+    const std::uint32_t messages = fresh->status("INBOX")->messages;
+    write_file(scratch.maildir() + "/new/1700000000.M1P1.host", sample(9));
+    CHECK_FALSE(inbox->sync(Expunges::show));
+    CHECK(access((index_directory(scratch) + "/index.damaged").c_str(), F_OK) != 0);
+    CHECK(fresh->status("INBOX")->messages == messages + 1);
+}
+
 TEST_CASE("index files that are no LMDB files are set aside", "[store]") {
     Scratch scratch;
     fill(scratch);

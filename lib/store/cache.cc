@@ -42,6 +42,12 @@ Result<std::shared_ptr<Env>> open_env(const std::string& file) {
 
 }  // namespace
 
+void discard_cache(const std::string& directory) {
+    for (const char* const name : {"/cache.mdb", "/cache.mdb-lock", "/cache.state"}) {
+        unlink((directory + name).c_str());
+    }
+}
+
 bool Cache::was_lost() const {
     char text[kStateSize + 1] = "";
     if (pread(state_.get(), text, kStateSize, 0) <= 0) {

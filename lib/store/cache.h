@@ -22,6 +22,10 @@ namespace postern::store {
 
 enum CacheDb : std::size_t { kSummaryDb, kHeadersDb, kDirsDb };
 
+/// Removes the cache of an index that begins anew: its mailboxes get the numbers that others had, and what is kept under
+/// them belongs to those.  To be called before the new index is there.
+void discard_cache(const std::string& directory);
+
 /// Values for one message, already encoded (not sealed).
 struct CacheEntry {
     Uid uid = 0;

@@ -10,6 +10,7 @@
 #include <cstdio>
 
 #include "lib/base/unique_fd.h"
+#include "lib/store/cache.h"
 
 namespace postern::store {
 namespace {
@@ -81,12 +82,17 @@ Result<std::shared_ptr<Env>> open_index(const std::string& directory) {
     const std::string file = directory + "/index.mdb";
     const std::string mark = directory + "/index.damaged";
     const bool marked = access(mark.c_str(), F_OK) == 0;
+    struct stat status {};
+    if (stat(file.c_str(), &status) != 0 || status.st_size == 0) {
+        discard_cache(directory);
+    }
     if (!marked) {
         Result<std::shared_ptr<Env>> env = try_open(file);
         if (env || env.error().code != Errc::corrupt) {
             return env;
         }
     }
+    discard_cache(directory);
     if (rename(file.c_str(), (file + ".damaged").c_str()) != 0 && errno != ENOENT) {
         return errno_error("set aside " + file);
     }

@@ -158,7 +158,8 @@ Result<Refreshed> refresh(Shared& shared, const Folder& folder, const Refresh& h
     }
     Result<void> dropped = drop_mailbox_index(shared, folder);
     Result<Refreshed> rebuilt = dropped ? scan_and_commit(shared, folder, how) : dropped.error();
-    if (!rebuilt && rebuilt.error().code == Errc::corrupt) {
+    // An index that was replaced under us is not ours to judge.
+    if (!rebuilt && rebuilt.error().code == Errc::corrupt && shared.index->is_current()) {
         mark_index_damaged(shared.index_directory);
     }
     return rebuilt;
