@@ -273,6 +273,31 @@ TEST_CASE("mod-sequences: unchanged_since, silent stores, changed and vanished s
     CHECK(b->highest_modseq() == now);
 }
 
+TEST_CASE("a silent store does not hide what another session changed in the same message", "[store]") {
+    Scratch scratch;
+    const auto account = scratch.open();
+    append(*account, "INBOX", sample(1));
+    append(*account, "INBOX", sample(2));
+    const auto a = select(*account);
+    const auto b = select(*account);
+    FlagChange change;
+    change.how = FlagChange::How::add;
+    change.flags = kSeen;
+    change.silent = true;
+    SECTION("by the index") { store_flags(*b, 1, FlagChange::How::add, kFlagged); }
+    SECTION("by the file's name") {
+        const std::string cur = scratch.maildir() + "/cur/";
+        const std::string name = files_in(cur)[0];
+        REQUIRE(rename((cur + name).c_str(), (cur + name + "F").c_str()) == 0);
+    }
+    REQUIRE(a->store(UidSet({1, 2}), change));
+    const Changes changes = sync(*a);
+    REQUIRE(changes.flags.size() == 2);
+    CHECK(changes.flags[0].row.flags == (kSeen | kFlagged | kRecent));
+    CHECK_FALSE(changes.flags[0].silent);
+    CHECK(changes.flags[1].silent);
+}
+
 TEST_CASE("copies are hard links with flags, keywords and date; COPYUID pairs fit", "[store]") {
     Scratch scratch;
     const auto account = scratch.open();

@@ -348,12 +348,8 @@ Result<UidSet> Mailbox::vanished_since(Modseq since) {
         return more.error();
     }
     if (state_->expunges_held) {
-        const UidSet still_numbered = state_->within(out);
-        for (const UidRange& range : still_numbered.ranges()) {
-            for (Uid uid = range.first; uid < range.last; ++uid) {
-                out.remove(uid);
-            }
-            out.remove(range.last);
+        for (const UidRange& range : state_->uids.ranges()) {
+            out.remove(range);
         }
     }
     return out;

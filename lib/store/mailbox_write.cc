@@ -33,7 +33,9 @@ Result<void> for_each_uid(const UidSet& uids, Visit&& visit) {
 /// Turns a STORE command into the flags each message shall have.
 class StorePlan {
 public:
-    StorePlan(const FlagChange& change, std::uint64_t keywords) : change_(change), keywords_(keywords) {}
+    /// `seen` is the newest mod-sequence that the client has been told of.
+    StorePlan(const FlagChange& change, std::uint64_t keywords, Modseq seen)
+        : change_(change), keywords_(keywords), seen_(seen) {}
 
     Result<void> plan(MailboxEditor& editor, const UidSet& uids, StoreResult& result) {
         edits_.clear();
@@ -53,9 +55,14 @@ public:
         });
     }
     const std::vector<FlagEdit>& edits() const { return edits_; }
+    /// What others have changed and the client does not know yet: a silent store must not hide that (RFC 9051 section 6.4.6).
+    const UidSet& news() const { return news_; }
 
 private:
     void add(const Entry& entry) {
+        if (entry.modseq > seen_) {
+            news_.add(entry.uid);
+        }
         FlagEdit edit{entry.uid, entry.flags & kStorableFlags, entry.keywords};
         const std::uint32_t flags = change_.flags & kStorableFlags;
         switch (change_.how) {
@@ -69,7 +76,9 @@ private:
     }
     const FlagChange& change_;
     std::uint64_t keywords_;
+    Modseq seen_;
     std::vector<FlagEdit> edits_;
+    UidSet news_;
 };
 
 Result<std::uint64_t> keyword_bits(MailboxEditor& editor, const FlagChange& change) {
@@ -107,7 +116,7 @@ Result<StoreResult> Mailbox::store(const UidSet& uids, const FlagChange& change)
         return bits.error();
     }
     StoreResult result;
-    StorePlan plan(change, *bits);
+    StorePlan plan(change, *bits, state_->record.highest_modseq);
     UidSet missing;
     UidSet changed;
     const Modseq before = editor.record().highest_modseq;
@@ -137,6 +146,9 @@ Result<StoreResult> Mailbox::store(const UidSet& uids, const FlagChange& change)
     if (editor.record().highest_modseq != before && !changed.empty()) {
         result.modseq = editor.record().highest_modseq;
         if (change.silent) {
+            for (const UidRange& range : plan.news().ranges()) {
+                changed.remove(range);
+            }
             state_->silent.emplace_back(result.modseq, std::move(changed));
         }
     }

@@ -37,23 +37,21 @@ void UidSet::add(const UidSet& other) {
     }
 }
 
-void UidSet::remove(Uid uid) {
-    auto at = std::lower_bound(ranges_.begin(), ranges_.end(), uid,
-                               [](const UidRange& r, Uid value) { return r.last < value; });
-    if (at == ranges_.end() || at->first > uid) {
-        return;
+void UidSet::remove(UidRange range) {
+    const auto from = std::lower_bound(ranges_.begin(), ranges_.end(), range.first,
+                                       [](const UidRange& r, Uid uid) { return r.last < uid; });
+    auto to = from;
+    std::vector<UidRange> left;                   // of the first and the last range that are hit
+    while (to != ranges_.end() && to->first <= range.last) {
+        if (to->first < range.first) {
+            left.push_back(UidRange{to->first, range.first - 1});
+        }
+        if (to->last > range.last) {
+            left.push_back(UidRange{range.last + 1, to->last});
+        }
+        ++to;
     }
-    const UidRange old = *at;
-    if (old.first == old.last) {
-        ranges_.erase(at);
-    } else if (uid == old.first) {
-        at->first = uid + 1;
-    } else if (uid == old.last) {
-        at->last = uid - 1;
-    } else {
-        at->last = uid - 1;
-        ranges_.insert(at + 1, UidRange{uid + 1, old.last});
-    }
+    ranges_.insert(ranges_.erase(from, to), left.begin(), left.end());
 }
 
 bool UidSet::contains(Uid uid) const {

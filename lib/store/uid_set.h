@@ -28,7 +28,8 @@ public:
     void add(Uid uid) { add(UidRange{uid, uid}); }
     void add(UidRange range);
     void add(const UidSet& other);
-    void remove(Uid uid);
+    void remove(Uid uid) { remove(UidRange{uid, uid}); }
+    void remove(UidRange range);
     bool contains(Uid uid) const;
 
     bool empty() const { return ranges_.empty(); }
