@@ -220,3 +220,42 @@ TEST_CASE("the mbox files of the corpus are split as their makers meant", "[stor
         WARN("skipped: no mbox files at " << corpus);
     }
 }
+
+TEST_CASE("keywords of an mbox that IMAP could not say are left out", "[store][mbox]") {
+    Scratch scratch;
+    write_file(scratch.path() + "/spool", "From a@example.org Thu Nov 22 11:11:11 2026\nSubject: one\n"
+                                          "X-Keywords: good a)b {3} \"q \\Seen caf\xc3\xa9 also\n\nHello\n");
+    const auto account = scratch.open(location(scratch));
+    const auto inbox = select(*account);
+    CHECK(inbox->keywords() == std::vector<std::string>{"good", "also"});
+}
+
+TEST_CASE("a Content-Length that covers what is added takes nothing from the new message", "[store][mbox]") {
+    Scratch scratch;
+    const std::string spool = scratch.path() + "/spool";
+    const auto mbox = [](std::size_t length) {
+        return "From a@example.org Thu Nov 22 11:11:11 2026\nContent-Length: " + std::to_string(length) + "\n\nHello\n\n";
+    };
+    std::size_t added = 0;
+    write_file(spool, mbox(100));
+    {
+        const auto account = scratch.open(location(scratch));
+        append(*account, "INBOX", sample(7));
+        added = read_file(spool).size() - mbox(100).size();
+    }
+    remove_tree(scratch.path() + "/mail");
+    write_file(spool, mbox(std::string("Hello\n\n").size() + added));
+    REQUIRE(mbox(100 + added).size() == mbox(100).size());
+    const auto account = scratch.open(location(scratch));
+    Result<std::unique_ptr<Appender>> appender = account->append("INBOX");
+    REQUIRE(appender);
+    REQUIRE((*appender)->write(sample(7)));
+    REQUIRE((*appender)->finish());
+    std::vector<std::unique_ptr<Appender>> all;
+    all.push_back(std::move(*appender));
+    const Result<Assigned> assigned = account->commit_appends("INBOX", all);
+    REQUIRE(assigned);
+    const auto inbox = select(*account);
+    CHECK(inbox->exists() == 2);
+    CHECK(inbox->reader()->text(assigned->uids.at(0), 10000)->find("body of 7") != std::string::npos);
+}

@@ -78,6 +78,9 @@ Result<void> for_each_names(const Txn& txn, std::uint32_t mailbox, Visit&& visit
     return {};
 }
 
+/// Whether IMAP can say it: an atom (RFC 9051 section 9) of at most 255 bytes.
+bool is_keyword(std::string_view text);
+
 /// Names of mailboxes the index knows.
 Result<std::vector<std::string>> indexed_mailboxes(const Txn& txn);
 /// Takes `from`'s record to `to`; UIDs and cached data stay.  No record: nothing happens.
@@ -110,7 +113,7 @@ public:
     /// Takes the next UID (or entry.uid when that is not below it) and change().
     Result<Uid> append(Entry entry, std::string base, std::string odd_suffix);
     Result<void> erase(Uid uid);
-    /// Position of a keyword, made when missing.  Errors: too_big (kMaxKeywords), syntax (too long).
+    /// Position of a keyword, made when missing.  Errors: too_big (kMaxKeywords), syntax (see is_keyword()).
     Result<std::size_t> keyword(std::string_view name);
     /// Throws away all messages (the index of this mailbox is damaged), for a scan to fill in again.
     Result<void> reset(std::uint32_t uidvalidity);

@@ -8,9 +8,16 @@ namespace postern::store {
 namespace {
 
 constexpr std::size_t kMaxKeywordBytes = 255;
+constexpr std::string_view kNotInAtoms = "(){%*\"\\]";
 constexpr std::uint32_t kMaxVanishedRecords = 2048;
 
 }  // namespace
+
+bool is_keyword(std::string_view text) {
+    return !text.empty() && text.size() <= kMaxKeywordBytes && std::all_of(text.begin(), text.end(), [](char c) {
+        return c > ' ' && c < 127 && kNotInAtoms.find(c) == std::string_view::npos;
+    });
+}
 
 Result<MailboxEditor> MailboxEditor::open(Txn& txn, std::string_view name, std::uint32_t uidvalidity) {
     MailboxEditor editor(txn, name);
@@ -289,8 +296,8 @@ Result<std::size_t> MailboxEditor::keyword(std::string_view name) {
             return i;
         }
     }
-    if (name.empty() || name.size() > kMaxKeywordBytes) {
-        return Error(Errc::syntax, "keyword is too long");
+    if (!is_keyword(name)) {
+        return Error(Errc::syntax, "keyword is too long, or has characters that an atom cannot have");
     }
     if (record_.keywords.size() == kMaxKeywords) {
         return Error(Errc::too_big, "mailbox " + name_ + " has no room for another keyword");

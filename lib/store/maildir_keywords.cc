@@ -15,16 +15,6 @@ namespace {
 constexpr std::size_t kLetters = 26;
 constexpr std::size_t kMaxFile = 64 * 1024;
 
-bool is_keyword(std::string_view text) {
-    constexpr std::string_view kNotInAtoms = "(){%*\"\\] ";
-    for (const char c : text) {
-        if (c <= 32 || c == 127 || kNotInAtoms.find(c) != std::string_view::npos) {
-            return false;
-        }
-    }
-    return !text.empty() && text.size() <= 255;
-}
-
 }  // namespace
 
 void read_keywords_file(const Folder& folder, MailboxEditor& editor, DirState& state) {

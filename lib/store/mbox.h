@@ -92,6 +92,8 @@ private:
                          const UidSet& gone);
     Result<void> add(MailboxEditor& editor, const MboxMessage& message, bool adopt_uid);
     Result<std::pair<std::string, std::int64_t>> read(const Folder& folder, const StoredName& name);
+    static std::string formatted_all(const std::vector<NewMessage>& messages, const MailboxRecord& record, bool file_is_empty,
+                                     std::size_t padding);
     Result<std::vector<Uid>> add_messages(const Placed& mailbox, std::vector<NewMessage> messages, MboxTruncate& undo);
     /// Texts and flags of `uids`, for another mailbox; `found` are those that were there.
     Result<std::vector<NewMessage>> read_messages(const Placed& from, const Placed& to, const UidSet& uids, UidSet& found,

@@ -78,6 +78,12 @@ std::vector<std::string> names_of(std::uint64_t bits, const MailboxRecord& recor
     return out;
 }
 
+/// Whether the last `count` messages are what was added behind `old_size`.  A Content-Length of an older message that happens
+/// to end where the file ends now has taken them in otherwise.
+bool are_apart(const MboxFile& file, std::size_t count, std::uint64_t old_size) {
+    return file.messages.size() >= count && file.messages[file.messages.size() - count].start >= old_size;
+}
+
 /// A whole new message as it lies in the file, with the empty line that ends it.
 std::string formatted(std::string_view text, std::int64_t date, const std::string& state) {
     const MessageParts parts = split_message(text);
@@ -98,6 +104,20 @@ Result<std::unique_ptr<Appender>> MboxBackend::append(const Folder&) {
     return std::unique_ptr<Appender>(std::make_unique<MboxAppender>());
 }
 
+/// `padding`: spaces more than usual in each message's state fields.
+std::string MboxBackend::formatted_all(const std::vector<NewMessage>& messages, const MailboxRecord& record, bool file_is_empty,
+                                       std::size_t padding) {
+    std::string text;
+    Uid uid = record.uidnext;
+    for (const NewMessage& message : messages) {
+        std::string state = file_is_empty && text.empty() ? base_field(record.uidvalidity, uid) : std::string();
+        const std::string fields = state_fields(message.entry.flags, names_of(message.entry.keywords, record), uid++, 0);
+        state += fields.substr(0, fields.size() - 1) + std::string(padding, ' ') + "\n";
+        text += formatted(message.text, message.date, state);
+    }
+    return text;
+}
+
 Result<std::vector<Uid>> MboxBackend::add_messages(const Placed& mailbox, std::vector<NewMessage> messages,
                                                         MboxTruncate& undo) {
     const std::lock_guard<std::recursive_mutex> guard(mutex_);
@@ -116,20 +136,22 @@ Result<std::vector<Uid>> MboxBackend::add_messages(const Placed& mailbox, std::v
     if (old_size >= 2 && pread(locked->fd(), tail, 2, static_cast<off_t>(old_size - 2)) != 2) {
         return errno_error("read " + mailbox.folder.path);
     }
-    std::string text = tail[1] != '\n' ? "\n\n" : tail[0] != '\n' ? "\n" : "";
-    Uid uid = editor.record().uidnext;
-    for (const NewMessage& message : messages) {
-        std::string state = old_size == 0 && text.empty() ? base_field(editor.record().uidvalidity, uid) : std::string();
-        state += state_fields(message.entry.flags, names_of(message.entry.keywords, editor.record()), uid++, 0);
-        text += formatted(message.text, message.date, state);
-    }
-    if (Result<void> written = rewrite_tail(locked->fd(), journal_of(mailbox.folder), old_size, {MboxPiece{0, 0, text}}); !written) {
-        return written.error();
-    }
-    undo.set(mailbox.folder.path, old_size, locked->fd());
-    Result<const Parsed*> file = parsed(mailbox.folder, locked->fd(), true);
-    if (!file) {
-        return file.error();
+    Result<const Parsed*> file = static_cast<const Parsed*>(nullptr);
+    for (std::size_t padding = 0; *file == nullptr || !are_apart((*file)->file, messages.size(), old_size); padding += 2) {
+        if (padding == 4 || (padding > 0 && ftruncate(locked->fd(), static_cast<off_t>(old_size)) != 0)) {
+            return Error(Errc::io, "add to " + mailbox.folder.path + ": the new message cannot be told from an older one");
+        }
+        std::string text = tail[1] != '\n' ? "\n\n" : tail[0] != '\n' ? "\n" : "";
+        text += formatted_all(messages, editor.record(), old_size == 0, padding);
+        const std::vector<MboxPiece> pieces = {MboxPiece{0, 0, std::move(text)}};
+        if (Result<void> written = rewrite_tail(locked->fd(), journal_of(mailbox.folder), old_size, pieces); !written) {
+            return written.error();
+        }
+        undo.set(mailbox.folder.path, old_size, locked->fd());
+        file = parsed(mailbox.folder, locked->fd(), true);
+        if (!file) {
+            return file.error();
+        }
     }
     std::vector<Uid> uids;
     for (std::size_t i = 0; i < messages.size(); ++i) {
