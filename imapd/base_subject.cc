@@ -69,12 +69,15 @@ std::string_view without_leaders(std::string_view text, bool& reply) {
         if (const std::size_t leader = leader_length(text); leader > 0) {
             text.remove_prefix(leader);
             reply = true;
-        } else if (const std::size_t blob = blob_length(text); blob > 0 && blob < text.size()) {
-            text.remove_prefix(blob);
         } else {
-            return text;
+            break;
         }
     }
+    // No "Re:" follows these blobs, however many of them go: that need not be looked at again for each.
+    for (std::size_t blob = blob_length(text); blob > 0 && blob < text.size(); blob = blob_length(text)) {
+        text.remove_prefix(blob);
+    }
+    return text;
 }
 
 }  // namespace

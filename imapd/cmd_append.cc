@@ -164,12 +164,10 @@ Task<Continuation> read_continuation(Session& session) {
         co_return out;
     }
     Parser again(*line);
-    if (!ends_in_literal(*line, out.literal) || !parse_append_item(again, out.item) ||
-        again.position() != out.literal.start) {
+    out.another = ends_in_literal(*line, out.literal);   // also behind something wrong: its bytes are no commands
+    if (!out.another || !parse_append_item(again, out.item) || again.position() != out.literal.start) {
         out.bad = "BAD Error in IMAP command APPEND: " + (again.error().empty() ? "Invalid arguments" : again.error());
-        co_return out;
     }
-    out.another = true;
     co_return out;
 }
 
@@ -217,7 +215,7 @@ Task<std::string> cmd_append(Session& session, Command& command) {
             co_return std::string();
         }
         if (!next.bad.empty()) {
-            co_return next.bad;
+            upload.refusal = std::move(next.bad);
         }
         if (!next.another) {
             break;

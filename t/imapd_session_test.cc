@@ -1,5 +1,8 @@
 #include <catch2/catch.hpp>
 
+#include <ctime>
+
+#include "imapd/base_subject.h"
 #include "t/imapd_dialogue.h"
 
 using namespace postern;
@@ -209,6 +212,32 @@ TEST_CASE("MULTIAPPEND is all or nothing", "[imapd]") {
     CHECK(has(client.command("APPEND INBOX " + literal + " {0+}\r\n"), "NO"));
     CHECK(has(client.command("APPEND INBOX " + literal + " nonsense"), "BAD"));
     CHECK(has(client.command("STATUS INBOX (MESSAGES)"), "(MESSAGES 2)"));
+}
+
+TEST_CASE("a literal behind a bad MULTIAPPEND is no command", "[imapd]") {
+    ScratchAccount scratch;
+    Dialogue client(scratch);
+    const std::string good = "{" + std::to_string(kMessage.size()) + "+}\r\n" + kMessage;
+    const std::string evil = "x CREATE evil\r\n";
+    const std::string bad = " (\\NoSuchFlag) {" + std::to_string(evil.size()) + "+}\r\n" + evil;
+    CHECK(has(client.command("APPEND INBOX " + good + bad), "BAD"));
+    CHECK_FALSE(has(client.command("LIST \"\" *"), "evil"));
+    CHECK(has(client.command("APPEND INBOX " + good + bad + bad), "BAD"));
+    CHECK_FALSE(has(client.command("LIST \"\" *"), "evil"));
+    CHECK(has(client.command("APPEND INBOX " + good + " (\\NoSuchFlag) {10}"), "BAD"));   // the client waits
+    CHECK(has(client.command("STATUS INBOX (MESSAGES)"), "(MESSAGES 0)"));
+}
+
+TEST_CASE("a subject of nothing but brackets is soon read", "[imapd]") {
+    std::string subject;
+    for (int i = 0; i < 30000; ++i) {
+        subject += "[x]";
+    }
+    const std::clock_t start = std::clock();
+    CHECK(base_subject(subject + " Re: y").text == "y");
+    CHECK(base_subject(subject + "y").text == "y");
+    CHECK(base_subject(subject).text == "[x]");
+    CHECK(std::clock() - start < CLOCKS_PER_SEC / 2);
 }
 
 TEST_CASE("FETCH from the index", "[imapd]") {
