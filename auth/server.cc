@@ -36,6 +36,7 @@ struct AuthServer::Exchange {
     std::unique_ptr<SaslExchange> sasl;
     bool busy = false;           ///< a step is under way: another message of this exchange is an error
     bool cancelled = false;
+    std::chrono::steady_clock::time_point asked{};   ///< when its password, or proof, came to be looked at
 };
 
 struct AuthServer::Conversation {
@@ -269,6 +270,7 @@ Task<> AuthServer::conclude(Shared conversation, std::shared_ptr<Exchange> excha
 Task<> AuthServer::refused_by_mechanism(Shared conversation, std::shared_ptr<Exchange> exchange) {
     exchange->busy = true;
     const bool waited = co_await serve_penalty(exchange);
+    exchange->asked = std::chrono::steady_clock::now();
     if (config_.auth_verbose()) {
         log_info("auth: {}({},{},<{}>): invalid credentials", to_lower(exchange->mechanism), exchange->sasl->user(),
                  exchange->peer.remote_ip, exchange->peer.session_id);
@@ -301,6 +303,7 @@ void AuthServer::note_failure(const Exchange& exchange, std::string_view passwor
 Task<> AuthServer::decide(Shared conversation, std::shared_ptr<Exchange> exchange, bool by_password) {
     exchange->busy = true;
     const bool waited = co_await serve_penalty(exchange);
+    exchange->asked = std::chrono::steady_clock::now();
     if (!waited || exchange->cancelled) {
         exchange->sasl->forget_password();
         co_return co_await fail(conversation, exchange, AuthFailureReason::temporary, "", false);
@@ -347,12 +350,16 @@ Task<> AuthServer::let_in(Shared conversation, std::shared_ptr<Exchange> exchang
     co_await Conversation::answer(conversation, std::move(success));
 }
 
+/// The delay counts from when the password came, so that its end does not tell whether a hash was computed, which is only
+/// done for users who exist.
 Task<> AuthServer::fail(Shared conversation, std::shared_ptr<Exchange> exchange, AuthFailureReason reason,
                         std::string text, bool delay) {
     exchange->busy = true;
-    if (delay && config_.auth_failure_delay().count() > 0 && delayed < kMaxDelayed) {
+    const auto spent = std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - exchange->asked);
+    const Millis left = config_.auth_failure_delay() - spent;
+    if (delay && left.count() > 0 && delayed < kMaxDelayed) {
         ++delayed;
-        co_await sleep_for(config_.auth_failure_delay());
+        co_await sleep_for(left);
         --delayed;
     }
     if (exchange->cancelled) {

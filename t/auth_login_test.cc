@@ -22,6 +22,7 @@
 
 #include "auth/server.h"
 #include "lib/base/strings.h"
+#include "lib/ipc/channel.h"
 #include "lib/log/capture.h"
 #include "lib/login/front.h"
 #include "lib/login/launcher_state.h"
@@ -614,4 +615,58 @@ TEST_CASE("logins per second and CPU per login", "[.][bench]") {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     std::printf("%.0f logins/s, %.3f ms CPU each (client, front, auth, launcher; without the session process)\n",
                 kLogins / seconds, 1000 * (cpu() - before) / kLogins);
+}
+
+namespace {
+
+/// A launcher that takes what it is given and ends without an answer, three times.
+Task<> take_and_vanish(int listener, std::vector<UniqueFd>& taken) {
+    FdEvents events;
+    events.open(listener);
+    while (taken.size() < 3) {
+        const Wake wake = co_await events.readable(Millis(3000));
+        if (wake != Wake::ready) {
+            co_return;
+        }
+        UniqueFd socket(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        if (!socket) {
+            continue;
+        }
+        Channel<FromLauncher, ToLauncher> channel(std::move(socket), kMaxHandOver);
+        Result<ToLauncher> message = co_await channel.receive(Millis(3000));
+        if (message) {
+            taken.push_back(std::move(std::get<HandOver>(*message).client));
+        }
+    }
+}
+
+}  // namespace
+
+TEST_CASE("a client that a session process may have is not served by the front as well", "[login]") {
+    char directory[] = "/tmp/postern-launcher-XXXXXX";
+    REQUIRE(mkdtemp(directory) != nullptr);
+    const std::string path = std::string(directory) + "/launcher";
+    const UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    REQUIRE(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+    REQUIRE(::listen(listener.get(), 10) == 0);
+    const Config config = std::move(*Config::from_text("ssl = no\nauth_service_name = postern-test-no-such-socket\n"));
+    const auto front = std::move(*LoginFront::create(config, "imap", path));
+    int pair[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    const UniqueFd theirs(pair[1]);
+    std::vector<UniqueFd> taken;
+    {
+        LoginConnection client(*front, make_socket_stream(UniqueFd(pair[0])), LoginAddresses());
+        spawn(take_and_vanish(listener.get(), taken));
+        CHECK(Loop::current().run_until(client.hand_over("t1")));
+    }
+    REQUIRE(taken.size() == 3);
+    char byte = 0;
+    CHECK(::recv(theirs.get(), &byte, 1, MSG_DONTWAIT) == 0);
+    CHECK(::recv(taken.front().get(), &byte, 1, MSG_DONTWAIT) == 0);   // nor by any of those
+    ::unlink(path.c_str());
+    ::rmdir(directory);
 }

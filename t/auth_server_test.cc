@@ -440,6 +440,22 @@ TEST_CASE("after a wrong password the next login from that address waits, also w
     CHECK(std::chrono::steady_clock::now() - start >= Millis(990));
 }
 
+TEST_CASE("the time of a refusal does not tell who exists", "[auth]") {
+    Suite suite("auth_failure_delay = 2");
+    std::ofstream(suite.directory + "/users", std::ios::app)
+        << "slow:{PBKDF2}$1$0123456789abcdef$800000$" << std::string(40, '0') << ":1007:1007::/home/slow\n";
+    const auto seconds_for = [&suite](const std::string& user) {
+        const auto start = std::chrono::steady_clock::now();
+        const SaslStep step = suite.run(plain(*suite.client, user, "wrong", peer()));
+        CHECK(step.reason == AuthFailureReason::bad_credentials);
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    };
+    const double known = seconds_for("slow");
+    const double unknown = seconds_for("nobody");
+    CHECK(unknown >= 1.99);
+    CHECK(known - unknown < 0.15);
+}
+
 TEST_CASE("users can be looked up without a password", "[auth]") {
     Suite suite;
     const Result<AuthUser> joe = suite.run(suite.client->lookup("Joe", "lmtp"));

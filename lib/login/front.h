@@ -133,7 +133,8 @@ public:
 
     /// After an accepted login: gives the client to its session process and logs the Login: line.  `prelude`
     /// goes to the session as it is.  True: the client is not ours any more (with TLS: this call relayed until
-    /// it ended); just return.  False: nothing could take it (logged); the client waits for a negative answer.
+    /// it ended), or, in the clear, a session process may or may not have it, so that it was disconnected; just return.
+    /// False: nothing could take it (logged); the client waits for a negative answer.
     /// References to stream() from before the call are void either way.
     Task<bool> hand_over(std::string prelude);
 
@@ -150,7 +151,7 @@ private:
     LoginResult conclude(SaslStep step);
     LoginResult failed(LoginResult::Kind kind, std::string text);
     HandOver make_request(std::string prelude);
-    Task<std::optional<std::uint32_t>> give_to_launcher(HandOver request);
+    Task<Result<std::uint32_t>> give_to_launcher(HandOver request);
     Task<bool> give_socket(HandOver request);
     Task<bool> give_relayed(HandOver request);
     Task<> relay(std::unique_ptr<Stream> session);

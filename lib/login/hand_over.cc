@@ -55,12 +55,13 @@ Task<> pump_and_tell(Stream& from, Stream& to, OtherDirection& direction) {
 
 }  // namespace
 
-Task<Result<FromLauncher>> LoginFront::Launchers::try_once(Connection connection, HandOver request) {
+Task<Result<FromLauncher>> LoginFront::Launchers::try_once(Connection connection, HandOver request, bool& in_doubt) {
     const Result<void> sent = co_await connection.send(std::move(request), kAnswerPatience);
     if (!sent) {
         co_return sent.error();
     }
     Result<FromLauncher> answer = co_await connection.receive(kAnswerPatience);
+    in_doubt = in_doubt || !answer;
     if (answer && idle_.size() < kMaxIdle) {
         idle_.push_back(std::move(connection));
     }
@@ -68,6 +69,7 @@ Task<Result<FromLauncher>> LoginFront::Launchers::try_once(Connection connection
 }
 
 Task<Result<FromLauncher>> LoginFront::Launchers::hand_over(HandOver request) {
+    bool in_doubt = false;
     for (int attempt = 1;; ++attempt) {
         Connection connection;
         if (!idle_.empty()) {
@@ -76,7 +78,7 @@ Task<Result<FromLauncher>> LoginFront::Launchers::hand_over(HandOver request) {
         } else {
             Result<UniqueFd> socket = co_await connect_unix(path_, kConnectPatience);
             if (!socket) {
-                co_return socket.error();
+                co_return in_doubt ? Error(Errc::timeout, socket.error().what) : socket.error();
             }
             connection = Connection(std::move(*socket), kMaxHandOver);
         }
@@ -84,10 +86,14 @@ Task<Result<FromLauncher>> LoginFront::Launchers::hand_over(HandOver request) {
         copy.token = request.token;
         copy.info = request.info;
         copy.client.reset(::fcntl(request.client.get(), F_DUPFD_CLOEXEC, 3));
-        Result<FromLauncher> answer = co_await try_once(std::move(connection), std::move(copy));
+        Result<FromLauncher> answer = co_await try_once(std::move(connection), std::move(copy), in_doubt);
         // Only a lost connection may be tried again: a launcher that is merely slow might still have the client.  One that
         // had taken it has used the token up.
         if (answer || answer.error().code != Errc::closed || attempt == kAttempts) {
+            const bool taken = answer && std::holds_alternative<HandedOver>(*answer);
+            if (in_doubt && !taken) {
+                co_return Error(Errc::timeout, answer ? "the session launcher ended" : answer.error().what);
+            }
             co_return answer;
         }
         idle_.clear();
@@ -113,12 +119,13 @@ HandOver LoginConnection::make_request(std::string prelude) {
     return request;
 }
 
-/// The session process's pid, or nothing after the reason was logged.
-Task<std::optional<std::uint32_t>> LoginConnection::give_to_launcher(HandOver request) {
+/// The session process's pid, or an error after it was logged: timeout when a session process may have the client
+/// nevertheless.
+Task<Result<std::uint32_t>> LoginConnection::give_to_launcher(HandOver request) {
     const Result<FromLauncher> answer = co_await front_.launchers_->hand_over(std::move(request));
     if (!answer) {
         log_error("{}-login: no session process: {}", front_.service(), answer.error().what);
-        co_return std::nullopt;
+        co_return answer.error();
     }
     if (const auto* done = std::get_if<HandedOver>(&*answer)) {
         co_return done->pid;
@@ -131,7 +138,7 @@ Task<std::optional<std::uint32_t>> LoginConnection::give_to_launcher(HandOver re
     } else {
         log_line(fmt::format("Internal login failure: {}", refusal.text), 0);
     }
-    co_return std::nullopt;
+    co_return Error(Errc::denied, refusal.text);
 }
 
 /// In the clear: the client's own socket.  Ours is closed when the session process has it.
@@ -139,9 +146,14 @@ Task<bool> LoginConnection::give_socket(HandOver request) {
     std::string input = request.info.input;
     UniqueFd ours = release_socket(*stream_);
     request.client.reset(::fcntl(ours.get(), F_DUPFD_CLOEXEC, 3));
-    const std::optional<std::uint32_t> pid = co_await give_to_launcher(std::move(request));
+    const Result<std::uint32_t> pid = co_await give_to_launcher(std::move(request));
     if (pid) {
         log_login(*pid);
+        co_return true;
+    }
+    if (pid.error().code == Errc::timeout) {
+        ::shutdown(ours.get(), SHUT_RDWR);   // two must not talk to one client
+        log_disconnect("Disconnected");
         co_return true;
     }
     stream_ = make_socket_stream(std::move(ours));
@@ -159,7 +171,7 @@ Task<bool> LoginConnection::give_relayed(HandOver request) {
     UniqueFd ours(pair[0]);
     request.client.reset(pair[1]);
     std::string input = request.info.input;
-    const std::optional<std::uint32_t> pid = co_await give_to_launcher(std::move(request));
+    const Result<std::uint32_t> pid = co_await give_to_launcher(std::move(request));
     if (!pid) {
         stream_->unread(input);
         co_return false;

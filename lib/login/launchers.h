@@ -16,12 +16,13 @@ public:
     explicit Launchers(std::string path) : path_(std::move(path)) {}
 
     /// One hand-over and its answer.  A launcher that ends for a reload is replaced by its successor.
-    /// Errors: temporary.
+    /// Errors: timeout when a launcher was asked and nobody knows what it has done with the client; any other when the
+    /// client is the caller's alone.
     Task<Result<FromLauncher>> hand_over(HandOver request);
 
 private:
     using Connection = Channel<ToLauncher, FromLauncher>;
-    Task<Result<FromLauncher>> try_once(Connection connection, HandOver request);
+    Task<Result<FromLauncher>> try_once(Connection connection, HandOver request, bool& in_doubt);
 
     std::string path_;
     std::vector<Connection> idle_;
