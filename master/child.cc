@@ -43,12 +43,12 @@ std::vector<char*> pointers(std::vector<std::string>& words) {
             ::_exit(126);
         }
     }
-    sigset_t none;
-    ::sigemptyset(&none);
-    ::sigprocmask(SIG_SETMASK, &none, nullptr);
     for (const int number : {SIGTERM, SIGHUP, SIGCHLD, SIGINT, SIGQUIT, SIGPIPE, SIGUSR1}) {
         ::signal(number, SIG_DFL);
     }
+    sigset_t none;
+    ::sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);   // what came since the fork counts now
     ::execve(program, arguments, environment);
     const char* const why = std::strerror(errno);
     [[maybe_unused]] ssize_t written = ::write(STDERR_FILENO, program, std::strlen(program));
@@ -133,12 +133,20 @@ Result<StartedChild> start_child(const ChildPlan& plan) {
     std::vector<int> sources = plan.sockets;
     sources.push_back(write_end.get());
     sources.push_back(plan.master_pipe);
+    // Until the child has put our handlers away a signal to it would run them, which tell the loop that it shares with us:
+    // a SIGTERM would be ours, and the child would go on.
+    sigset_t all;
+    sigset_t before;
+    ::sigfillset(&all);
+    ::sigprocmask(SIG_SETMASK, &all, &before);
     const pid_t pid = ::fork();
-    if (pid < 0) {
-        return Error(Errc::temporary, errno_error("fork").what);
-    }
+    const int why = errno;
     if (pid == 0) {
         become_service(plan.program.c_str(), argument_pointers.data(), environment_pointers.data(), sources);
+    }
+    ::sigprocmask(SIG_SETMASK, &before, nullptr);
+    if (pid < 0) {
+        return Error(Errc::temporary, errno_error("fork", why).what);
     }
     return StartedChild{pid, std::move(read_end)};
 }

@@ -126,16 +126,22 @@ Result<void> set_up(const std::string& path, const Directory& directory, const I
 }  // namespace
 
 Result<InstanceLock> InstanceLock::take() {
-    UniqueFd file(::open(kPidFile, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
-    if (!file) {
-        return errno_error(fmt::format("open lock file {}", kPidFile));
+    for (;;) {
+        UniqueFd file(::open(kPidFile, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
+        if (!file) {
+            return errno_error(fmt::format("open lock file {}", kPidFile));
+        }
+        struct flock lock = whole_file(F_WRLCK);
+        if (::fcntl(file.get(), F_OFD_SETLK, &lock) != 0) {
+            return Error(Errc::exists, fmt::format("open lock file {}: unable to set exclusive lock: the mail system is already "
+                                                   "running", kPidFile));
+        }
+        struct stat info {};
+        if (::fstat(file.get(), &info) == 0 && info.st_nlink > 0) {
+            return InstanceLock(std::move(file));
+        }
+        // The master that had it removed it between our two steps, and locks nobody out any more.
     }
-    struct flock lock = whole_file(F_WRLCK);
-    if (::fcntl(file.get(), F_OFD_SETLK, &lock) != 0) {
-        return Error(Errc::exists, fmt::format("open lock file {}: unable to set exclusive lock: the mail system is already "
-                                               "running", kPidFile));
-    }
-    return InstanceLock(std::move(file));
 }
 
 InstanceLock::~InstanceLock() {

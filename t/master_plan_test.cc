@@ -7,8 +7,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "lib/ipc/channel.h"
 #include "master/child.h"
@@ -193,4 +195,30 @@ TEST_CASE("one queue has one master", "[master]") {
     std::ofstream("pid/master.pid") << "1234\n";   // of a master that was killed
     CHECK_FALSE(running_master(scratch.path()));
     CHECK(InstanceLock::take());
+}
+
+TEST_CASE("a master that begins while another ends does not take the lock of a file that is gone", "[master]") {
+    const Scratch scratch;
+    std::atomic<int> holders{0};
+    std::atomic<int> taken{0};
+    std::atomic<bool> alone{true};
+    const auto try_often = [&] {
+        for (int i = 0; i < 20000; ++i) {
+            Result<InstanceLock> lock = InstanceLock::take();
+            if (lock) {
+                alone = ++holders == 1 && alone;
+                ++taken;
+                alone = lock->write_pid().ok() && alone;   // so that its end removes the file
+                --holders;
+            }
+        }
+    };
+    std::thread first(try_often);
+    std::thread second(try_often);
+    std::thread third(try_often);
+    first.join();
+    second.join();
+    third.join();
+    CHECK(taken > 0);
+    CHECK(alone);
 }

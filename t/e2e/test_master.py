@@ -5,6 +5,7 @@ Starts a private instance as an ordinary user (as "nobody" when run by root) in 
 that speaks what lib/service/service.h describes.  Needs build/bin/postern and build/bin/postern-master.
 """
 import os
+import select
 import shutil
 import signal
 import socket
@@ -123,10 +124,10 @@ class Instance:
         if os.geteuid() == 0:
             os.chown(path, NOBODY, NOBODY)
 
-    def control(self, *words):
+    def control(self, *words, pass_fds=()):
         return subprocess.run([os.path.join(BIN, "postern"), "-c", os.path.join(self.dir, "etc"), *words],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30,
-                              preexec_fn=as_nobody)
+                              preexec_fn=as_nobody, pass_fds=pass_fds)
 
     def log(self):
         try:
@@ -315,6 +316,18 @@ class MasterTest(unittest.TestCase):
         self.assertEqual(self.instance.control("stop").returncode, 1)
         self.assertEqual(self.instance.control("start").returncode, 0)
         self.assertTrue(self.instance.ask(PORT, "pid"))
+
+    def test_what_the_caller_has_open_is_not_kept_open(self):
+        self.instance.control("stop")
+        ours, theirs = os.pipe()
+        done = self.instance.control("start", pass_fds=(theirs,))
+        self.assertEqual(done.returncode, 0, done.stdout + self.instance.log())
+        os.close(theirs)
+        self.assertTrue(self.instance.ask(PORT, "pid"))
+        ready, _, _ = select.select([ours], [], [], 1)
+        self.assertTrue(ready, "neither master nor its child closed it")
+        self.assertEqual(os.read(ours, 1), b"")
+        os.close(ours)
 
     def test_stop_is_not_held_up(self):
         self.instance.write("etc/master.cf", "%d inet n - n - 1 service stubborn\n" % PORT)
