@@ -119,6 +119,9 @@ Result<void> Maildrop::read_entries(const KnownSizes* known) {
         }
         if (look_at_flags) {
             const Result<store::Row> row = reader().row(uid);
+            if (!row && row.error().code != Errc::not_found) {
+                return row.error();   // a list that leaves it out would be believed
+            }
             if (!row || hidden(*row)) {
                 continue;
             }

@@ -1,6 +1,8 @@
 #include <catch2/catch.hpp>
 
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -301,4 +303,25 @@ TEST_CASE("what work keeps on its thread is there for its like, and gone before 
         CHECK(run(offload_keeping(keep)) == 1);
     }).join();
     set_offload_threads(32);
+}
+
+TEST_CASE("where the system gives no thread, offloaded work is done all the same", "[async]") {
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        // In a thread of its own, which has a loop and a pool of its own.
+        std::thread([] {
+            const rlimit none{1, 1};
+            if ((::geteuid() == 0 && ::setresuid(65534, 65534, 65534) != 0) || ::setrlimit(RLIMIT_NPROC, &none) != 0) {
+                ::_exit(2);
+            }
+            const int first = Loop::current().run_until(offload([] { return 40; }));
+            const int second = Loop::current().run_until(offload([] { return 2; }));
+            ::_exit(first + second == 42 ? 0 : 3);
+        }).join();
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    REQUIRE(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
 }

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstdint>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -73,22 +74,45 @@ public:
             ++waiting_jobs_;
             grow = waiting_jobs_ > idle_ && threads_.size() < g_thread_limit;
         }
-        if (grow) {
-            start_thread();
+        const bool refused = grow && !start_thread();
+        if (refused && threads_.empty()) {
+            run_here();
         } else {
             work_.notify_one();
         }
     }
 
 private:
-    /// A new thread takes no signals: those belong to the loop's thread.
-    void start_thread() {
+    /// A new thread takes no signals: those belong to the loop's thread.  False when the system lets the user have no more
+    /// threads: those there are will have to do.
+    bool start_thread() {
         sigset_t all;
         sigset_t before;
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
-        threads_.emplace_back([this] { work(); });
+        bool started = true;
+        try {
+            threads_.emplace_back([this] { work(); });
+        } catch (const std::system_error&) {
+            started = false;
+        }
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        return started;
+    }
+
+    /// Without any thread: slowly is better than not at all.  The caller goes on from the loop.
+    void run_here() {
+        detail::OffloadJob* job = nullptr;
+        {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            job = pending_.pop();
+            --waiting_jobs_;
+        }
+        job->run(job);
+        if (t_reset != nullptr) {
+            std::exchange(t_reset, nullptr)();
+        }
+        Loop::current().push_ready(job->caller);
     }
 
     void work() {

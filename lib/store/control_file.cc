@@ -60,6 +60,10 @@ Result<void> replace_control_file(const std::string& path, const std::string& te
         unlink(temporary.c_str());
         return error;
     }
+    const UniqueFd directory(open(path.substr(0, path.rfind('/')).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!directory || fsync(directory.get()) != 0) {
+        return errno_error("sync the directory of " + path);
+    }
     return {};
 }
 
