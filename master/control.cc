@@ -15,10 +15,10 @@
 
 #include "lib/base/strings.h"
 #include "lib/config/check.h"
-#include "lib/config/log_destination.h"
 #include "lib/config/version.h"
 #include "lib/dns/trust_anchor.h"
 #include "lib/ipc/channel.h"
+#include "lib/log/destination.h"
 #include "lib/log/log.h"
 #include "lib/queue/messages.h"
 #include "lib/sasl/password_scheme.h"

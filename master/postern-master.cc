@@ -20,8 +20,8 @@
 #include <cstdlib>
 
 #include "lib/async/loop.h"
-#include "lib/config/log_destination.h"
 #include "lib/config/version.h"
+#include "lib/log/destination.h"
 #include "lib/log/log.h"
 #include "lib/sandbox/sandbox.h"
 #include "master/instance.h"

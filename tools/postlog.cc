@@ -7,7 +7,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/config/config.h"
-#include "lib/config/log_destination.h"
+#include "lib/log/destination.h"
 #include "lib/log/log.h"
 
 namespace {

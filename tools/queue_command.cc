@@ -6,8 +6,8 @@
 #include <cstdio>
 
 #include "lib/base/strings.h"
-#include "lib/config/log_destination.h"
 #include "lib/ipc/channel.h"
+#include "lib/log/destination.h"
 #include "lib/log/log.h"
 
 namespace postern::tools {

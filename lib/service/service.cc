@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "lib/base/strings.h"
-#include "lib/config/log_destination.h"
+#include "lib/log/destination.h"
 #include "lib/log/log.h"
 #include "lib/sandbox/identity.h"
 #include "lib/service/arguments.h"

@@ -1,4 +1,4 @@
-#include "lib/config/log_destination.h"
+#include "lib/log/destination.h"
 
 #include "lib/config/config.h"
 
