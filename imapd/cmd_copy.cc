@@ -46,6 +46,9 @@ Task<std::string> copy_or_move(Session& session, Command& command, bool move) {
     if (*name == "Trash") {
         session.counters().trashed += assigned->uids.size();
     }
+    if (assigned->uids.empty() && !uids->empty() && !command.head.uid) {   // RFC 2180 section 4.4: all that were named are gone
+        co_return "NO [EXPUNGEISSUED] The messages no longer exist.";
+    }
     if (assigned->uids.empty()) {
         co_return move ? "OK No messages moved." : "OK No messages copied.";
     }

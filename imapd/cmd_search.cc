@@ -8,6 +8,7 @@
 #include "imapd/find_messages.h"
 #include "imapd/response.h"
 #include "imapd/search.h"
+#include "lib/mail/charset.h"
 
 namespace postern::imapd {
 
@@ -103,6 +104,9 @@ void save_result(Session& session, const SearchArguments& asked, const std::vect
 }  // namespace
 
 Task<Result<std::vector<Found>>> find_messages(Session& session, const SearchArguments& asked) {
+    if (!asked.charset.empty() && !to_utf8(asked.charset, "")) {
+        co_return Error(Errc::unsupported, "unknown charset");   // whether or not there is a string in it
+    }
     store::Mailbox& mailbox = *session.mailbox();
     const SearchContext context{mailbox, session.search_result(), asked.charset, std::time(nullptr)};
     const Result<Condition> condition = compile(asked.root, context);

@@ -104,6 +104,14 @@ bool parse_modseq(Parser& parser, SearchKey& out) {
     return parser.number64(out.number);
 }
 
+bool take_word(Parser& parser, std::string_view word) {
+    if (!parser.next_is_word(word)) {
+        return false;
+    }
+    parser.rewind(parser.position() + word.size());
+    return true;
+}
+
 bool parse_argument(Parser& parser, const KeyName& name, SearchKey& out, std::size_t depth) {
     if (name.takes == Takes::nothing) {
         return true;
@@ -136,13 +144,18 @@ bool parse_argument(Parser& parser, const KeyName& name, SearchKey& out, std::si
         return true;
     }
     case Takes::two_keys: {
-        SearchKey left;
-        SearchKey right;
-        if (!parse_key(parser, left, depth + 1) || !parser.space() || !parse_key(parser, right, depth + 1)) {
+        do {   // "OR a OR b OR c d": clients write long lists of alternatives so, each inside the one before
+            SearchKey left;
+            if (!parse_key(parser, left, depth + 1) || !parser.space()) {
+                return false;
+            }
+            out.children.push_back(std::move(left));
+        } while (take_word(parser, "OR") && parser.space());
+        SearchKey last;
+        if (!parse_key(parser, last, depth + 1)) {
             return false;
         }
-        out.children.push_back(std::move(left));
-        out.children.push_back(std::move(right));
+        out.children.push_back(std::move(last));
         return true;
     }
     }
@@ -214,14 +227,6 @@ bool parse_charset(Parser& parser, SearchArguments& out) {
         return false;
     }
     out.charset = to_upper(charset);
-    return true;
-}
-
-bool take_word(Parser& parser, std::string_view word) {
-    if (!parser.next_is_word(word)) {
-        return false;
-    }
-    parser.rewind(parser.position() + word.size());
     return true;
 }
 

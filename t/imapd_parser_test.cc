@@ -217,6 +217,14 @@ TEST_CASE("SEARCH keys", "[imapd]") {
         nots += "NOT ";
     }
     CHECK(error_of(parse_search, nots + "ALL") == "Search too deeply nested");
+    std::string ors;
+    for (int i = 0; i < 1000; ++i) {
+        ors += "OR HEADER Message-ID <" + std::to_string(i) + "@x> ";
+    }
+    CHECK(search(ors + "SEEN").root.children[0].children.size() == 1001);   // a list, however it is written
+    CHECK(search("OR OR 1 2 OR 3 4").root.children[0].children.size() == 3);
+    CHECK_FALSE(error_of(parse_search, "OR 1 ORX").empty());
+    CHECK_FALSE(error_of(parse_search, "OR 1 OR 2").empty());
 }
 
 TEST_CASE("LIST, CREATE, SELECT, STATUS and ID arguments", "[imapd]") {

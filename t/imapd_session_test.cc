@@ -388,6 +388,20 @@ TEST_CASE("EXPUNGE is not told during FETCH, STORE and SEARCH", "[imapd]") {
     CHECK(has(other.command("FETCH 1 UID"), "* 4 EXISTS"));
 }
 
+TEST_CASE("COPY of what another session has expunged fails (RFC 2180 section 4.4)", "[imapd]") {
+    ScratchAccount scratch;
+    Dialogue client(scratch);
+    fill(client, 2);
+    Dialogue other(scratch);
+    other.command("SELECT INBOX");
+    client.command("STORE 1 +FLAGS.SILENT \\Deleted");
+    client.command("EXPUNGE");
+    const std::string answer = other.command("COPY 1 INBOX");
+    CHECK(has(answer, "* 1 EXPUNGE\r\n"));
+    CHECK(has(answer, "NO [EXPUNGEISSUED]"));
+    CHECK(has(other.command("UID COPY 1 INBOX"), "OK No messages copied."));
+}
+
 TEST_CASE("COPY and MOVE", "[imapd]") {
     ScratchAccount scratch;
     Dialogue client(scratch);
@@ -453,6 +467,7 @@ TEST_CASE("SEARCH", "[imapd]") {
     CHECK(search("KEYWORD $nope") == "* SEARCH");
     CHECK(search("1000") == "* SEARCH");
     CHECK(has(client.command("SEARCH CHARSET X-NONE SUBJECT x"), "NO [BADCHARSET (US-ASCII UTF-8)]"));
+    CHECK(has(client.command("SEARCH CHARSET X-NONE ALL"), "NO [BADCHARSET (US-ASCII UTF-8)]"));
     CHECK(has(client.command("SEARCH"), "BAD"));
     CHECK(has(client.command("SEARCH RETURN (MIN MAX COUNT ALL) UNSEEN"), ") MIN 1 MAX 2 ALL 1:2 COUNT 2\r\n"));
     CHECK(has(client.command("UID SEARCH RETURN () SEEN"), ") UID ALL 3\r\n"));

@@ -67,6 +67,11 @@ TEST_CASE("what an address lacks is not NIL, which would make it a group", "[mai
           "(NIL \"a b\tc\" NIL NIL NIL ((NIL NIL \"a\" \"b\")(NIL NIL \"c\" \"d\")) NIL NIL NIL NIL)");
 }
 
+TEST_CASE("a field that is there and empty is not NIL in an envelope (RFC 3501 section 7.4.2)", "[mail]") {
+    CHECK(imap_envelope("Date:\nSubject: \nIn-Reply-To:\n \nMessage-ID:\nFrom:\n\n") ==
+          "(\"\" \"\" NIL NIL NIL NIL NIL NIL \"\" \"\")");
+}
+
 TEST_CASE("sections are numbered as RFC 3501 section 6.4.5 says", "[mail]") {
     using What = Section::What;
     const std::string text =

@@ -53,6 +53,22 @@ TEST_CASE("content types and their parameters", "[mail]") {
     CHECK(parse_content_disposition("; x=y").type.empty());
 }
 
+TEST_CASE("continued parameters are joined and stay encoded (RFC 2231 section 6)", "[mail]") {
+    const auto joined = [](std::string_view text) {
+        std::string out;
+        for (const MimeParameter& parameter : join_parameters(parse_parameters(text))) {
+            out += parameter.name + "=" + parameter.value + ";";
+        }
+        return out;
+    };
+    CHECK(joined("URL*0=\"ftp://\"; x=1; URL*1=\"cs.example/a b\"") == "URL=ftp://cs.example/a b;x=1;");
+    CHECK(joined("title*1*=%2A%2A; title*0*=us-ascii'en'Even%20more%20; title*2=\"isn't 5% it\"") ==
+          "title*=us-ascii'en'Even%20more%20%2A%2Aisn't 5%25 it;");
+    CHECK(joined("t*0=a; t*1*=%20b") == "t*=''a%20b;");
+    CHECK(joined("t*0=a; t*2=c; u*1=x; t=plain; v*=utf-8''y") == "t=a;t*2=c;u*1=x;t=plain;v*=utf-8''y;");
+    CHECK(joined("t*0=a; t*0=b; t*1=c") == "t=ac;");
+}
+
 TEST_CASE("every piece of a hostile value gives an answer", "[mail]") {
     const std::string whole = "te(x(y)z\\)xt/p lain;a*0*=utf-8'e'%4;a*2=\"x\\\";b==?q?;c*=' ; ;;=d;e*1*99=f\r\n ;\"g\"=h; i = \"j\"k; l=m n=o (";
     for (std::size_t begin = 0; begin < whole.size(); ++begin) {

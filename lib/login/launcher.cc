@@ -8,6 +8,7 @@
 #include "lib/config/config.h"
 #include "lib/log/log.h"
 #include "lib/login/launcher_state.h"
+#include "lib/login/session_process.h"
 #include "lib/service/service.h"
 
 namespace postern {
@@ -38,6 +39,7 @@ int run_launcher(int argc, char** argv, const Launcher& launcher) {
     Service service(launcher.name, argc, argv);
     log_set_tag(service.config().login_syslog_name());
     service.confine(kRights);
+    (void)character_sets();
     std::vector<int> listeners;
     for (std::uint64_t i = 0; i < listener_count; ++i) {
         listeners.push_back(static_cast<int>(3 + i));

@@ -1,6 +1,7 @@
 #include "lib/login/session_process.h"
 
 #include <fmt/format.h>
+#include <glob.h>
 #include <grp.h>
 #include <malloc.h>
 #include <sys/prctl.h>
@@ -236,9 +237,25 @@ Task<> take_clients(Process& process) {
 
 }  // namespace
 
+const std::string& character_sets() {
+    static const std::string found = [] {
+        std::string paths = " /usr/lib/locale/C.utf8 /usr/lib/locale/C.UTF-8";
+        glob_t matches{};
+        if (::glob("/usr/{lib,lib64,lib/*}/gconv", GLOB_BRACE | GLOB_ONLYDIR, nullptr, &matches) == 0) {
+            for (std::size_t i = 0; i < matches.gl_pathc; ++i) {
+                paths += " ";
+                paths += matches.gl_pathv[i];
+            }
+        }
+        ::globfree(&matches);
+        return paths;
+    }();
+    return found;
+}
+
 FilePaths session_paths(const AuthUser& user) {
     FilePaths paths;
-    paths.readable = kReadable;
+    paths.readable = std::string(kReadable) + character_sets();
     paths.writable = user.home;
     for (const std::string& path : paths_in(user.mail_location)) {
         const std::string place =

@@ -55,6 +55,10 @@ using FromSessionProcess = std::variant<ClientEnded, ClientReturned>;
 [[noreturn]] void run_session_process(UniqueFd control, UniqueFd master_pipe, const AuthUser& user, const Launcher& launcher,
                                       const Config& config, const PreparedFilter& filter);
 
+/// The files, each after a space, that the C library loads when SEARCH meets a letter beyond ASCII or a character set: the
+/// letters' cases, and iconv's modules.  It looks for them once: the launcher calls this, so that no session has to.
+const std::string& character_sets();
+
 /// What a user's process may touch: home and every place mail_location names, with the directory of an INBOX that is a
 /// file (its locks are made beside it).
 FilePaths session_paths(const AuthUser& user);

@@ -31,6 +31,15 @@ void append_field(std::string& out, std::string_view raw) {
     append_nstring(out, value);
 }
 
+/// A raw field value; NIL when the field is missing, an empty string when it is empty (RFC 3501 section 7.4.2).
+void append_present_field(std::string& out, std::string_view raw) {
+    if (raw.data() == nullptr) {
+        out += "NIL";
+    } else {
+        append_imap_string(out, unfold(raw));
+    }
+}
+
 // --- ENVELOPE ---------------------------------------------------------------------------------------------
 
 void append_address(std::string& out, const ListAddress& address) {
@@ -111,7 +120,7 @@ public:
 private:
     void multipart(const MimePart& part);
     void single(const MimePart& part);
-    void parameters(const MimeParameters& parameters, bool text);
+    void parameters(const MimeParameters& raw, bool text);
     void encoding(std::string_view raw);
     void extension(const MimePart& part);
 
@@ -170,7 +179,8 @@ void StructureWriter::single(const MimePart& part) {
     }
 }
 
-void StructureWriter::parameters(const MimeParameters& list, bool text) {
+void StructureWriter::parameters(const MimeParameters& raw, bool text) {
+    const MimeParameters list = join_parameters(raw);
     const bool add_charset = text && find_parameter(list, "charset") == nullptr;
     if (list.empty() && !add_charset) {
         out += "NIL";
@@ -266,9 +276,9 @@ std::string imap_envelope(std::string_view header) {
         }
     }
     std::string out = "(";
-    append_field(out, fields.texts[Fields::date]);
+    append_present_field(out, fields.texts[Fields::date]);
     out += ' ';
-    append_field(out, fields.texts[Fields::subject]);
+    append_present_field(out, fields.texts[Fields::subject]);
     for (const std::string& list : fields.lists) {
         if (list.empty()) {
             out += " NIL";
@@ -279,9 +289,9 @@ std::string imap_envelope(std::string_view header) {
         }
     }
     out += ' ';
-    append_field(out, fields.texts[Fields::in_reply_to]);
+    append_present_field(out, fields.texts[Fields::in_reply_to]);
     out += ' ';
-    append_field(out, fields.texts[Fields::message_id]);
+    append_present_field(out, fields.texts[Fields::message_id]);
     out += ')';
     return out;
 }

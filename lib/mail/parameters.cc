@@ -201,6 +201,29 @@ void add_decoded(MimeParameters& out, const std::string& name, const Pieces& pie
     }
 }
 
+/// One parameter's sections as one value, still encoded where one of them was; `used` is the number of the first section left over.
+MimeParameter join_sections(const Pieces& pieces, std::uint64_t& used) {
+    bool encoded = false;
+    for (used = 0; pieces.sections.count(used) != 0; ++used) {
+        encoded = encoded || pieces.sections.at(used).second;
+    }
+    MimeParameter joined;
+    joined.name = split_name(pieces.sections.at(0).first->name).base;
+    joined.name += encoded ? "*" : "";
+    joined.value = encoded && !pieces.sections.at(0).second ? "''" : "";   // no character set, no language
+    for (std::uint64_t at = 0; at < used; ++at) {
+        const auto& [parameter, is_encoded] = pieces.sections.at(at);
+        for (const char c : parameter->value) {
+            if (c == '%' && encoded && !is_encoded) {
+                joined.value += "%25";
+            } else {
+                joined.value += c;
+            }
+        }
+    }
+    return joined;
+}
+
 }  // namespace
 
 ContentType parse_content_type(std::string_view value) {
@@ -263,6 +286,35 @@ MimeParameters decode_parameters(const MimeParameters& raw, bool encoded_words) 
     MimeParameters out;
     for (const std::string& name : order) {
         add_decoded(out, name, names[name], encoded_words);
+    }
+    return out;
+}
+
+MimeParameters join_parameters(const MimeParameters& raw) {
+    std::map<std::string, Pieces> names;
+    for (const MimeParameter& parameter : raw) {
+        if (const ExtendedName name = split_name(parameter.name); name.section) {
+            names[to_lower(name.base)].sections.try_emplace(*name.section, &parameter, name.encoded);
+        }
+    }
+    if (names.empty()) {
+        return raw;
+    }
+    MimeParameters out;
+    for (const MimeParameter& parameter : raw) {
+        const ExtendedName name = split_name(parameter.name);
+        const Pieces* const pieces = name.section ? &names.at(to_lower(name.base)) : nullptr;
+        if (pieces == nullptr || pieces->sections.count(0) == 0) {
+            out.push_back(parameter);
+            continue;
+        }
+        std::uint64_t used = 0;
+        MimeParameter joined = join_sections(*pieces, used);
+        if (*name.section >= used) {
+            out.push_back(parameter);
+        } else if (*name.section == 0 && pieces->sections.at(0).first == &parameter) {
+            out.push_back(std::move(joined));
+        }
     }
     return out;
 }

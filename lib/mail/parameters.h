@@ -40,6 +40,10 @@ MimeParameters parse_parameters(std::string_view text);
 /// (not allowed there, but common).
 MimeParameters decode_parameters(const MimeParameters& raw, bool encoded_words = true);
 
+/// RFC 2231 section 6, for IMAP: joins `name*0` and `name*1` into `name`, or, where one of them is encoded, into `name*`;
+/// nothing is decoded.  What cannot be joined stays as it is.
+MimeParameters join_parameters(const MimeParameters& raw);
+
 /// The value of `name` (case ignored), or nullptr.
 const std::string* find_parameter(const MimeParameters& parameters, std::string_view name);
 
