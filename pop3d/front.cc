@@ -11,7 +11,8 @@ namespace postern::pop3d {
 namespace {
 
 constexpr int kMaxErrors = 10;
-/// AUTH may carry an initial response of any mechanism; other commands keep to kMaxCommandLine.
+/// AUTH may carry an initial response of any mechanism, and PASS a token in place of a password; other commands keep to
+/// kMaxCommandLine.
 constexpr std::size_t kMaxLine = 12 * 1024;
 
 /// One client before login.
@@ -121,7 +122,7 @@ Task<> Front::next_command() {
         co_return;
     }
     const Command command = split_command(*line);
-    if (line->size() > kMaxCommandLine && command.verb != "AUTH") {
+    if (line->size() > kMaxCommandLine && command.verb != "AUTH" && command.verb != "PASS") {
         co_return bad("Command line too long.");
     }
     const Handler handler = find_handler(command.verb);

@@ -1,7 +1,6 @@
 #include "pop3d/maildrop.h"
 
 #include <fmt/format.h>
-#include <openssl/evp.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -210,13 +209,7 @@ Result<std::string> Maildrop::header_md5(std::uint32_t number) {
     if (!text) {
         return text.error();
     }
-    const std::string_view header = split_message(*text).header;
-    std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
-    unsigned size = 0;
-    if (EVP_Digest(header.data(), header.size(), digest.data(), &size, EVP_md5(), nullptr) != 1) {
-        return {Errc::unsupported, "MD5 is not available"};
-    }
-    return hex_encode(std::string_view(reinterpret_cast<const char*>(digest.data()), size));
+    return md5_hex(split_message(*text).header);
 }
 
 Result<void> Maildrop::make_uidl(std::uint32_t number, std::string& out) {
@@ -256,8 +249,7 @@ Result<void> Maildrop::make_uidl(std::uint32_t number, std::string& out) {
         md5 = std::move(*digest);
         values.header_md5 = md5;
     }
-    uidl_format_.append(out, values);
-    return {};
+    return uidl_format_.append(out, values);
 }
 
 Result<void> Maildrop::prepare_uidls() {

@@ -1,7 +1,9 @@
 #include "pop3d/uidl_format.h"
 
 #include <fmt/format.h>
+#include <openssl/evp.h>
 
+#include <array>
 #include <optional>
 
 #include "lib/base/strings.h"
@@ -17,6 +19,15 @@ Error bad(std::string_view what) {
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 }  // namespace
+
+Result<std::string> md5_hex(std::string_view bytes) {
+    std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+    unsigned size = 0;
+    if (EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_md5(), nullptr) != 1) {
+        return {Errc::unsupported, "MD5 is not available"};
+    }
+    return hex_encode(std::string_view(reinterpret_cast<const char*>(digest.data()), size));
+}
 
 Result<UidlFormat> UidlFormat::parse(std::string_view format) {
     UidlFormat out;
@@ -53,10 +64,8 @@ Result<UidlFormat::Piece> UidlFormat::short_form(std::string_view& rest) {
         if (is_digit(c)) {
             piece.zeros = piece.zeros || (c == '0' && piece.width == 0);
             piece.width = std::min<std::size_t>(piece.width * 10 + static_cast<std::size_t>(c - '0'), kMaxUidl);
-        } else if (c == 'X') {
-            piece.hex = true;
-        } else if (c == 'L' || c == 'U') {
-            piece.letters = c == 'L' ? Case::lower : Case::upper;
+        } else if (c == 'X' || c == 'L' || c == 'U' || c == 'M') {
+            piece.modifiers += c;
         } else {
             break;
         }
@@ -106,41 +115,57 @@ Result<UidlFormat::Piece> UidlFormat::long_form(std::string_view& rest) {
         if (filter != "hex" && !width) {
             return bad(inner);
         }
-        piece.hex = true;
+        piece.modifiers = "X";
         piece.zeros = true;
         piece.width = static_cast<std::size_t>(std::min<std::uint64_t>(width.value_or(0), kMaxUidl));
     }
     return piece;
 }
 
-std::string UidlFormat::value_of(const Piece& piece, const UidlValues& values) {
-    const auto number = [&](std::uint32_t value) { return piece.hex ? fmt::format("{:x}", value) : fmt::format("{}", value); };
+Result<std::string> UidlFormat::value_of(const Piece& piece, const UidlValues& values) {
+    const bool hex = piece.modifiers.find('X') != std::string::npos;
+    const auto number = [hex](std::uint32_t value) { return hex ? fmt::format("{:x}", value) : fmt::format("{}", value); };
+    std::string value = piece.text;
     switch (piece.what) {
-    case What::uid: return number(values.uid);
-    case What::uidvalidity: return number(values.uidvalidity);
-    case What::name: return std::string(values.name);
-    case What::md5: return std::string(values.header_md5);
+    case What::uid: value = number(values.uid); break;
+    case What::uidvalidity: value = number(values.uidvalidity); break;
+    case What::name: value = values.name; break;
+    case What::md5: value = values.header_md5; break;
     case What::literal: break;
     }
-    return piece.text;
+    for (const char modifier : piece.modifiers) {
+        if (modifier == 'L' || modifier == 'U') {
+            value = modifier == 'L' ? to_lower(value) : to_upper(value);
+        } else if (modifier == 'M') {
+            Result<std::string> digest = md5_hex(value);
+            if (!digest) {
+                return digest.error();
+            }
+            value = std::move(*digest);
+        }
+    }
+    if (piece.zeros && value.size() < piece.width) {
+        value.insert(0, piece.width - value.size(), '0');
+    } else if (!piece.zeros && piece.width > 0) {
+        value.resize(std::min(value.size(), piece.width));
+    }
+    return value;
 }
 
-void UidlFormat::append(std::string& out, const UidlValues& values) const {
+Result<void> UidlFormat::append(std::string& out, const UidlValues& values) const {
     const std::size_t begin = out.size();
     for (const Piece& piece : pieces_) {
-        std::string value = value_of(piece, values);
-        if (value.size() < piece.width) {
-            value.insert(0, piece.width - value.size(), piece.zeros ? '0' : ' ');
+        const Result<std::string> value = value_of(piece, values);
+        if (!value) {
+            return value.error();
         }
-        if (piece.letters != Case::as_is) {
-            value = piece.letters == Case::lower ? to_lower(value) : to_upper(value);
-        }
-        out += value;
+        out += *value;
     }
     out.resize(std::min(out.size(), begin + kMaxUidl));
     for (std::size_t i = begin; i < out.size(); ++i) {
         out[i] = out[i] < 0x21 || out[i] > 0x7E ? '_' : out[i];
     }
+    return {};
 }
 
 }  // namespace postern::pop3d

@@ -131,6 +131,9 @@ TEST_CASE("every command refuses what it cannot use", "[pop3d]") {
     CHECK(client.say("USER " + std::string(300, 'x') + "\r\n") == "-ERR Command line too long.\r\n");
     CHECK(client.say("AUTH PLAIN " + std::string(20000, 'x') + "\r\n") == "-ERR Command line too long.\r\n");
     CHECK(client.say("AUTH\r\n") == "+OK\r\n.\r\n");
+    // A password may be a token, and is as long here as in AUTH.
+    CHECK(client.say("USER fred\r\n") == "+OK\r\n");
+    CHECK(client.say("PASS " + std::string(2000, 'x') + "\r\n").find("too long") == std::string::npos);
 }
 
 TEST_CASE("wrong commands, silence and QUIT end the conversation and are logged", "[pop3d]") {

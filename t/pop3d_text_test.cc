@@ -34,8 +34,8 @@ std::string uidl(std::string_view format) {
     values.name = "1700000000.M1P2.Host";
     values.header_md5 = "0123456789abcdef0123456789abcdef";
     std::string out = "x";
-    parsed->append(out, values);
-    return out.substr(1);
+    const Result<void> appended = parsed->append(out, values);
+    return appended ? out.substr(1) : "error";
 }
 
 }  // namespace
@@ -100,9 +100,15 @@ TEST_CASE("unique ids in Dovecot's formats", "[pop3d]") {
     CHECK(uidl("%UXu") == "1A");
     CHECK(uidl("%m") == "0123456789abcdef0123456789abcdef");
     CHECK(uidl("%m%m%m").size() == kMaxUidl);
-    CHECK(uidl("%5u") == "___26");
+    CHECK(uidl("%5u") == "26");                   // these as Dovecot makes them
+    CHECK(uidl("%3v") == "100");
+    CHECK(uidl("%05u") == "00026");
+    CHECK(uidl("%Mf") == "fde68cf260bddef67f2f860f6b9e4cd3");
+    CHECK(uidl("%MUf") == "FDE68CF260BDDEF67F2F860F6B9E4CD3");
+    CHECK(uidl("%12Mf") == "fde68cf260bd");
+    CHECK(uidl("%UMf") != uidl("%Mf"));
     CHECK(uidl("a b%%") == "a_b%");
-    CHECK(uidl("%99999999999999999999u").size() == kMaxUidl);
+    CHECK(uidl("%099999999999999999999u").size() == kMaxUidl);
     for (const char* bad : {"", "%", "%q", "%08", "%{uid", "%{nothing}", "%{uid|oct}", "%{uid|hex(x)}", "%{uid|hex(8}"}) {
         CAPTURE(bad);
         CHECK(uidl(bad) == "error");

@@ -29,7 +29,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         UidlValues values;
         values.uid = data[0];
         values.name = text;
-        format->append(id, values);
+        (void)format->append(id, values);
         if (id.size() > kMaxUidl || id.find_first_of("\r\n \0") != std::string::npos) {
             std::abort();
         }
