@@ -144,13 +144,20 @@ Verdict Databases::judge(const PasswdEntry& entry, const std::string& user, cons
     if (const std::string* renamed = entry.find_extra("user")) {
         verdict.user = *renamed;
     }
+    for (const std::string_view elsewhere : {"proxy", "proxy_maybe"}) {
+        if (entry.find_extra(elsewhere) != nullptr) {   // an empty mailbox here would look like lost mail
+            log_error("auth: user {}: the field {} names another server, which is not supported", user, elsewhere);
+            verdict.kind = Verdict::Kind::temporary;
+            return verdict;
+        }
+    }
     verdict.no_delay = entry.find_extra("nodelay") != nullptr;
     if (const std::string* networks = entry.find_extra("allow_nets");
         networks != nullptr && !in_networks(peer.remote_ip, split(*networks, ", \t"))) {
         verdict.kind = Verdict::Kind::mismatch;   // Dovecot: as if the password were wrong
         return verdict;
     }
-    if (says_yes(entry.find_extra("nologin"))) {
+    if (entry.find_extra("nologin") != nullptr) {   // Dovecot: whatever its value
         verdict.kind = Verdict::Kind::disabled;
         const std::string* reason = entry.find_extra("reason");
         verdict.text = reason != nullptr ? *reason : "Account disabled.";
@@ -174,7 +181,7 @@ Result<std::optional<PasswdEntry>> Databases::find_entry(const Backend& backend,
 Task<Databases::Checked> Databases::check_entry(const Backend& backend, PasswdEntry entry, const std::string& user,
                                                 const std::string& password, const AuthPeer& peer) {
     Result<bool> right = false;
-    if (says_yes(entry.find_extra("nopassword"))) {
+    if (entry.password.empty() && says_yes(entry.find_extra("nopassword"))) {   // with a password, that counts, as in Dovecot
         right = true;
     } else if (entry.password.empty()) {
         co_return Checked{Verdict{Verdict::Kind::mismatch, user}, "No password returned (and no nopassword)"};
@@ -381,8 +388,22 @@ Result<AuthUser> Databases::find_user_now(const std::string& user, const std::st
     return {Errc::not_found, "unknown user"};
 }
 
-/// uid and gid from mail_uid and mail_gid, or, in an unprivileged suite, the suite's own.
+/// uid and gid by name, from mail_uid and mail_gid, or, in an unprivileged suite, the suite's own.
 Result<void> Databases::fill_ids(PasswdEntry& entry, const std::string& user) const {
+    if (!entry.uid_name.empty()) {
+        const Result<std::uint32_t> uid = resolve_uid(entry.uid_name);
+        if (!uid) {
+            return {uid.error().code, fmt::format("user {}: {}", user, uid.error().what)};
+        }
+        entry.uid = *uid;
+    }
+    if (!entry.gid_name.empty()) {
+        const Result<std::uint32_t> gid = resolve_gid(entry.gid_name);
+        if (!gid) {
+            return {gid.error().code, fmt::format("user {}: {}", user, gid.error().what)};
+        }
+        entry.gid = *gid;
+    }
     if (!entry.uid && !config_.mail_uid().empty()) {
         const Result<std::uint32_t> uid = resolve_uid(config_.mail_uid());
         if (!uid) {

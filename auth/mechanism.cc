@@ -67,8 +67,11 @@ public:
         if (proven_) {   // the client has to answer the server's own proof with nothing
             return {input && input->empty() ? Step::Kind::authenticated : Step::Kind::malformed};
         }
-        if (!input || (input->empty() && !scram_)) {
-            return started_ ? Step{Step::Kind::malformed} : ask();
+        if (!input && !started_) {
+            return ask();
+        }
+        if (!input || (input->empty() && !scram_)) {   // "=": an empty response is an answer (RFC 4954 section 4), and a bad one
+            return {Step::Kind::malformed};
         }
         if (scram_ && input->find('\0') != std::string::npos) {
             return {Step::Kind::malformed};

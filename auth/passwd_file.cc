@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <limits>
 
@@ -15,19 +16,34 @@ namespace postern {
 namespace {
 
 constexpr std::size_t kFieldsBeforeExtra = 7;
+constexpr std::size_t kMaxSystemName = 255;
 constexpr std::size_t kMaxProblems = 100;
 constexpr auto kLookAgain = std::chrono::seconds(1);
 
-Result<std::optional<std::uint32_t>> parse_id(std::string_view text, std::string_view what) {
+bool is_system_name(std::string_view text) {
+    const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
+    const auto is_more = [&](char c) { return is_letter(c) || (c >= '0' && c <= '9') || c == '-' || c == '.'; };
+    return text.size() <= kMaxSystemName && is_letter(text.front()) && std::all_of(text.begin(), text.end(), is_more);
+}
+
+/// A uid or gid, or the name of one; nothing when `text` is empty.
+Result<void> parse_id(std::string_view text, std::string_view what, std::optional<std::uint32_t>& id, std::string& name) {
+    id.reset();
+    name.clear();
     if (text.empty()) {
-        return std::optional<std::uint32_t>();
+        return {};
+    }
+    if (is_system_name(text)) {
+        name = text;
+        return {};
     }
     const auto number = parse_number(text);
     // The last value means "no change" to setresuid(2).
     if (!number || *number >= std::numeric_limits<std::uint32_t>::max()) {
         return {Errc::syntax, fmt::format("invalid {}", what)};
     }
-    return std::optional(static_cast<std::uint32_t>(*number));
+    id = static_cast<std::uint32_t>(*number);
+    return {};
 }
 
 /// Up to seven fields between colons, then everything else as the eighth.
@@ -49,13 +65,13 @@ Result<void> add_extra(PasswdEntry& entry, std::string_view word) {
     const std::size_t equal = word.find('=');
     const std::string_view name = word.substr(0, equal);
     const std::string_view value = equal == std::string_view::npos ? "yes" : word.substr(equal + 1);
-    if (name == "userdb_uid" || name == "userdb_gid") {
-        const auto id = parse_id(value, name);
-        if (!id) {
-            return id.error();
-        }
-        (name == "userdb_uid" ? entry.uid : entry.gid) = *id;
-    } else if (name == "userdb_home") {
+    if (name == "userdb_uid") {
+        return parse_id(value, name, entry.uid, entry.uid_name);
+    }
+    if (name == "userdb_gid") {
+        return parse_id(value, name, entry.gid, entry.gid_name);
+    }
+    if (name == "userdb_home") {
         entry.home = value;
     } else if (name == "userdb_mail") {
         entry.mail = value;
@@ -114,13 +130,12 @@ Result<std::optional<PasswdEntry>> parse_passwd_line(std::string_view line) {
     PasswdEntry entry;
     entry.user = fields[0];
     entry.password = fields[1];
-    const auto uid = parse_id(fields[2], "uid");
-    const auto gid = parse_id(fields[3], "gid");
-    if (!uid || !gid) {
-        return uid ? gid.error() : uid.error();
+    for (const Result<void>& parsed : {parse_id(fields[2], "uid", entry.uid, entry.uid_name),
+                                       parse_id(fields[3], "gid", entry.gid, entry.gid_name)}) {
+        if (!parsed) {
+            return parsed.error();
+        }
     }
-    entry.uid = *uid;
-    entry.gid = *gid;
     entry.home = fields[5];
     for (const std::string& word : split(fields[kFieldsBeforeExtra], " \t")) {
         const Result<void> added = add_extra(entry, word);

@@ -31,6 +31,7 @@ struct PasswdEntry {
     std::string user;
     std::string password;                    ///< with its {SCHEME}; empty: may not log in by password
     std::optional<std::uint32_t> uid, gid;   ///< also from userdb_uid, userdb_gid
+    std::string uid_name, gid_name;          ///< instead of a number: a user and a group of the system
     std::string home;                        ///< also from userdb_home
     std::string mail;                        ///< userdb_mail: overrides mail_location
     std::vector<std::pair<std::string, std::string>> extra;   ///< the rest, `userdb_` kept

@@ -40,6 +40,15 @@ TEST_CASE("missing fields are empty and userdb_ fields replace the old ones", "[
     CHECK((*userdb)->uid == 5u);
     CHECK((*userdb)->gid == 6u);
     CHECK((*userdb)->home == "/b");
+    const auto named = parse_passwd_line("joe:{PLAIN}x:vmail:mail::/a::userdb_gid=www-data");
+    REQUIRE(named.ok());
+    CHECK((*named)->uid_name == "vmail");
+    CHECK((*named)->gid_name == "www-data");
+    CHECK_FALSE((*named)->uid.has_value());
+    const auto numbered = parse_passwd_line("joe:{PLAIN}x:vmail:mail::/a::userdb_uid=5");
+    REQUIRE(numbered.ok());
+    CHECK((*numbered)->uid == 5u);
+    CHECK((*numbered)->uid_name.empty());
 }
 
 TEST_CASE("comments and empty lines are no entries", "[auth]") {
@@ -52,7 +61,7 @@ TEST_CASE("comments and empty lines are no entries", "[auth]") {
 
 TEST_CASE("bad lines are named and left out, the rest counts", "[auth]") {
     const PasswdTable table = parse_passwd_file(
-        "good:{PLAIN}a:1:1\n:nouser\nbad:x:notanumber\nbig:x:4294967295\nneg:x:-1\nctl:\x01\ngood:{PLAIN}b\nlast:{PLAIN}z");
+        "good:{PLAIN}a:1:1\n:nouser\nbad:x:not/a/number\nbig:x:4294967295\nneg:x:-1\nctl:\x01\ngood:{PLAIN}b\nlast:{PLAIN}z");
     CHECK(table.users.size() == 2);
     CHECK(table.users.at("good").password == "{PLAIN}a");
     CHECK(table.users.count("last") == 1);

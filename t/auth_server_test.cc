@@ -28,6 +28,11 @@ constexpr const char* kUsers =
     "off:{PLAIN}pencil:1003:1003::/home/off::nologin reason=Gone\n"
     "net:{PLAIN}pencil:1004:1004::/home/net::allow_nets=192.0.2.0/24,2001:db8::/32\n"
     "odd:{ROT13}crapvy:1005:1005::/home/odd\n"
+    "any::1007:1007::/home/any::nopassword\n"
+    "both:{PLAIN}pencil:1007:1007::/home/any::nopassword\n"
+    "away:{PLAIN}pencil:1007:1007::/home/away::proxy=y host=192.0.2.1\n"
+    "named:{PLAIN}pencil:root:root::/home/named\n"
+    "nosuch:{PLAIN}pencil:no-such-user:root::/home/named\n"
     "kept:{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,"
     "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=:1006:1006::/home/kept\n";
 
@@ -175,6 +180,24 @@ TEST_CASE("accounts that are off, elsewhere or broken fail each in its way", "[a
     CHECK(suite.run(plain(*suite.client, "net", "pencil", near)).kind == SaslStep::Kind::success);
     CHECK(suite.run(plain(*suite.client, "odd", "pencil", peer())).reason == AuthFailureReason::temporary);
     CHECK(log.count("Unknown scheme ROT13") > 0);
+    CHECK(suite.run(plain(*suite.client, "away", "pencil", peer())).reason == AuthFailureReason::temporary);
+    CHECK(log.count("names another server") > 0);
+}
+
+TEST_CASE("nopassword counts only where there is no password", "[auth]") {
+    Suite suite;
+    CHECK(suite.run(plain(*suite.client, "any", "whatever", peer())).kind == SaslStep::Kind::success);
+    CHECK(suite.run(plain(*suite.client, "both", "pencil", peer())).kind == SaslStep::Kind::success);
+    CHECK(suite.run(plain(*suite.client, "both", "whatever", peer())).reason == AuthFailureReason::bad_credentials);
+}
+
+TEST_CASE("uid and gid may be names of the system", "[auth]") {
+    Suite suite;
+    const Result<AuthUser> named = suite.run(suite.databases->find_user("named", "imap"));
+    REQUIRE(named.ok());
+    CHECK(named->uid == 0);
+    CHECK(named->gid == 0);
+    CHECK_FALSE(suite.run(suite.databases->find_user("nosuch", "imap")).ok());
 }
 
 TEST_CASE("nobody acts for somebody else, and junk is called malformed", "[auth]") {
@@ -205,6 +228,10 @@ TEST_CASE("PLAIN without an initial response and LOGIN ask", "[auth]") {
     CHECK(step.kind == SaslStep::Kind::challenge);
     CHECK(step.data.empty());
     CHECK(suite.run(sasl.next(plain_response("joe", "pencil"))).kind == SaslStep::Kind::success);
+
+    SaslServerSession empty(*suite.client);   // an empty initial response is one: it is not asked again
+    std::optional<std::string> nothing = std::string();
+    CHECK(suite.run(empty.start("PLAIN", nothing, peer())).reason == AuthFailureReason::malformed);
 
     SaslServerSession login(*suite.client);
     step = suite.run(login.start("LOGIN", std::nullopt, peer()));

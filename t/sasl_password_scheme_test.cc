@@ -25,6 +25,9 @@ const char* const kMadeElsewhere[] = {
     "{PLAIN-MD5}a8f6830bce790a8a67fc2e84e12093ba",
     "{MD5}a8f6830bce790a8a67fc2e84e12093ba",
     "{LDAP-MD5}qPaDC855Copn/C6E4SCTug==",
+    "{CRAM-MD5}7f47ace0e2af8f6cdeb72c03243a8c87834e19104164d6a42de72d243adb4080",
+    "{HMAC-MD5}7f47ace0e2af8f6cdeb72c03243a8c87834e19104164d6a42de72d243adb4080",
+    "{CRAM-MD5.B64}f0es4OKvj2zetywDJDqMh4NOGRBBZNakLectJDrbQIA=",
     "{PBKDF2}$1$saltsaltsaltsalt$5000$b06aaec3d9d1875285767e9dda6d8ad2a0135a6f",
     "{MD5-CRYPT}$1$saltsalt$wCrc3hcrR95SV83Xh8Z.41",
     "{MD5}$1$saltsalt$wCrc3hcrR95SV83Xh8Z.41",
@@ -45,6 +48,17 @@ const char* const kArgon2[] = {
 };
 
 }  // namespace
+
+TEST_CASE("a password longer than a block of MD5 is hashed for CRAM-MD5", "[sasl]") {
+    std::string password;
+    for (int i = 0; i < 8; ++i) {
+        password += "0123456789";
+    }
+    const Result<bool> right = verify_password("{CRAM-MD5}4e479dfa47f20116c1d92ecd449c21d99442ac27f6c757b10152efc1695d0aaa", "CRYPT", password);   // made by Dovecot
+    REQUIRE(right.ok());
+    CHECK(*right);
+    CHECK_FALSE(*verify_password("{CRAM-MD5}4e479dfa47f20116c1d92ecd449c21d99442ac27f6c757b10152efc1695d0aaa", "CRYPT", password + "0"));
+}
 
 TEST_CASE("ARGON2 hashes accept their password and nothing else", "[sasl]") {
     for (const char* stored : kArgon2) {

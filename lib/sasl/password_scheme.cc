@@ -14,6 +14,7 @@
 #endif
 
 #include "lib/base/strings.h"
+#include "lib/sasl/cram_md5.h"
 
 namespace postern {
 
@@ -179,6 +180,15 @@ Result<bool> verify_md5(const StoredPassword& stored, std::string_view password)
     return verify_digest<kMd5>(stored, password);
 }
 
+Result<bool> verify_cram_md5(const StoredPassword& stored, std::string_view password) {
+    const bool is_hex = stored.encoding == "HEX" || (stored.encoding.empty() && stored.data.size() == 2 * kCramMd5Size);
+    const auto expected = is_hex ? decode_hex(stored.data) : decode_base64(stored.data);
+    if (!expected || expected->size() != kCramMd5Size) {
+        return bad_data(stored);
+    }
+    return equal_in_constant_time(*expected, cram_md5_states(password));
+}
+
 std::string pbkdf2(std::string_view password, std::string_view salt, unsigned long rounds) {
     std::string out(kSha1.size, '\0');
     if (PKCS5_PBKDF2_HMAC(password.data(), static_cast<int>(password.size()),
@@ -315,8 +325,10 @@ constexpr Scheme kSchemes[] = {
     {"BLF-CRYPT", verify_crypt, [](std::string_view p, unsigned long r) { return make_crypt("$2y$", p, r); }, true},
     {"CLEAR", verify_plain, make_plain, false},
     {"CLEARTEXT", verify_plain, make_plain, false},
+    {"CRAM-MD5", verify_cram_md5, nullptr, false},
     {"CRYPT", verify_crypt, [](std::string_view p, unsigned long r) { return make_crypt("$2y$", p, r); }, true},
     {"DES-CRYPT", verify_crypt, nullptr, true},
+    {"HMAC-MD5", verify_cram_md5, nullptr, false},
     {"LDAP-MD5", verify_digest<kMd5>, make_digest<kMd5>, false},
     {"MD5", verify_md5, nullptr, true},
     {"MD5-CRYPT", verify_crypt, [](std::string_view p, unsigned long r) { return make_crypt("$1$", p, r); }, true},
