@@ -68,8 +68,9 @@ bool report_configuration(const ControlContext& context, Severity least) {
     return good;
 }
 
-std::optional<Config> load_config(const ControlContext& context) {
-    Result<Config> config = Config::load(context.directory);
+/// `lenient`: bad values do not matter.  A master that runs can be stopped whatever has become of main.cf since.
+std::optional<Config> load_config(const ControlContext& context, bool lenient = false) {
+    Result<Config> config = lenient ? Config::load_unchecked(context.directory) : Config::load(context.directory);
     if (!config) {
         fmt::print(stderr, "postern: fatal: {}\n", config.error().what);
         return std::nullopt;
@@ -151,7 +152,7 @@ int not_running() { return fail("the Postern mail system is not running"); }
 
 /// Sends a signal that ends master and waits until it has ended.
 int end_master(const ControlContext& context, int signal_number) {
-    const std::optional<Config> config = load_config(context);
+    const std::optional<Config> config = load_config(context, true);
     if (!config) {
         return 1;
     }
@@ -193,7 +194,7 @@ int reload(const ControlContext& context) {
 }
 
 int status(const ControlContext& context) {
-    const std::optional<Config> config = load_config(context);
+    const std::optional<Config> config = load_config(context, true);
     if (!config) {
         return 1;
     }

@@ -63,6 +63,11 @@ Result<Plan> make_plan(const Config& config, MasterCf file) {
         if (last[entry.label()] != i || is_disabled(entry, disabled)) {
             continue;
         }
+        if (entry.type == ServiceType::fifo && (entry.command == "pickup" || entry.command == "qmgr")) {
+            plan.notices.push_back(fmt::format("{}: Postfix before 3.0 woke {} by a FIFO; here it is talked to: taken as type unix",
+                                               entry.where, entry.command));
+            entry.type = ServiceType::unix_stream;
+        }
         Result<PlannedService> service = plan_service(config, std::move(entry));
         if (!service) {
             return service.error();

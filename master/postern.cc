@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
@@ -77,7 +78,8 @@ int main(int argc, char** argv) {
         }
     }
     if (optind == argc) {
-        return help(true);
+        const std::string_view called = argv[0];
+        return help(called.substr(called.rfind('/') + 1) != "postfix");   // Postfix's fails without a command
     }
     context.directory = absolute(context.directory);
     const std::string name = argv[optind];

@@ -106,6 +106,20 @@ TEST_CASE("sockets are private or public", "[master]") {
     CHECK(loaded->plan.services[0].program == scratch.path() + "/prog");
 }
 
+TEST_CASE("pickup and qmgr of an old master.cf wait at sockets, not FIFOs", "[master]") {
+    Scratch scratch;
+    for (const char* program : {"pickup", "qmgr"}) {
+        std::filesystem::copy_file(scratch.path() + "/prog", scratch.path() + "/" + program);
+    }
+    const Result<LoadedPlan> loaded = scratch.plan("", "pickup fifo n - n 60 1 pickup\nqmgr fifo n - n 300 1 qmgr\nmine fifo n - n - 1 prog\n");
+    REQUIRE(loaded.ok());
+    REQUIRE(loaded->plan.services.size() == 3);
+    CHECK(loaded->plan.services[0].endpoints[0].type == ServiceType::unix_stream);
+    CHECK(loaded->plan.services[1].endpoints[0].type == ServiceType::unix_stream);
+    CHECK(loaded->plan.services[2].endpoints[0].type == ServiceType::fifo);
+    CHECK(loaded->plan.notices.size() == 2);
+}
+
 TEST_CASE("services can be switched off and overridden", "[master]") {
     const Scratch scratch;
     const Result<LoadedPlan> loaded = scratch.plan("master_service_disable = a/unix, inet\n",

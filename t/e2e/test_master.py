@@ -274,6 +274,12 @@ class MasterTest(unittest.TestCase):
         taken.close()
         self.assertEqual(self.instance.ask(PORT, "pid"), first)
 
+    def test_stop_works_with_a_bad_configuration(self):
+        self.instance.write("etc/main.cf", MAIN_CF.format(dir=self.instance.dir) + "smtpd_timeout = banana\n")
+        self.assertEqual(self.instance.control("status").returncode, 0)
+        self.assertEqual(self.instance.control("stop").returncode, 0)
+        self.assertEqual(self.instance.control("status").returncode, 1)
+
     def test_reload_takes_a_good_configuration(self):
         first = self.instance.ask(PORT, "pid")
         self.instance.write("etc/master.cf", "%d inet n - n - 1 service new\nextra unix n - n - 1 service\n" % PORT)
@@ -421,6 +427,9 @@ class CheckTest(unittest.TestCase):
         self.assertIn("start-fg", self.instance.control().stdout)
         self.assertEqual(self.instance.control().returncode, 0)
         self.assertEqual(self.instance.control("nonsense").returncode, 1)
+        postfix = os.path.join(self.instance.dir, "postfix")
+        os.symlink(os.path.join(BIN, "postern"), postfix)
+        self.assertEqual(subprocess.run([postfix], stderr=subprocess.DEVNULL).returncode, 1)
         self.assertIn("Postern", self.instance.control("version").stdout)
 
 
