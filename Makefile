@@ -5,7 +5,7 @@
 #   make deps       install what the build needs (apt or dnf)
 #   make fuzz       every fuzzer for FUZZ_SECONDS each
 #   make bench      comparison with Postfix and Dovecot
-#   make install    under DESTDIR and PREFIX    make uninstall
+#   make install    under DESTDIR and PREFIX    make uninstall, make purge
 #
 # How the tree maps to programs: every .cc file that defines main() is a program named like the file; all
 # other files of a folder form that folder's archive, and every program may link every archive.  The linker
@@ -197,7 +197,7 @@ bench: programs $(BENCH_TOOLS)
 	@python3 t/bench/queue.py $(BENCH_OPTIONS)
 
 # --- first contact and installation ---------------------------------------------------------------------------
-.PHONY: deps try try-stop install uninstall clean
+.PHONY: deps try try-stop install uninstall purge clean
 deps:
 	@conf/install-deps
 
@@ -214,6 +214,9 @@ install: programs $(BUILD)/man/postconf.5
 
 uninstall:
 	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" BUILD="$(BUILD)" conf/install.sh uninstall
+
+purge:
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" BUILD="$(BUILD)" conf/install.sh purge
 
 clean:
 	rm -rf $(BUILD)

@@ -1,9 +1,11 @@
 #!/bin/sh
-# conf/install.sh install|uninstall, called by make with DESTDIR, PREFIX and BUILD.
+# conf/install.sh install|uninstall|purge, called by make with DESTDIR, PREFIX and BUILD.
 #
 # Installs programs, manual pages, /etc/postern (files that are there already are kept), the systemd unit and the PAM
 # service.  On a live system (DESTDIR empty, root) also the users and groups, and "postern set-permissions" at the end.
-# uninstall removes what install put there; /etc/postern, the queue and the users stay.
+# uninstall removes what install put there, but as with packages what an administrator may have changed stays: /etc/postern,
+# the PAM service, data, the queue and the users.  purge removes these too, unless there is mail in the queue; mailboxes
+# and /etc/aliases, which other mail systems read as well, stay even then.
 set -eu
 
 DESTDIR=${DESTDIR-}
@@ -16,6 +18,7 @@ sbin=$DESTDIR$PREFIX/sbin
 bin=$DESTDIR$PREFIX/bin
 man=$DESTDIR$PREFIX/share/man
 etc=$DESTDIR/etc/postern
+spool=$DESTDIR/var/spool/postern
 unit=$DESTDIR/lib/systemd/system
 [ -d "$DESTDIR/lib/systemd/system" ] || unit=$DESTDIR$PREFIX/lib/systemd/system
 
@@ -64,7 +67,36 @@ pam_service() {
     fi
 }
 
+# What install would overwrite, the package manager would give back to a package at its next update.
+refuse_other_packages() {
+    for file in "$sbin/sendmail" "$sbin/postconf" "$bin/mailq"; do
+        owner=$(dpkg-query -S "$file" 2>/dev/null || rpm -qf "$file" 2>/dev/null) || continue
+        echo "$file belongs to a package (${owner%%:*}): remove that first, or install elsewhere, as with PREFIX=/usr/local" >&2
+        exit 1
+    done
+}
+
+# A file of conf/ as it is installed: the programs' directories are PREFIX's.
+configured() {
+    case $1 in
+    *.service) sed "s#/usr/sbin/#$PREFIX/sbin/#" "$1" ;;
+    */main.cf)
+        cat "$1"
+        if [ "$PREFIX" != /usr ]; then
+            printf '\n# Where "make install" has put the programs.\ncommand_directory = %s/sbin\ndaemon_directory = %s/lib/postern\n' "$PREFIX" "$PREFIX"
+        fi
+        ;;
+    *) cat "$1" ;;
+    esac
+}
+
+put() {
+    configured "$1" >"$2"
+    chmod 644 "$2"
+}
+
 do_install() {
+    if live; then refuse_other_packages; fi
     install -d "$libexec" "$sbin" "$bin" "$etc" "$unit" "$DESTDIR/etc/pam.d" "$DESTDIR/var/spool" "$DESTDIR/var/lib/postern"
     for program in $(daemons); do install -m 755 "$BUILD/bin/$program" "$libexec/"; done
     for program in $commands; do install -m 755 "$BUILD/bin/$program" "$sbin/"; done
@@ -74,12 +106,12 @@ do_install() {
     ln -sf ../sbin/newaliases "$bin/newaliases"   # Debian's Postfix has it there, and scripts name it with its path
     ln -sf ../sbin/sendmail "$DESTDIR$PREFIX/lib/sendmail"
     for file in main.cf master.cf; do
-        [ -e "$etc/$file" ] || install -m 644 "conf/$file" "$etc/$file"
-        install -m 644 "conf/$file" "$etc/$file.dist"
+        [ -e "$etc/$file" ] || put "conf/$file" "$etc/$file"
+        put "conf/$file" "$etc/$file.dist"
     done
     [ -e "$DESTDIR/etc/aliases" ] || install -m 644 conf/aliases "$DESTDIR/etc/aliases"
     [ -e "$DESTDIR/etc/pam.d/postern" ] || install -m 644 "$(pam_service)" "$DESTDIR/etc/pam.d/postern"
-    install -m 644 conf/postern.service "$unit/postern.service"
+    put conf/postern.service "$unit/postern.service"
     install_pages
     if live; then
         make_users
@@ -89,6 +121,7 @@ do_install() {
         done
         chown postern:postern /var/lib/postern
         chmod 700 /var/lib/postern
+        if [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi
         "$sbin/postern" set-permissions
         [ ! -e /etc/aliases ] || "$sbin/newaliases" || echo "newaliases failed: local aliases do not work until it succeeds" >&2
         echo "installed; next: edit $etc/main.cf, then: postern check && systemctl enable --now postern"
@@ -96,19 +129,52 @@ do_install() {
 }
 
 do_uninstall() {
-    if live && [ -x "$sbin/postern" ]; then "$sbin/postern" stop >/dev/null 2>&1 || true; fi
+    if live; then
+        if [ -x "$sbin/postern" ]; then "$sbin/postern" stop >/dev/null 2>&1 || true; fi
+        if [ -d /run/systemd/system ]; then systemctl disable postern >/dev/null 2>&1 || true; fi
+        rm -f /etc/systemd/system/multi-user.target.wants/postern.service
+    fi
     rm -rf "$libexec"
     for program in $commands sendmail postfix; do rm -f "$sbin/$program"; done
     rm -f "$bin/mailq" "$bin/newaliases" "$man/man1/mailq.1" "$man/man1/postfix.1" "$man/man8/lmtp.8" "$DESTDIR$PREFIX/lib/sendmail" "$unit/postern.service" "$etc/main.cf.dist" "$etc/master.cf.dist"
     for page in man/*.[1-8] "$BUILD"/man/postconf.5; do rm -f "$man/man${page##*.}/${page##*/}"; done
-    echo "removed; $etc, the queue and the users are still there"
+    if live && [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi
+}
+
+# Messages: files whose names are queue ids.  What a killed writer left unfinished (tmp.) is none.
+queued() {
+    for folder in maildrop incoming active deferred hold corrupt; do
+        if [ -d "$spool/$folder" ]; then find "$spool/$folder" -type f ! -name 'tmp.*'; fi
+    done
+}
+
+do_purge() {
+    if [ -n "$(queued)" ]; then
+        echo "there is mail in $spool: deliver it (postqueue -f) or remove it (postsuper -d ALL) first; nothing was purged" >&2
+        exit 1
+    fi
+    do_uninstall
+    rm -rf "$etc" "$DESTDIR/etc/pam.d/postern" "$DESTDIR/var/lib/postern" "$spool"
+    if live; then
+        for user in postern postern-net; do ! getent passwd "$user" >/dev/null || userdel "$user"; done
+        groups="postern postern-net"
+        if [ ! -e /usr/sbin/postdrop ]; then groups="$groups postdrop"; fi   # Postfix's too, where that is installed
+        for group in $groups; do ! getent group "$group" >/dev/null || groupdel "$group" || true; done
+    fi
 }
 
 case ${1-} in
 install) do_install ;;
-uninstall) do_uninstall ;;
+uninstall)
+    do_uninstall
+    echo "removed; $etc, $DESTDIR/etc/pam.d/postern, $DESTDIR/var/lib/postern, the queue and the users are still there (make purge)"
+    ;;
+purge)
+    do_purge
+    echo "removed, with configuration, data and users; mailboxes and $DESTDIR/etc/aliases are still there"
+    ;;
 *)
-    echo "usage: DESTDIR=DIR PREFIX=/usr BUILD=build conf/install.sh install|uninstall" >&2
+    echo "usage: DESTDIR=DIR PREFIX=/usr BUILD=build conf/install.sh install|uninstall|purge" >&2
     exit 64
     ;;
 esac
