@@ -69,6 +69,8 @@ def test_msmtp(mail):
                 ("any", "smtp", tls % (certificate, "on", "on", PASSWORD)),
                 ("wrapped", "smtps", tls % (certificate, "off", "on", PASSWORD)),
                 ("wrong", "smtps", tls % (certificate, "off", "on", "no"))]
+    if "scram-sha-256" in run(mail, where, "msmtp", "--version"):
+        accounts.insert(0, ("scram", "smtp", tls % (certificate, "on", "scram-sha-256", PASSWORD)))
     rc = config(mail, where + "/rc", "defaults\ntimeout 20\ndomain c.example\n" + "".join(
         "account %s\nhost localhost\nport %d\nfrom c@c.example\n%s\n" % (name, mail.port[port], text) for name, port, text in accounts))
     text = run(mail, where, "msmtp", "-C", rc, "-a", "starttls", "--serverinfo")
@@ -82,7 +84,7 @@ def test_msmtp(mail):
     run(mail, where, "msmtp", "-C", rc, "-a", "starttls", "msmtp@example.org", "fred@example.org", stdin=message("both", "both\n").encode())
     arrived(mail, "msmtp", "both", "both\n")
     arrived(mail, "fred", "both", "both\n")
-    expect(len(mail.mailbox("msmtp")) == 6, "%s" % subjects(mail.mailbox("msmtp")))
+    expect(len(mail.mailbox("msmtp")) == len(accounts), "%s" % subjects(mail.mailbox("msmtp")))
 
 
 def test_curl(mail):
@@ -293,6 +295,14 @@ def test_fetchmail(mail):
     expect(fetch("uidl-again", "pop3", "pop3", "starttls", "--keep", "--uidl", codes=(1,)) == [], "POP3: unique ids are not stable")
     check_fetched(fetch("gone-too", "pop3", "pop3s", "wrapped", "--all"), ("three", "four"))
     expect(mail.mailbox("fetchmail") == [], "POP3: messages were not deleted: %s" % mail.mailbox("fetchmail"))
+    # Its usual way: what it fetches it hands to an SMTP server, here ours, for another user.
+    put(mail, "fetchmail", ("five", "six"))
+    rc = config(mail, where + "/rc", "poll localhost protocol imap service %d user fetchmail password \"%s\" %s smtphost \"127.0.0.1/%d\" "
+                "smtpaddress example.org is fred here\n" % (mail.port["imaps"], PASSWORD, ways["wrapped"], mail.port["smtp"]))
+    run(mail, where, "fetchmail", "-f", rc, "-N", "--pidfile", where + "/pid", "--idfile", where + "/ids", "--nobounce", "--all")
+    for name in ("five", "six"):
+        arrived(mail, "fred", name, body_for(name))
+    expect(mail.mailbox("fetchmail") == [], "forwarded messages were not deleted: %s" % mail.mailbox("fetchmail"))
 
 
 GETMAIL = """
@@ -353,6 +363,8 @@ def test_mpop(mail):
     tls = "tls on\ntls_trust_file %s\ntls_starttls %%s\nauth %%s\n" % mail.path("etc/cert.pem")
     ways = {"plain": ("pop3", "tls off\nauth user\n"), "starttls": ("pop3", tls % ("on", "plain")), "any": ("pop3", tls % ("on", "on")),
             "wrapped": ("pop3s", tls % ("off", "user"))}
+    if "scram-sha-256" in run(mail, where, "mpop", "--version"):
+        ways["scram"] = ("pop3", tls % ("on", "scram-sha-256"))
 
     def fetch(name, way, keep="on", password=PASSWORD, codes=(0,)):
         into = where + "/" + name
@@ -385,9 +397,11 @@ set from = "c@c.example"
 set realname = "A Client"
 set imap_user = "neomutt"
 set imap_pass = "{password}"
+set pop_user = "neomutt"
+set pop_pass = "{password}"
 set smtp_pass = "{password}"
 set folder = "{url}"
-set spoolfile = "{url}/INBOX"
+set spoolfile = "{inbox}"
 set record = ""
 set certificate_file = "{certificate}"
 set ssl_force_tls = {force}
@@ -412,9 +426,9 @@ def test_neomutt(mail):
     where = home(mail, "neomutt")
 
     def settings(port, force, sending=""):
-        url = "%s://localhost:%d" % ("imaps" if port == "imaps" else "imap", mail.port[port])
-        return config(mail, where + "/rc", NEOMUTT.format(password=PASSWORD, url=url, certificate=mail.path("etc/cert.pem"), force=force,
-                                                          sending=sending))
+        url = "%s://localhost:%d" % ({"pop3": "pop", "pop3s": "pops"}.get(port, port), mail.port[port])
+        return config(mail, where + "/rc", NEOMUTT.format(password=PASSWORD, url=url, inbox=url + ("" if "pop" in port else "/INBOX"),
+                                                          certificate=mail.path("etc/cert.pem"), force=force, sending=sending))
 
     ways = {"sendmail": 'set sendmail = "%s -oi"' % mail.path("bin/sendmail"),
             "starttls": 'set smtp_url = "smtp://neomutt@localhost:%d"' % mail.port["smtp"],
@@ -442,6 +456,13 @@ def test_neomutt(mail):
     copy = config(mail, where + "/out", "")
     read("imaps", "yes", "<last-entry><pipe-message>cat >%s<enter>" % copy)
     expect(b"This is later." in contents([copy])[0], "pipe-message: %r" % contents([copy])[0][:500])
+    # The same inbox by POP3, where the messages are numbered as they lie.
+    for port, force in (("pop3", "yes"), ("pop3s", "yes")):
+        copy = config(mail, where + "/out", "")
+        read(port, force, "<last-entry><pipe-message>cat >%s<enter>" % copy)
+        expect(b"This is later." in contents([copy])[0], "%s: pipe-message: %r" % (port, contents([copy])[0][:500]))
+    read("pop3s", "yes", "<last-entry><delete-message>")
+    expect(list(flags(mail, "neomutt")) == ["sendmail"], "POP3: deletion: %s" % flags(mail, "neomutt"))
 
 
 PROGRAMS = {"swaks": "swaks", "msmtp": "msmtp", "curl": "curl", "mbsync": "mbsync", "offlineimap": "offlineimap", "fetchmail": "fetchmail",
