@@ -25,7 +25,6 @@
 #include "lib/log/log.h"
 #include "lib/sandbox/sandbox.h"
 #include "master/instance.h"
-#include "master/notify.h"
 #include "master/supervisor.h"
 
 namespace {
@@ -174,7 +173,7 @@ int main(int argc, char** argv) {
         [[maybe_unused]] const ssize_t told = ::write(ready.get(), "R", 1);
         ready.reset();
     }
-    notify_supervisor("READY=1");
+    supervisor.notify_ready();
     loop.run();
     return 0;
 }

@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "lib/base/strings.h"
 #include "lib/config/version.h"
 #include "lib/log/log.h"
 #include "lib/service/service.h"
@@ -194,7 +195,12 @@ void Supervisor::reload() {
         log_error("{}", adopted.error().what);
         log_error("reload failed: the configuration in use stays as it was");
     }
-    notify_supervisor("READY=1");
+    notify_ready(adopted ? "" : "the last reload failed: " + printable(adopted.error().what, 200));
+}
+
+void Supervisor::notify_ready(const std::string& trouble) const {
+    notify_supervisor(fmt::format("READY=1\nSTATUS={} services of {}{}{}", services_.size(), options_.config_directory,
+                                  trouble.empty() ? "" : "; ", trouble));
 }
 
 /// Watches the sockets of a service that has nobody to take connections and may start somebody.

@@ -62,6 +62,8 @@ public:
     Result<void> start();
     /// Reads the configuration again.  When anything is wrong with it, that is logged and nothing changes.
     void reload();
+    /// Tells systemd that all services listen, how many there are, and what `trouble` the administrator has to know of.
+    void notify_ready(const std::string& trouble = "") const;
     /// Tells all processes to end and waits for them: done() when the last is gone, after master_stop_timeout by force.
     void stop();
     /// As stop(), but force comes after half a second; at once when stop() was called before.

@@ -5,6 +5,7 @@ Starts a private instance as an ordinary user (as "nobody" when run by root) in 
 that speaks what lib/service/service.h describes.  Needs build/bin/postern and build/bin/postern-master.
 """
 import os
+import re
 import select
 import shutil
 import signal
@@ -374,12 +375,17 @@ class ForegroundTest(unittest.TestCase):
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=as_nobody,
                                   env=dict(os.environ, NOTIFY_SOCKET=name))
         try:
-            self.assertEqual(notices.recv(200), b"READY=1")
+            ready = ("READY=1\nSTATUS=6 services of %s/etc" % self.instance.dir).encode()
+            self.assertEqual(notices.recv(200), ready)
             self.assertEqual(self.instance.master(), master.pid)   # one process: no shell, no fork between
             self.assertTrue(self.instance.ask(PORT, "pid"))
             master.send_signal(signal.SIGHUP)
             self.assertIn(b"RELOADING=1\nMONOTONIC_USEC=", notices.recv(200))
-            self.assertEqual(notices.recv(200), b"READY=1")
+            self.assertEqual(notices.recv(200), ready)
+            self.instance.write("etc/master.cf", self.instance.master_cf + "bad unix n - n x 1 service\n")
+            master.send_signal(signal.SIGHUP)
+            self.assertIn(b"RELOADING=1\n", notices.recv(200))
+            self.assertRegex(notices.recv(1000), re.escape(ready) + b"; the last reload failed: .*master.cf:8: invalid wakeup field")
             master.send_signal(signal.SIGTERM)
             self.assertEqual(notices.recv(200), b"STOPPING=1")
             self.assertEqual(master.wait(10), 0)
