@@ -1,5 +1,7 @@
 #include "local/address_items.h"
 
+#include <algorithm>
+
 #include "lib/base/strings.h"
 #include "lib/mail/address.h"
 
@@ -63,6 +65,33 @@ bool is_quoted_string(std::string_view text) {
     return false;
 }
 
+/// Takes comments off the front; one without an end takes all.
+std::string_view without_comments(std::string_view text) {
+    while (!text.empty() && text.front() == '(') {
+        int depth = 0;
+        std::size_t end = 0;
+        for (; end < text.size() && (end == 0 || depth > 0); ++end) {
+            depth += text[end] == '(' ? 1 : text[end] == ')' ? -1 : 0;
+            end += text[end] == '\\' ? 1 : 0;
+        }
+        text = trim(text.substr(std::min(end, text.size())));
+    }
+    return text;
+}
+
+/// "friends: a" and "b;", the ends of a group (RFC 5322 section 3.4) whose commas have parted it.
+std::string_view without_group(std::string_view text) {
+    const std::size_t colon = text.find(':');
+    const bool plain = text.find_first_of("\"@<|/\\(") >= std::min(colon, text.size());
+    if (colon != std::string_view::npos && colon > 0 && plain) {
+        text = trim(text.substr(colon + 1));
+    }
+    if (!text.empty() && text.back() == ';') {
+        text = trim(text.substr(0, text.size() - 1));
+    }
+    return text;
+}
+
 AddressItem parse_item(std::string_view raw) {
     // A quoted command, file or include is unwrapped whole; a quoted local part is the address parser's business.
     const std::string text = is_quoted_string(raw) ? unquoted(raw) : std::string(raw);
@@ -73,7 +102,7 @@ AddressItem parse_item(std::string_view raw) {
     if (view.front() == '|') {
         return {AddressItem::Kind::command, unquoted(trim(view.substr(1)))};
     }
-    if (view.front() == '/') {
+    if (view.front() == '/' || view.starts_with("~/")) {
         return {AddressItem::Kind::file, text};
     }
     if (starts_with_ignoring_case(view, kInclude)) {
@@ -89,6 +118,23 @@ AddressItem parse_item(std::string_view raw) {
     return {AddressItem::Kind::address, address->internal()};
 }
 
+/// Adds one item, or the words of one: "anna otto" are two addresses.
+void add_item(std::string_view raw, std::vector<AddressItem>& items) {
+    raw = without_comments(without_group(raw));
+    if (raw.empty()) {
+        return;
+    }
+    AddressItem item = parse_item(raw);
+    const bool words = item.kind == AddressItem::Kind::invalid && raw.find_first_of("\"<>()") == std::string_view::npos;
+    if (!words) {
+        items.push_back(std::move(item));
+        return;
+    }
+    for (const std::string& word : split(raw, " \t\r")) {
+        items.push_back(parse_item(word));
+    }
+}
+
 }  // namespace
 
 std::vector<AddressItem> parse_address_items(std::string_view text) {
@@ -102,9 +148,7 @@ std::vector<AddressItem> parse_address_items(std::string_view text) {
         }
         const std::size_t length = item_length(text);
         const std::string_view raw = trim(text.substr(0, length));
-        if (!raw.empty()) {
-            items.push_back(parse_item(raw));
-        }
+        add_item(raw, items);
         line_start = length < text.size() && text[length] == '\n';
         text.remove_prefix(length < text.size() ? length + 1 : length);
     }

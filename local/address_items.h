@@ -11,7 +11,7 @@ struct AddressItem {
     enum class Kind : unsigned char {
         address,    ///< internal form, perhaps without a domain; "\user" keeps its backslash
         command,    ///< what follows "|"
-        file,       ///< an absolute path
+        file,       ///< an absolute path, or one that begins with ~/
         include,    ///< what follows ":include:"
         invalid,    ///< cannot be understood
     };
@@ -19,7 +19,7 @@ struct AddressItem {
     std::string text;
 };
 
-/// Items separated by commas and line ends; lines that begin with # are left out.  Quotes may be around a whole
+/// Items separated by commas and line ends, and addresses by white space; comments and the names of groups are left out; lines that begin with # are left out.  Quotes may be around a whole
 /// item ("|cmd a, b") or follow its first character (|"cmd a, b").
 std::vector<AddressItem> parse_address_items(std::string_view text);
 

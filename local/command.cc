@@ -26,7 +26,7 @@ namespace {
 constexpr std::size_t kMaxOutput = 4096;      ///< of a command's output that is kept
 constexpr std::size_t kPiece = 64 * 1024;
 constexpr Millis kKillPatience = std::chrono::seconds(10);   ///< for SIGKILL to take effect
-constexpr const char* kDefaultPath = "/usr/bin:/bin:/usr/sbin:/sbin";
+constexpr const char* kDefaultPath = "/usr/bin:/bin";   ///< _PATH_DEFPATH, as in Postfix
 
 /// What the child needs, made before fork(2): after it only async-signal-safe calls are allowed.
 struct ChildPlan {
@@ -99,12 +99,12 @@ ChildPlan plan_for(const Command& command) {
 /// In the child: says why on standard error, which is the output that goes into the bounce.
 [[noreturn]] void child_failed(const char* what, const char* object) {
     const char* reason = strerrordesc_np(errno);
-    for (const char* part : {what, " ", object, ": ", reason ? reason : "error", "\n"}) {
+    for (const char* part : {"fatal: ", what, " ", object, ": ", reason ? reason : "error", "\n"}) {
         if (write(STDERR_FILENO, part, strlen(part)) < 0) {
             break;
         }
     }
-    _exit(errno == ENOMEM || errno == EAGAIN ? 75 : 1);
+    _exit(EX_TEMPFAIL);   // the system's fault: somebody can mend it before the message expires
 }
 
 /// execvp() with our PATH, which the C library's reads from the wrong environment.
@@ -159,7 +159,7 @@ void execute(const ChildPlan& plan) {
     }
     umask(077);
     execute(plan);
-    child_failed("execute", plan.argv[0]);
+    child_failed("execvp", plan.argv[0]);
 }
 
 /// A running command and our ends of its pipes.
@@ -428,7 +428,7 @@ Outcome command_outcome(int wait_status, bool timed_out, std::string_view comman
         return failed("5.3.0", fmt::format("Command time limit exceeded: \"{}\"{}", command_text, tail));
     }
     if (WIFSIGNALED(wait_status)) {
-        return failed("5.3.0", fmt::format("Command died with signal {}: \"{}\"{}", WTERMSIG(wait_status), command_text, tail));
+        return failed("4.3.0", fmt::format("Command died with signal {}: \"{}\"{}", WTERMSIG(wait_status), command_text, tail));
     }
     const int code = WEXITSTATUS(wait_status);
     if (code == 0) {

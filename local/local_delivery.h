@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "local/address_items.h"
@@ -22,6 +23,9 @@ struct Branch {
     std::string unmatched;          ///< extension that goes on to forwarded addresses; empty: none
     std::string domain;
     std::string sender;             ///< of what is forwarded: the message's, or a list's owner
+    std::string owner;              ///< who forwards: a list's owner, an include file's list, the user of a .forward; empty: nobody
+    std::string delivered;          ///< for Delivered-To
+    bool of_list = false;           ///< `sender` is a list's owner: what the sender asked for is not passed on (RFC 3461 section 5.2.7.3)
     Expansion how = Expansion::none;
     std::string expanded_from;      ///< alias or user whose expansion this is
     bool has_rights = false;        ///< `rights` come from an alias or include file, or a user
@@ -29,10 +33,27 @@ struct Branch {
     std::optional<Account> account; ///< whose .forward is being expanded, or the recipient
     std::vector<std::string> path;  ///< aliases, includes and .forward files that led here
     int level = 0;
+    bool mailbox_only = false;      ///< "\\user": neither aliases nor .forward
 
     bool leads_through(const std::string& step) const {
         return std::find(path.begin(), path.end(), step) != path.end();
     }
+};
+
+/// What distinguishes the new messages that one message is forwarded as.
+struct Forward {
+    std::string sender;
+    std::string delivered;          ///< for Delivered-To
+    bool of_list = false;
+    bool operator<(const Forward& other) const {
+        return std::tie(sender, delivered, of_list) < std::tie(other.sender, other.delivered, other.of_list);
+    }
+};
+
+/// An :include: file as it was read on another thread.
+struct IncludeFile {
+    std::string text;
+    uid_t owner = 0;
 };
 
 class LocalDelivery {
@@ -46,13 +67,18 @@ public:
 private:
     // local_recipient.cc
     Task<> deliver_recipient(Branch branch);
+    Task<> deliver_user(Branch branch);
+    Task<> deliver_members();
+    bool aliases_first(Branch& branch) const;
+    Task<bool> try_aliases(Branch branch);
     Task<bool> try_alias(Branch branch, std::string name);
     Task<> deliver_items(Branch branch, std::vector<AddressItem> items);
     Task<> deliver_item(Branch branch, AddressItem item);
     Task<> deliver_address(Branch branch, std::string address);
     Task<> deliver_include(Branch branch, std::string path);
     Branch branch_for(const Branch& parent, std::string address) const;
-    Task<Result<UserIdentity>> rights_of_owner(uid_t uid);
+    Task<std::optional<Outcome>> take_rights(Branch& branch, uid_t uid);
+    Task<Outcome> read_include_file(const Branch& branch, const std::string& path, std::shared_ptr<IncludeFile> file);
     std::string list_owner(const std::string& alias);
 
     // local_mailbox.cc
@@ -71,13 +97,16 @@ private:
     // local_forward.cc
     void forward(const Branch& branch, std::string address);
     Task<> submit_forwards();
-    Task<Outcome> submit_one(std::string sender, std::vector<std::string> addresses);
-    queue::Begin forward_request(const std::string& sender, const std::vector<std::string>& addresses) const;
+    Task<Outcome> submit_one(Forward how, std::vector<std::string> addresses);
+    queue::Begin forward_request(const Forward& how, const std::vector<std::string>& addresses) const;
+    void settle_member(const Branch& member, bool alone);
 
-    bool enter(Branch& branch, const std::string& step);
+    bool enter(Branch& branch, const std::string& step, const std::string& loop);
     bool seen_before(const std::string& what) { return !seen_.insert(what).second; }
-    /// Logs the outcome as this branch's and keeps it.
+    /// Logs the outcome as this branch's and keeps it; while members are served, settle_member() does so.
     void finish(const Branch& branch, Outcome outcome);
+    /// The recipient as `branch` has it, for headers and the log.
+    queue::Recipient shown(const Branch& branch) const;
     bool anything_deferred() const;
     Outcome combined() const;
 
@@ -85,10 +114,13 @@ private:
     const Config& config_;
     Agent& agent_;
     MessagePtr message_;
-    std::size_t index_;
     const queue::Recipient& recipient_;
     std::set<std::string> seen_;
-    std::map<std::string, std::vector<std::string>> forwards_;   ///< addresses by sender
+    std::map<Forward, std::vector<std::string>> forwards_;   ///< addresses
+    std::vector<Branch> members_;      ///< users that aliases led to, served when nothing else is in the way
+    std::vector<std::pair<Branch, Outcome>> held_;           ///< what became of the member that is being served
+    bool serving_member_ = false;
+    bool empty_list_ = false;          ///< an include file without anybody
     std::vector<Outcome> outcomes_;
 };
 

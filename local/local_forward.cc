@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
 #include "local/local_delivery.h"
@@ -11,16 +13,48 @@ constexpr std::size_t kPiece = 128 * 1024;
 
 }  // namespace
 
+queue::Recipient LocalDelivery::shown(const Branch& branch) const {
+    queue::Recipient recipient = recipient_;
+    recipient.address = branch.address;
+    if (branch.of_list) {
+        recipient.original.clear();
+    } else if (recipient.original.empty() && branch.address != recipient_.address) {
+        recipient.original = recipient_.address;
+    }
+    return recipient;
+}
+
 void LocalDelivery::finish(const Branch& branch, Outcome outcome) {
-    queue::Recipient shown = recipient_;
-    shown.address = branch.address;
-    if (shown.original.empty() && branch.address != recipient_.address) {
-        shown.original = recipient_.address;
+    if (serving_member_) {
+        held_.emplace_back(branch, std::move(outcome));
+        return;
     }
     if (!outcome.logged) {
-        agent_.log(*message_, shown, outcome);
+        agent_.log(*message_, shown(branch), outcome);
     }
     outcomes_.push_back(std::move(outcome));
+}
+
+/// Delivery to a member stands when it went well, or when there is no other (`alone`) and it will be tried again.  Else the
+/// member gets a message of its own: it is tried again without the others, or the notice names it.
+void LocalDelivery::settle_member(const Branch& member, bool alone) {
+    const std::vector<std::pair<Branch, Outcome>> none;
+    std::vector<std::pair<Branch, Outcome>> held = std::exchange(held_, none);
+    const auto any = [&held](std::uint8_t kind) {
+        return std::any_of(held.begin(), held.end(), [kind](const auto& one) { return one.second.kind == kind; });
+    };
+    const bool waits = alone && !any(queue::kBounced);
+    const bool own_alias = equals_ignoring_case(member.user, member.expanded_from);   // it would be expanded again
+    if (!held.empty() && !any(queue::kDelivered) && !waits && !own_alias && !message_->request().verify_only) {
+        forward(member, member.address);
+        return;
+    }
+    for (auto& [branch, outcome] : held) {
+        if (outcome.kind == queue::kDelivered) {
+            outcome.action = "expanded";   // RFC 3461 section 5.2.7.2
+        }
+        finish(branch, std::move(outcome));
+    }
 }
 
 bool LocalDelivery::anything_deferred() const {
@@ -55,29 +89,35 @@ void LocalDelivery::forward(const Branch& branch, std::string address) {
         return;
     }
     if (!seen_before("forward " + branch.sender + " " + to_lower(address))) {
-        forwards_[branch.sender].push_back(std::move(address));
+        forwards_[Forward{branch.sender, branch.delivered, branch.of_list}].push_back(std::move(address));
     }
 }
 
-queue::Begin LocalDelivery::forward_request(const std::string& sender, const std::vector<std::string>& addresses) const {
+queue::Begin LocalDelivery::forward_request(const Forward& how, const std::vector<std::string>& addresses) const {
     const queue::Deliver& request = message_->request();
     queue::Begin begin;
     begin.complete_headers = false;
     begin.add_bcc = false;
     begin.check_headers_and_body = false;
     queue::Envelope& envelope = begin.envelope;
-    envelope.sender = sender;
+    envelope.sender = how.sender;
     envelope.origin = queue::kOriginForward;
     envelope.encoding = request.encoding;
     envelope.smtputf8 = request.smtputf8;
     envelope.requiretls = request.requiretls;
-    envelope.dsn_envid = request.dsn_envid;
-    envelope.dsn_ret = request.dsn_ret;
+    if (!how.of_list) {
+        envelope.dsn_envid = request.dsn_envid;
+        envelope.dsn_ret = request.dsn_ret;
+    }
     envelope.rewrite_local = request.rewrite_local;
     envelope.client = request.client;
     for (const std::string& address : addresses) {
         queue::Recipient to;
         to.address = address;
+        if (how.of_list) {   // RFC 3461 section 5.2.7.3: the owner's message asks for nothing
+            envelope.recipients.push_back(std::move(to));
+            continue;
+        }
         to.original = recipient_.original.empty() ? recipient_.address : recipient_.original;
         to.dsn_orcpt = recipient_.dsn_orcpt;
         // RFC 3461 section 5.2.7.1: success is reported here, as "expanded"; failures are the new message's business.
@@ -88,14 +128,14 @@ queue::Begin LocalDelivery::forward_request(const std::string& sender, const std
         envelope.recipients.push_back(std::move(to));
     }
     if (shared_.prepends_delivered("forward")) {
-        begin.content = "Delivered-To: " + quoted(recipient_.address) + "\n";
+        begin.content = "Delivered-To: " + quoted(how.delivered) + "\n";
     }
     begin.content += message_->headers();
     return begin;
 }
 
-Task<Outcome> LocalDelivery::submit_one(std::string sender, std::vector<std::string> addresses) {
-    queue::Begin begin = forward_request(sender, addresses);
+Task<Outcome> LocalDelivery::submit_one(Forward how, std::vector<std::string> addresses) {
+    queue::Begin begin = forward_request(how, addresses);
     std::unique_ptr<queue::CleanupClient> cleanup = shared_.take_cleanup();
     Result<queue::FromCleanup> answer = Error(Errc::closed, "no answer");
     if (message_->has_body()) {
@@ -129,7 +169,7 @@ Task<Outcome> LocalDelivery::submit_one(std::string sender, std::vector<std::str
         co_return failed(dsn, "cannot forward message: " + refused->text);
     }
     Outcome outcome = sent("forwarded as " + std::get<queue::Queued>(*answer).queue_id);
-    outcome.action = "expanded";
+    outcome.action = how.of_list ? "delivered" : "expanded";
     co_return outcome;
 }
 
@@ -137,12 +177,15 @@ Task<Outcome> LocalDelivery::submit_one(std::string sender, std::vector<std::str
 Task<> LocalDelivery::submit_forwards() {
     Branch top;
     top.address = recipient_.address;
-    for (auto& [sender, addresses] : forwards_) {
+    const auto forwards = std::move(forwards_);
+    forwards_.clear();
+    for (const auto& [how, addresses] : forwards) {
+        top.of_list = how.of_list;
         if (message_->request().verify_only) {
             finish(top, sent("forwards to " + addresses.front()));
             continue;
         }
-        Outcome outcome = co_await submit_one(sender, addresses);
+        Outcome outcome = co_await submit_one(how, addresses);
         finish(top, std::move(outcome));
     }
 }

@@ -17,6 +17,7 @@ namespace postern::local {
 namespace {
 
 constexpr std::size_t kMaxForward = 1024 * 1024;
+constexpr std::string_view kLuserRelay = "luser_relay";   ///< no name of an alias or user with which it came here
 
 /// What was found where forward_path says.
 struct ForwardFile {
@@ -25,21 +26,19 @@ struct ForwardFile {
     std::size_t which = 0;      ///< place in forward_path
 };
 
-/// Reads a .forward as its user.  False when there is none, or none that can be trusted; an error when that cannot be known now.
+/// Reads a .forward as its user.  False, with the reason in the log, when it cannot be trusted; an error when that cannot be known now.
 Result<bool> read_forward(const std::string& path, uid_t user, std::string& text) {
-    const UniqueFd fd(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
-    if (!fd) {
+    const UniqueFd fd(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW));
+    if (!fd && errno != ELOOP) {
         const int why = errno;
         if (file_error_dsn(why, "5.0.0").front() == '4') {
             return errno_error("open " + path, why);
         }
-        if (why != ENOENT && why != ENOTDIR) {
-            log_warning("open {}: {}", path, strerror(why));
-        }
+        log_warning("cannot open file {}: {}", path, strerror(why));
         return false;
     }
     struct stat info {};
-    if (fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) {
+    if (!fd || fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) {
         log_warning("file {} is not a regular file", path);
         return false;
     }
@@ -142,16 +141,19 @@ std::function<Outcome()> LocalDelivery::mailbox_work(const Branch& branch) {
     const bool maildir = path.back() == '/';
     CopyHeaders wanted;
     wanted.original_to = config_.enable_original_recipient();
+    wanted.sender = branch.sender;
     wanted.from_line = !maildir;
-    const std::string& delivered_to = config_.frozen_delivered_to() ? recipient_.address : branch.address;
-    std::string prefix = copy_headers(*message_, recipient_, delivered_to, wanted);
+    const std::string& delivered_to = config_.frozen_delivered_to() ? branch.delivered : branch.address;
+    std::string prefix = copy_headers(*message_, shown(branch), delivered_to, wanted);
     const uid_t owner = changes_user() ? account.identity.uid : geteuid();
-    return [this, path = std::move(path), prefix = std::move(prefix), maildir, owner] {
+    MailboxRules rules = shared_.mailbox_rules_;
+    rules.trouble_text = fmt::format("cannot update mailbox {} for user {}. ", path, branch.user);
+    return [this, path = std::move(path), prefix = std::move(prefix), maildir, owner, rules = std::move(rules), to = shown(branch)] {
         if (message_->request().verify_only) {
             return sent(maildir ? "delivers to maildir" : "delivers to mailbox");
         }
-        return maildir ? deliver_maildir(*message_, recipient_, path, prefix, shared_.mailbox_rules_)
-                       : deliver_mbox(*message_, path, prefix, owner, shared_.mailbox_rules_);
+        return maildir ? deliver_maildir(*message_, to, path, prefix, rules)
+                       : deliver_mbox(*message_, path, prefix, owner, rules);
     };
 }
 
@@ -191,7 +193,7 @@ Task<bool> LocalDelivery::try_mailbox(Branch branch, bool forward_first) {
     if (!branch.account) {
         co_return false;
     }
-    if (seen_before("mailbox " + branch.user)) {
+    if (seen_before("mailbox " + branch.local)) {
         co_return true;
     }
     UserIdentity user = branch.account->identity;
@@ -218,12 +220,12 @@ Task<bool> LocalDelivery::try_forward_file(Branch branch) {
             return failed("4.3.0", fmt::format("cannot access home directory {}: {}", home, strerror(errno)));
         }
         for (std::size_t i = 0; i < paths.size(); ++i) {
-            const Result<bool> found = read_forward(paths[i], owner, file->text);
-            if (!found) {
-                return failed("4.3.0", found.error().what);
-            }
-            if (*found) {
-                file->path = paths[i];
+            if (lstat(paths[i].c_str(), &info) == 0) {   // the first that is there counts, whatever is wrong with it
+                const Result<bool> found = read_forward(paths[i], owner, file->text);
+                if (!found) {
+                    return failed("4.3.0", found.error().what);
+                }
+                file->path = *found ? paths[i] : std::string();
                 file->which = i;
                 break;
             }
@@ -240,14 +242,23 @@ Task<bool> LocalDelivery::try_forward_file(Branch branch) {
     if (file->path.empty() || items.empty()) {
         co_return false;
     }
-    if (!enter(branch, "forward file " + file->path)) {
+    const std::string step = "forward file " + file->path;
+    if (branch.leads_through(step)) {
+        co_return false;   // an alias in it led back to its user: the mailbox is meant
+    }
+    branch.path.push_back(step);
+    if (seen_before(step)) {
         co_return true;
     }
     if (uses_extension[file->which]) {
         branch.unmatched.clear();   // the extension has chosen the file
     }
     branch.how = Expansion::forward;
-    branch.expanded_from = branch.user;
+    branch.expanded_from = branch.local;
+    branch.owner = branch.user;
+    if (!config_.frozen_delivered_to()) {
+        branch.delivered = branch.address;
+    }
     branch.rights = branch.account->identity;
     branch.has_rights = true;
     co_await deliver_items(std::move(branch), std::move(items));
@@ -257,7 +268,7 @@ Task<bool> LocalDelivery::try_forward_file(Branch branch) {
 std::vector<std::pair<std::string, std::string>> LocalDelivery::command_environment(const Branch& branch) const {
     const queue::Deliver& request = message_->request();
     auto environment = exported_environment(config_.export_environment());
-    const std::string& original = recipient_.original.empty() ? recipient_.address : recipient_.original;
+    const std::string& original = recipient_.original.empty() || branch.of_list ? recipient_.address : recipient_.original;
     const std::pair<const char*, std::string> known[] = {
         {"HOME", branch.account ? branch.account->home : std::string()},
         {"SHELL", branch.account ? branch.account->shell : std::string()},
@@ -268,7 +279,7 @@ std::vector<std::pair<std::string, std::string>> LocalDelivery::command_environm
         {"EXTENSION", branch.extension},
         {"RECIPIENT", branch.address},
         {"ORIGINAL_RECIPIENT", original},
-        {"SENDER", request.sender.empty() ? "MAILER-DAEMON" : request.sender},
+        {"SENDER", branch.sender.empty() ? "MAILER-DAEMON" : branch.sender},
         {"ENVID", request.dsn_envid},
         {"CLIENT_ADDRESS", request.client.address},
         {"CLIENT_HELO", request.client.helo},
@@ -291,7 +302,7 @@ Task<> LocalDelivery::deliver_command(Branch branch, std::string text) {
         finish(branch, failed("5.7.1", "mail to command is restricted"));
         co_return;
     }
-    if (seen_before(fmt::format("command {}:{}", branch.rights.uid, text))) {
+    if (seen_before(fmt::format("command {}:{} {}", branch.user, branch.rights.uid, text))) {
         co_return;
     }
     if (message_->request().verify_only) {
@@ -310,9 +321,10 @@ Task<> LocalDelivery::deliver_command(Branch branch, std::string text) {
     }
     CopyHeaders wanted;
     wanted.original_to = config_.enable_original_recipient();
+    wanted.sender = branch.sender;
     wanted.from_line = true;
     wanted.delivered_to = shared_.prepends_delivered("command");
-    command.prefix = copy_headers(*message_, recipient_, recipient_.address, wanted);
+    command.prefix = copy_headers(*message_, shown(branch), branch.delivered, wanted);
     command.time_limit = config_.command_time_limit();
     command.success_text = "delivered to command: " + text;
     Outcome outcome = co_await run_command(std::move(command), message_);
@@ -324,6 +336,13 @@ Task<> LocalDelivery::deliver_file(Branch branch, std::string path) {
         finish(branch, failed("5.7.1", "mail to file is restricted"));
         co_return;
     }
+    if (path.front() == '~') {
+        if (!branch.account) {
+            finish(branch, failed("5.1.3", "unknown home directory for: " + path));
+            co_return;
+        }
+        path = branch.account->home + path.substr(1);
+    }
     if (seen_before(fmt::format("file {}:{}", branch.rights.uid, path))) {
         co_return;
     }
@@ -334,13 +353,15 @@ Task<> LocalDelivery::deliver_file(Branch branch, std::string path) {
     const bool maildir = path.back() == '/';
     CopyHeaders wanted;
     wanted.original_to = config_.enable_original_recipient();
+    wanted.sender = branch.sender;
     wanted.from_line = !maildir;
     wanted.delivered_to = shared_.prepends_delivered("file");
-    const std::string prefix = copy_headers(*message_, recipient_, recipient_.address, wanted);
+    const std::string prefix = copy_headers(*message_, shown(branch), branch.delivered, wanted);
     MailboxRules rules = shared_.file_rules;
     rules.file_text = "file: " + path;
-    std::function<Outcome()> work = [this, path, prefix, maildir, rules] {
-        return maildir ? deliver_maildir(*message_, recipient_, path, prefix, rules)
+    rules.trouble_text = "cannot append message to file " + path + ": ";
+    std::function<Outcome()> work = [this, path, prefix, maildir, rules, to = shown(branch)] {
+        return maildir ? deliver_maildir(*message_, to, path, prefix, rules)
                        : deliver_mbox(*message_, path, prefix, 0, rules);
     };
     UserIdentity user = branch.rights.uid == 0 ? shared_.default_rights : branch.rights;
@@ -379,20 +400,19 @@ Task<> LocalDelivery::deliver_unknown(Branch branch) {
     if (!transport.empty()) {
         co_return co_await deliver_pass(std::move(branch), transport);
     }
-    if (!config_.luser_relay().empty()) {
+    if (!config_.luser_relay().empty() && branch.expanded_from != kLuserRelay) {
         const Result<std::string> relay = expand_for(branch, config_.luser_relay(), config_.forward_expansion_filter());
         if (!relay) {
             finish(branch, failed("4.3.5", "mail system configuration error: luser_relay"));
             co_return;
         }
-        branch.how = Expansion::alias;
-        branch.expanded_from = "luser_relay";
-        std::vector<AddressItem> items = parse_address_items(*relay);
-        co_return co_await deliver_items(std::move(branch), std::move(items));
+        branch.unmatched.clear();
+        branch.expanded_from = kLuserRelay;
+        co_return co_await deliver_address(std::move(branch), *relay);   // an address, never a command or file
     }
     if (branch.user == "mailer-daemon" || branch.user == "postmaster" || branch.user == "double-bounce") {
-        log_warning("{}: undeliverable mail for {} discarded", message_->request().queue_id, branch.user);
-        finish(branch, sent("mail for " + branch.user + " without a mailbox: discarded"));
+        log_warning("required alias not found: {}", branch.user);
+        finish(branch, sent("discarded"));
         co_return;
     }
     finish(branch, failed("5.1.1", fmt::format("unknown user: \"{}\"", branch.user)));

@@ -67,6 +67,7 @@ Result<std::unique_ptr<LocalTables>> LocalTables::create(const Config& config, c
     tables->mailbox_rules_ = *rules;
     tables->file_rules = std::move(*rules);
     tables->file_rules.strict_ownership = false;
+    tables->file_rules.plain_file = true;
     Result<UserIdentity> rights = rights_of(config.default_privs());
     if (!rights) {
         return rights.error();

@@ -2,6 +2,7 @@
 /// rights (work_as()).
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "lib/config/config.h"
@@ -16,6 +17,7 @@ struct CopyHeaders {
     bool return_path = true;
     bool original_to = true;        ///< X-Original-To
     bool delivered_to = true;
+    std::optional<std::string> sender{};   ///< instead of the message's
 };
 /// Those lines for one recipient.  `delivered_to` is the address in Delivered-To.
 std::string copy_headers(const Message& message, const queue::Recipient& recipient, std::string_view delivered_to,
@@ -34,6 +36,8 @@ struct MailboxRules {
     std::string hostname{};         ///< for Maildir names
     std::string failure_dsn = "5.2.0";   ///< for errors that have no better code
     std::string file_text = "mailbox";   ///< "delivered to mailbox", "delivered to file: /x"
+    std::string trouble_text{};     ///< in front of what went wrong
+    bool plain_file = false;        ///< named by an alias: must not be executable, and may be where no lock file can be made
 };
 /// `lock_names` is mailbox_delivery_lock or virtual_mailbox_lock; `limit_name` names where `size_limit` comes from.
 /// Errors: config, for an unknown lock, and for a limit that the largest message would not pass.

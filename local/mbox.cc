@@ -5,11 +5,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 #include "lib/base/strings.h"
 #include "lib/base/unique_fd.h"
+#include "lib/log/log.h"
 #include "local/mailbox_file.h"
 
 namespace postern::local {
@@ -141,25 +143,29 @@ public:
         DotLock dot_lock;
         struct stat info {};
         const bool exists = lstat(path_.c_str(), &info) == 0;
-        const bool regular = !exists || S_ISREG(info.st_mode);
-        if (regular && rules_.dotlock && !dot_lock.take(path_, rules_)) {
-            return failure(errno, "4.2.0", "unable to create lock file " + path_ + ".lock");
+        const bool link = exists && S_ISLNK(info.st_mode);
+        if (link && !link_of_the_system(info)) {
+            return failed(rules_.failure_dsn, prefix_text() + "file is a symbolic link");
         }
-        const UniqueFd fd(open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY, 0600));
+        const bool regular = !exists || link || S_ISREG(info.st_mode);
+        if (regular && rules_.dotlock && !dot_lock.take(path_, rules_)) {
+            if (errno == EEXIST || !rules_.plain_file) {
+                return failure(errno, "4.2.0", "unable to create lock file " + path_ + ".lock");
+            }
+            log_warning("unable to create lock file {}.lock: {}", path_, strerror(errno));
+        }
+        // Not blocking: a pipe that nobody reads is an error, as mail that is written into it would be lost.
+        const int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (link ? 0 : O_NOFOLLOW);
+        const UniqueFd fd(open(path_.c_str(), flags, 0600));
         if (!fd || fstat(fd.get(), &info) != 0) {
             return failure(errno, {}, "cannot open file");
         }
-        if (S_ISDIR(info.st_mode)) {
-            return failure(EISDIR, {}, "cannot open file");
+        if (std::optional<Outcome> refused = refusal(info, owner)) {
+            return std::move(*refused);
         }
         if (!S_ISREG(info.st_mode)) {
+            fcntl(fd.get(), F_SETFL, O_WRONLY);
             return write_message(fd.get(), message_, prefix_) ? done() : failure(errno, {}, "write error");
-        }
-        if (info.st_nlink > 1) {
-            return failed(rules_.failure_dsn, prefix_text() + "file has multiple links");
-        }
-        if (rules_.strict_ownership && info.st_uid != owner) {
-            return failed("4.2.0", fmt::format("destination {} is not owned by recipient", path_));
         }
         if (!lock_file(fd.get(), rules_)) {
             return failure(errno, "4.2.0", "unable to lock for exclusive access");
@@ -169,7 +175,36 @@ public:
 
 private:
     Outcome done() const { return sent("delivered to " + rules_.file_text); }
-    std::string prefix_text() const { return "cannot update mailbox " + path_ + ". "; }
+    const std::string& prefix_text() const { return rules_.trouble_text; }
+
+    /// Root's link in a directory that only root can change leads where root wants it to.
+    bool link_of_the_system(const struct stat& link) const {
+        const std::size_t slash = path_.rfind('/');
+        const std::string parent = slash == std::string::npos ? "." : path_.substr(0, std::max<std::size_t>(slash, 1));
+        struct stat info {};
+        return link.st_uid == 0 && lstat(parent.c_str(), &info) == 0 && info.st_uid == 0 && (info.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+    }
+
+    /// Why the open file is not written to.
+    std::optional<Outcome> refusal(const struct stat& info, uid_t owner) const {
+        if (S_ISDIR(info.st_mode)) {
+            return failure(EISDIR, {}, "cannot open file");
+        }
+        if (S_ISREG(info.st_mode) && info.st_nlink > 1) {
+            return failed(rules_.failure_dsn, fmt::format("{}file has {} hard links", prefix_text(), info.st_nlink));
+        }
+        if (!S_ISREG(info.st_mode) && !rules_.plain_file) {
+            return failed(rules_.failure_dsn, fmt::format("{}destination {} is not a regular file", prefix_text(), path_));
+        }
+        if (rules_.plain_file && (info.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH))) {
+            return failed("5.7.1", prefix_text() + "file is executable");
+        }
+        if (rules_.strict_ownership && info.st_uid != owner) {
+            log_warning("specify \"strict_mailbox_ownership = no\" to ignore mailbox ownership mismatch");
+            return failed("4.2.0", fmt::format("{}destination {} is not owned by recipient", prefix_text(), path_));
+        }
+        return std::nullopt;
+    }
     Outcome failure(int error, std::string_view dsn, const std::string& what) const {
         return failed(dsn.empty() ? file_error_dsn(error, rules_.failure_dsn) : std::string(dsn),
                       prefix_text() + what + ": " + strerror(error));
@@ -201,13 +236,12 @@ private:
 };
 
 /// "From sender  Thu Nov 22 10:00:00 2026", in local time as mail readers expect it.
-std::string from_line(const Message& message) {
+std::string from_line(const std::string& sender) {
     const std::time_t now = time(nullptr);
     tm parts{};
     localtime_r(&now, &parts);
     char date[64];
     strftime(date, sizeof date, "%a %b %e %H:%M:%S %Y", &parts);
-    const std::string& sender = message.request().sender;
     return fmt::format("From {}  {}\n", sender.empty() ? "MAILER-DAEMON" : quoted(sender), date);
 }
 
@@ -216,11 +250,12 @@ std::string from_line(const Message& message) {
 std::string copy_headers(const Message& message, const queue::Recipient& recipient, std::string_view delivered_to,
                          const CopyHeaders& wanted) {
     std::string text;
+    const std::string& sender = wanted.sender ? *wanted.sender : message.request().sender;
     if (wanted.from_line) {
-        text += from_line(message);
+        text += from_line(sender);
     }
     if (wanted.return_path) {
-        text += "Return-Path: <" + quoted(message.request().sender) + ">\n";
+        text += "Return-Path: <" + quoted(sender) + ">\n";
     }
     if (wanted.original_to) {
         text += "X-Original-To: " + quoted(recipient.original.empty() ? recipient.address : recipient.original) + "\n";

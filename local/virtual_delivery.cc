@@ -130,9 +130,11 @@ Task<Outcome> VirtualDelivery::deliver(MessagePtr message, std::size_t index) {
     wanted.original_to = config_.enable_original_recipient();
     const std::string prefix = copy_headers(*message, recipient, recipient.address, wanted);
     const uid_t owner = user.uid;
-    std::function<Outcome()> work = [this, message, index, path, prefix, maildir, owner] {
-        return maildir ? deliver_maildir(*message, message->recipient(index), path, prefix, rules_)
-                       : deliver_mbox(*message, path, prefix, owner, rules_);
+    MailboxRules rules = rules_;
+    rules.trouble_text = fmt::format("cannot update mailbox {} for user {}. ", path, to_lower(recipient.address));
+    std::function<Outcome()> work = [message, index, path, prefix, maildir, owner, rules = std::move(rules)] {
+        return maildir ? deliver_maildir(*message, message->recipient(index), path, prefix, rules)
+                       : deliver_mbox(*message, path, prefix, owner, rules);
     };
     co_return co_await work_as(std::move(user), std::move(work));
 }

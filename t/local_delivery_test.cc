@@ -233,9 +233,9 @@ TEST_CASE("unknown users bounce, or go where the configuration says", "[local]")
 }
 
 TEST_CASE("aliases lead to several destinations in one new message", "[local]") {
-    Fixture f("", "all  a@far.example, b, root-command-free@far.example");
+    Fixture f("", "all  a@far.example, b@far.example, root-command-free@far.example");
     CHECK(f.deliver("ALL@example.com") == "2.0.0 forwarded as NEWID");
-    CHECK(f.forwarded() == "s@sender.example>a@far.example,b@example.com,root-command-free@far.example,");
+    CHECK(f.forwarded() == "s@sender.example>a@far.example,b@far.example,root-command-free@far.example,");
     REQUIRE(f.cleanup.got.size() == 1);
     CHECK(f.cleanup.got[0].content == "Delivered-To: ALL@example.com\nSubject: hi\n\nbody\n");
     CHECK(f.cleanup.got[0].envelope.origin == queue::kOriginForward);
@@ -245,17 +245,53 @@ TEST_CASE("aliases lead to several destinations in one new message", "[local]") 
 TEST_CASE("an alias to itself and a backslash mean the mailbox", "[local]") {
     Fixture f;
     Fixture self("", f.user + "  " + f.user + ", other@far.example");
-    CHECK(self.deliver(f.user + "@example.com") == "2.0.0 delivered to mailbox");
+    CHECK(self.deliver(f.user + "@example.com") == "2.0.0 forwarded as NEWID");
     CHECK(self.forwarded() == "s@sender.example>other@far.example,");
     CHECK(self.spool(f.user) != "-");
+    Fixture nobody("", "no-such-user  no-such-user");
+    CHECK(nobody.deliver("no-such-user@example.com") == "5.1.1 unknown user: \"no-such-user\"");
     Fixture slash("", f.user + "  \\" + f.user);
     CHECK(slash.deliver(f.user + "@example.com") == "2.0.0 delivered to mailbox");
 }
 
 TEST_CASE("aliases in a circle bounce instead of losing the message", "[local]") {
-    Fixture f("", "a  b\nb  a\nc :include:c");
-    CHECK(f.deliver("a@example.com") == "5.4.6 alias/include/forward loop: alias a");
-    CHECK(f.deliver("c@example.com").substr(0, 5) == "4.3.5");
+    Fixture f("", "a  b\nb  a\nc :include:c\nd  (nobody)\n");
+    CHECK(f.deliver("a@example.com") == "5.4.6 alias database loop for a");
+    CHECK(f.deliver("c@example.com") == "5.3.5 mail system configuration error");
+    CHECK(f.log.count("warning: :include:c uses a relative path") == 1);
+    CHECK(f.deliver("d@example.com") == "4.3.0 alias database unavailable");
+    CHECK(f.log.count("warning: no recipient in alias lookup result for d") == 1);
+}
+
+TEST_CASE("users whom an alias names get the message itself, and those who cannot be reached one of their own", "[local]") {
+    Fixture f;
+    Fixture one("", "one  " + f.user);
+    CHECK(one.deliver("one@example.com") == "2.0.0 delivered to mailbox");
+    CHECK(one.cleanup.got.empty());
+    CHECK(one.log.count("to=<" + f.user + "@example.com>, orig_to=<one@example.com>, relay=local") == 1);
+    const std::string box = one.spool(f.user);
+    CHECK(box.find("\nX-Original-To: one@example.com\nDelivered-To: one@example.com\nSubject: hi\n") != std::string::npos);
+    Fixture two("", "two  no-such-user, " + f.user);
+    CHECK(two.deliver("two@example.com") == "2.0.0 delivered to mailbox");
+    CHECK(two.forwarded() == "s@sender.example>no-such-user@example.com,");
+    CHECK(two.log.count("unknown user") == 0);   // the new message's business
+}
+
+TEST_CASE("a user's .forward may name the alias that leads to the user", "[local]") {
+    Fixture f;
+    Fixture g("", "first.last  " + f.user);
+    g.directory.file("forward/" + f.user, "first.last, me@far.example\n");
+    CHECK(g.deliver(f.user + "@example.com") == "2.0.0 forwarded as NEWID");
+    CHECK(g.forwarded() == "s@sender.example>me@far.example,");
+    CHECK(g.spool(f.user).find("Subject: hi") != std::string::npos);
+    CHECK(g.deliver("first.last@example.com") == "2.0.0 delivered to mailbox");
+    CHECK(g.spool(f.user).find("Delivered-To: first.last@example.com\nSubject: hi") != std::string::npos);
+}
+
+TEST_CASE("what comes with the message cannot go by aliases", "[local]") {
+    Fixture f("", "list  a@far.example");
+    CHECK(f.deliver("\\list@example.com") == "2.0.0 forwarded as NEWID");
+    CHECK(f.deliver("@example.com") == "5.1.3 null username in \"@example.com\"");
 }
 
 TEST_CASE("what a stranger wrote does not become a command, a transport or a uid", "[local]") {
@@ -279,7 +315,11 @@ TEST_CASE("the owner of a list takes the sender's place", "[local]") {
     Fixture null_sender("", "list  a@far.example\nowner-list  boss@far.example");
     null_sender.sender.clear();
     CHECK(null_sender.deliver("list@example.com") == "2.0.0 forwarded as NEWID");
-    CHECK(null_sender.forwarded() == ">a@far.example,");
+    CHECK(null_sender.forwarded() == "owner-list@example.com>a@far.example,");
+    CHECK(null_sender.cleanup.got[0].envelope.recipients[0].original.empty());
+    Fixture plain("owner_request_special = no\n", "list  a@far.example\nowner-list  boss@far.example");
+    CHECK(plain.deliver("list@example.com") == "2.0.0 forwarded as NEWID");
+    CHECK(plain.forwarded() == "s@sender.example>a@far.example,");
 }
 
 TEST_CASE("include files are read, and nested ones too", "[local]") {
@@ -290,8 +330,10 @@ TEST_CASE("include files are read, and nested ones too", "[local]") {
     CHECK(g.deliver("list@example.com") == "2.0.0 forwarded as NEWID");
     CHECK(g.forwarded() == "s@sender.example>a@far.example,b@example.com,c@far.example,");
     Fixture missing("", "list  :include:/no/such/file");
-    CHECK(missing.deliver("list@example.com") ==
-          "5.2.4 cannot open include file /no/such/file: No such file or directory");
+    CHECK(missing.deliver("list@example.com") == "5.3.5 mail system configuration error");
+    CHECK(missing.log.count("unable to lookup :include: file /no/such/file: No such file or directory") == 1);
+    Fixture nobody("", "list  :include:" + f.directory.file("empty", "# nobody yet\n"));
+    CHECK(nobody.deliver("list@example.com") == "2.0.0 nobody is on the list");
     const std::string loop = f.directory.file("loop", ":include:" + f.directory.path + "/loop\n");
     Fixture looping("", "list  :include:" + loop);
     CHECK(looping.deliver("list@example.com").substr(0, 5) == "5.4.6");
@@ -332,6 +374,24 @@ TEST_CASE("a .forward file is expanded, with the extension choosing the file", "
     CHECK(f.deliver(f.user + "+list@example.com") == "2.0.0 forwarded as NEWID");
     CHECK(f.forwarded() == "s@sender.example>me@far.example, s@sender.example>lists@far.example,");
     CHECK(f.deliver(f.user + "+other@example.com") == "2.0.0 delivered to mailbox");
+}
+
+TEST_CASE("the first .forward file that is there counts, and must be a file", "[local]") {
+    Fixture f;
+    f.directory.file("forward/" + f.user, "me@far.example\n");
+    const std::string first = f.directory.path + "/forward/" + f.user + "+x";
+    REQUIRE(symlink((f.directory.path + "/forward/" + f.user).c_str(), first.c_str()) == 0);
+    CHECK(f.deliver(f.user + "+x@example.com") == "2.0.0 delivered to mailbox");
+    CHECK(f.log.count(first + " is not a regular file") == 1);
+    CHECK(f.cleanup.got.empty());
+}
+
+TEST_CASE("luser_relay is an address, and may be wrong", "[local]") {
+    Fixture f("luser_relay = |touch $user\n");
+    f.deliver("nobody-there@example.com");
+    CHECK(f.spool("../nobody-there") == "-");
+    Fixture g("luser_relay = also-unknown\n");
+    CHECK(g.deliver("nobody-there@example.com") == "5.1.1 unknown user: \"also-unknown\"");
 }
 
 TEST_CASE("a .forward file that others may write is not used", "[local]") {

@@ -232,7 +232,14 @@ TEST_CASE("mailboxes that must not be written are left alone", "[local]") {
     rules.lock_delay = 0;
     CHECK(content(path) == before);
     CHECK(deliver_mbox(*message, path, "", geteuid(), rules).kind == queue::kDelivered);   // a stale lock is taken away
+    CHECK(deliver_mbox(*message, "/dev/null", "", 0, rules).text == "destination /dev/null is not a regular file");
+    const std::string pipe = scratch.path + "/pipe";
+    REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+    CHECK(deliver_mbox(*message, pipe, "", geteuid(), rules).text == "cannot open file: No such device or address");
+    rules.plain_file = true;
     CHECK(deliver_mbox(*message, "/dev/null", "", 0, rules).kind == queue::kDelivered);
+    REQUIRE(chmod(path.c_str(), 0700) == 0);
+    CHECK(deliver_mbox(*message, path, "", geteuid(), rules).dsn == "5.7.1");
     CHECK(deliver_mbox(*message, scratch.path, "", geteuid(), rules).kind == queue::kBounced);
 }
 
@@ -284,9 +291,10 @@ TEST_CASE("exit statuses mean what sysexits says", "[local]") {
 TEST_CASE("commands get the message and the environment, and nothing else", "[local]") {
     CHECK(run("cat").text == "done (Prefix: x Subject: s  body)");
     CHECK(run("echo $LOCAL; exit 67").text == "user unknown. Command output: value");
+    CHECK(run("/no/such/program").dsn == "4.3.0");
     CHECK(run("/no/such/program").text ==
-          "Command died with status 1: \"/no/such/program\". Command output: execute /no/such/program: No such file or directory");
-    CHECK(run("env | sort | tr '\\n' ' '").text.find("done (LOCAL=value PATH=") == 0);
+          "temporary failure. Command output: fatal: execvp /no/such/program: No such file or directory");
+    CHECK(run("env | sort | tr '\\n' ' '").text.find("done (LOCAL=value PATH=/usr/bin:/bin PWD=") == 0);
     CHECK(run("ls /proc/self/fd").text.find("3 4") == std::string::npos);
     CHECK(run("kill -TERM $$").text == "Command died with signal 15: \"kill -TERM $$\"");
     if (geteuid() == 0) {
@@ -319,6 +327,9 @@ TEST_CASE("alias items are told apart", "[local]") {
     CHECK(shown("\"a b\"@c") == "a<a b@c>");
     CHECK(shown(",, ,\n,") == "");
     CHECK(shown("<>") == "!<<>>");
+    CHECK(shown("a b, (c), (d)\n(unclosed\ne") == "a<a>a<b>a<e>");
+    CHECK(shown("friends: a, b@c;") == "a<a>a<b@c>");
+    CHECK(shown("~/box") == "f<~/box>");
 }
 
 TEST_CASE("pipe attributes are read from master.cf and mistakes are named", "[local]") {
