@@ -225,6 +225,7 @@ Verdict judge_listed(RuleKind kind, Evaluation& evaluation) {
     }
     std::string dsn = is_sender ? "5.1.0" : "5.1.1";
     if (!listing->error_text.empty()) {   // the error transport's reason, perhaps with a code in front
+        dsn.front() = listing->reply_code < 500 ? '4' : '5';
         std::string_view text = listing->error_text;
         if (text.size() > 6 && text[1] == '.' && text[3] == '.' && text.find(' ') < 10) {
             dsn = text.substr(0, text.find(' '));

@@ -4,7 +4,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <ctime>
 
 #include "lib/base/strings.h"
@@ -196,18 +198,18 @@ UniqueFd standard_input() {
 
 bool show_queue_id(const std::string& directory, const std::string& id, const Show& show) {
     if (!queue::is_queue_id(id)) {
-        log_error("bad mail queue id: {}", printable(id, 100));
-        return false;
+        fatal("bad mail queue ID: {}", printable(id, 100));
     }
+    int reason = ENOENT;
     for (const char* queue_name : kQueues) {
         const std::string name = queue::queue_path(queue_name, id);
         const UniqueFd fd(::open((directory + "/" + name).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
         if (fd) {
             return show_file(fd.get(), name, show);
         }
+        reason = errno == ENOENT ? reason : errno;
     }
-    log_error("open queue file {}: No such file or directory", id);
-    return false;
+    fatal("open queue file {}: {}", id, strerror(reason));
 }
 
 }  // namespace
@@ -238,7 +240,7 @@ int main(int argc, char** argv) {
         show.body = show.envelope = show.headers = true;
     }
     bool ok = true;
-    if (by_id) {
+    if (by_id && optind < argc) {
         const Result<Config> config = Config::load(directory);
         if (!config) {
             fatal("{}", config.error().what);

@@ -73,10 +73,9 @@ int main(int argc, char** argv) {
     if (!config) {
         fatal("{}", config.error().what);
     }
-    tag = tag.empty() ? "postlog" : tag;
     LogDestination destination = log_destination(*config);
     destination.verbosity = level == LogLevel::debug ? 1 : 0;
-    if (!log_open(tag.find('/') == std::string::npos ? config->syslog_name() + "/" + tag : tag, destination)) {
+    if (!log_open(tag.empty() ? config->syslog_name() + "/postlog" : tag, destination)) {
         log_warning("{}", errno_error("open " + destination.path).what);
     }
     if (optind >= argc) {

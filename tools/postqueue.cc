@@ -161,7 +161,7 @@ void ask(const Config& config, const Options& options) {
         answer = ask_qmgr(queue, queue::FlushAll());
     } else if (options.action == Action::one) {
         if (!queue::is_queue_id(options.argument)) {
-            die(EX_UNAVAILABLE, "Cannot flush mail queue ID - invalid name: \"" + options.argument + "\"");
+            die(EX_UNAVAILABLE, "Cannot flush queue ID - invalid name: \"" + options.argument + "\"");
         }
         answer = ask_qmgr(queue, queue::FlushOne{options.argument});
     } else {

@@ -8,6 +8,8 @@
 namespace postern {
 namespace {
 
+constexpr std::string_view kRetryTransport = "retry";
+
 /// "transport:nexthop" as in main.cf and in transport_maps; either part may be empty.
 struct TransportNexthop {
     std::string transport;
@@ -276,7 +278,7 @@ Result<void> TableRouter::apply_transport_maps(std::string_view domain, Route& r
     if (!chosen.transport.empty()) {
         route.transport = std::move(chosen.transport);
         route.nexthop = domain;
-        if (route.transport == config_.error_service_name() || route.transport == "retry") {
+        if (route.transport == config_.error_service_name() || route.transport == kRetryTransport) {
             route.nexthop = "Address is undeliverable";
         }
     }
@@ -422,9 +424,11 @@ Result<Listing> TableRouter::known(std::string_view address, bool as_sender) {
         return unknown("virtual alias table", "unknown_virtual_alias_reject_code",
                        config_.unknown_virtual_alias_reject_code());
     }
-    if (route->transport == config_.error_service_name()) {
+    const bool retry = route->transport == kRetryTransport;
+    if (retry || route->transport == config_.error_service_name()) {
         Listing listing;
         listing.known = false;
+        listing.reply_code = retry ? 450 : 550;
         listing.error_text = route->nexthop;
         return listing;
     }

@@ -48,8 +48,8 @@ struct Listing {
                                  ///< show_user_unknown_table_name = no
     std::string code_parameter;  ///< "unknown_local_recipient_reject_code"
     int reply_code = 550;        ///< that parameter's value
-    std::string error_text;      ///< the transport is "error": its text, perhaps with a DSN code in front; then the other
-                                 ///< texts are empty
+    std::string error_text;      ///< the transport is "error", or "retry" with the code 450: its text, perhaps with a DSN code
+                                 ///< in front; then the other texts are empty
 };
 
 /// Probes of verify(8) may be routed otherwise than mail: by the address_verify_* parameters.

@@ -160,7 +160,9 @@ class Delivery(unittest.TestCase):
     def test_error_retry_discard(self):
         code, _ = self.send("x@closed.example").get("x@closed.example", (0, b""))
         self.assertEqual(code, 550)   # smtpd knows
-        self.assertEqual(self.send("x@later.example"), {})
+        code, text = self.send("x@later.example")["x@later.example"]
+        self.assertEqual((code, text), (450, b"4.7.0 <x@later.example>: Recipient address rejected: on Monday"))
+        self.mail.run("sendmail", "-f", "sender@example.org", "x@later.example", stdin=b"Subject: later\n\nx\n", check=True)
         self.logged(r"to=<x@later.example>, relay=none, .*dsn=4.7.0, status=deferred \(on Monday\)")
         self.assertEqual(self.send("x@gone.example"), {})
         self.logged(r"to=<x@gone.example>, relay=none, .*dsn=2.0.0, status=sent \(gone.example\)")
