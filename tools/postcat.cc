@@ -12,6 +12,7 @@
 #include "lib/base/strings.h"
 #include "lib/config/config.h"
 #include "lib/log/log.h"
+#include "lib/queue/journal.h"
 #include "lib/queue/queue_file.h"
 #include "lib/queue/queue_id.h"
 
@@ -37,39 +38,43 @@ std::string time_text(std::int64_t usec) {
     return text;
 }
 
-/// Prints one named thing about the message.
+/// Prints one named thing about the message, as Postfix's postcat does.
 class Lines {
 public:
     Lines(const Show& show, std::uint64_t offset) : show_(show), offset_(offset) {}
-    void line(std::string_view name, std::string_view value) const {
-        if (show_.offsets) {
-            put(fmt::format("{:9} ", offset_));
-        }
-        put(fmt::format("{}: {}\n", name, printable(value, 100000)));
-    }
+    void line(std::string_view name, std::string_view value) const { put_line(name, ": ", value); }
     void text(std::string_view name, std::string_view value) const {
         if (!value.empty()) {
             line(name, value);
         }
     }
+    /// "named_attribute: NAME=VALUE", unless the value is empty.
+    void attribute(std::string_view name, std::string_view value) const {
+        if (!value.empty()) {
+            put_line("named_attribute: " + std::string(name), "=", value);
+        }
+    }
 
 private:
+    void put_line(std::string_view name, const char* between, std::string_view value) const {
+        if (show_.offsets) {
+            put(fmt::format("{:9} ", offset_));
+        }
+        put(fmt::format("{}{}{}\n", name, between, printable(value, 100000)));
+    }
     const Show& show_;
     std::uint64_t offset_;
 };
 
-std::string notify_text(std::uint8_t bits) {
-    std::string out;
-    const std::pair<std::uint8_t, const char*> names[] = {{queue::kNotifyNever, "never"},
-                                                           {queue::kNotifySuccess, "success"},
-                                                           {queue::kNotifyFailure, "failure"},
-                                                           {queue::kNotifyDelay, "delay"}};
-    for (const auto& [bit, name] : names) {
-        if ((bits & bit) != 0) {
-            out += (out.empty() ? "" : ",") + std::string(name);
-        }
+/// Postfix's number for NOTIFY, which scripts know; empty when there was none.
+std::string notify_number(std::uint8_t bits) {
+    const std::pair<std::uint8_t, int> numbers[] = {{queue::kNotifyNever, 1}, {queue::kNotifySuccess, 2}, {queue::kNotifyFailure, 4},
+                                                    {queue::kNotifyDelay, 8}};
+    int sum = 0;
+    for (const auto& [bit, number] : numbers) {
+        sum += (bits & bit) != 0 ? number : 0;
     }
-    return out;
+    return sum == 0 ? std::string() : std::to_string(sum);
 }
 
 const char* journal_name(std::uint8_t kind) {
@@ -78,45 +83,56 @@ const char* journal_name(std::uint8_t kind) {
     return kind < std::size(kNames) ? kNames[kind] : kNames[0];
 }
 
-void show_envelope(const queue::QueueFile& file, const Lines& out) {
-    const queue::Envelope& e = file.envelope();
-    out.line("message_size", std::to_string(file.size_bytes()));
-    out.line("message_arrival_time", time_text(e.arrival_usec));
+void show_client(const queue::Client& client, const Lines& out) {
+    const std::pair<const char*, const std::string&> logged[] = {
+        {"log_client_name", client.name}, {"log_client_address", client.address},   {"log_client_port", client.port},
+        {"log_helo_name", client.helo},   {"log_protocol_name", client.protocol}};
+    for (const auto& [name, value] : logged) {
+        out.attribute(name, value);
+    }
     const std::pair<const char*, const std::string&> attributes[] = {
-        {"client_name", e.client.name},         {"reverse_client_name", e.client.reverse_name},
-        {"client_address", e.client.address},   {"client_port", e.client.port},
-        {"helo_name", e.client.helo},           {"protocol_name", e.client.protocol},
-        {"sasl_method", e.client.sasl_method},  {"sasl_username", e.client.sasl_username},
-        {"sasl_sender", e.client.sasl_sender},  {"log_ident", e.client.ident},
-        {"envelope_id", e.dsn_envid},           {"full_name", e.sender_full_name},
-        {"content_filter", e.content_filter},   {"redirect", e.redirect},
-        {"verp_delimiters", e.verp_delimiters}, {"maildrop_file", e.maildrop_file}};
+        {"client_name", client.name},       {"reverse_client_name", client.reverse_name}, {"client_address", client.address},
+        {"client_port", client.port},       {"helo_name", client.helo},                   {"protocol_name", client.protocol},
+        {"sasl_method", client.sasl_method}, {"sasl_username", client.sasl_username},      {"sasl_sender", client.sasl_sender}};
     for (const auto& [name, value] : attributes) {
-        out.text(fmt::format("named_attribute: {}", name), value);
-    }
-    if (e.submit_uid >= 0) {
-        out.line("named_attribute: submit_uid", std::to_string(e.submit_uid));
-    }
-    out.text("named_attribute: ret_flags", e.dsn_ret == 0 ? "" : e.dsn_ret == queue::kRetFull ? "full" : "hdrs");
-    out.text("named_attribute: encoding", e.encoding == 0 ? "" : e.encoding == queue::kEncoding7bit ? "7bit" : "8bit");
-    out.text("named_attribute: smtputf8", e.smtputf8 ? "yes" : "");
-    out.line("named_attribute: rewrite_context", e.rewrite_local ? "local" : "remote");
-    out.line("sender", e.sender);
-    for (const queue::Recipient& recipient : e.recipients) {
-        out.text("named_attribute: dsn_orig_rcpt", recipient.dsn_orcpt);
-        out.text("named_attribute: notify_flags", notify_text(recipient.notify));
-        out.text("original_recipient", recipient.original);
-        out.line("recipient", recipient.address);
+        out.attribute(name, value);
     }
 }
 
-void show_journal(const queue::QueueFile& file, int fd, const Lines& out) {
-    const Result<std::vector<queue::JournalRecord>> records = file.journal(fd);
-    if (!records) {
-        log_warning("{}", records.error().what);
-        return;
+/// Who is served already is a done_recipient.
+void show_recipients(const queue::Envelope& envelope, const queue::JournalState& state, const Lines& out) {
+    for (std::size_t i = 0; i < envelope.recipients.size(); ++i) {
+        const queue::Recipient& recipient = envelope.recipients[i];
+        out.attribute("dsn_orig_rcpt", recipient.dsn_orcpt);
+        out.attribute("notify_flags", notify_number(recipient.notify));
+        out.line("original_recipient", recipient.original.empty() ? recipient.address : recipient.original);
+        out.line(state.recipients[i].finished() ? "done_recipient" : "recipient", recipient.address);
     }
-    for (const queue::JournalRecord& record : *records) {
+}
+
+void show_envelope(const queue::QueueFile& file, const queue::JournalState& state, const Lines& out) {
+    const queue::Envelope& e = file.envelope();
+    out.line("message_size", fmt::format("{:15}", file.size_bytes()));
+    out.line("message_arrival_time", time_text(e.arrival_usec));
+    out.attribute("log_ident", e.client.ident);
+    out.attribute("rewrite_context", e.rewrite_local ? "local" : "remote");
+    out.attribute("envelope_id", e.dsn_envid);
+    out.attribute("ret_flags", e.dsn_ret == 0 ? "" : e.dsn_ret == queue::kRetFull ? "1" : "2");
+    out.attribute("encoding", e.encoding == 0 ? "" : e.encoding == queue::kEncoding7bit ? "7bit" : "8bit");
+    out.attribute("smtputf8", e.smtputf8 ? "yes" : "");
+    out.text("sender_fullname", e.sender_full_name);
+    out.line("sender", e.sender);
+    show_client(e.client, out);
+    out.attribute("submit_uid", e.submit_uid >= 0 ? std::to_string(e.submit_uid) : "");
+    out.attribute("maildrop_file", e.maildrop_file);
+    out.attribute("verp_delimiters", e.verp_delimiters);
+    out.text("content_filter", e.content_filter);
+    out.text("redirect_to", e.redirect);
+    show_recipients(e, state, out);
+}
+
+void show_journal(const queue::QueueFile& file, const std::vector<queue::JournalRecord>& records, const Lines& out) {
+    for (const queue::JournalRecord& record : records) {
         std::string text = fmt::format("{} {}", time_text(record.time_usec), journal_name(record.kind));
         if (record.recipient < file.envelope().recipients.size()) {
             text += fmt::format(" <{}>", file.envelope().recipients[record.recipient].address);
@@ -129,6 +145,16 @@ void show_journal(const queue::QueueFile& file, int fd, const Lines& out) {
         }
         out.line("journal", text);
     }
+}
+
+/// Empty when it cannot be read; the log says why.
+std::vector<queue::JournalRecord> journal_of(const queue::QueueFile& file, int fd) {
+    Result<std::vector<queue::JournalRecord>> records = file.journal(fd);
+    if (!records) {
+        log_warning("{}", records.error().what);
+        return {};
+    }
+    return std::move(*records);
 }
 
 bool show_extent(int fd, queue::Extent extent, const Show& show) {
@@ -165,16 +191,18 @@ bool show_file(int fd, const std::string& name, const Show& show) {
         log_error("{}: {}", name, file.error().what);
         return false;
     }
+    const std::vector<queue::JournalRecord> records = show.envelope ? journal_of(*file, fd) : std::vector<queue::JournalRecord>();
     if (show.envelope) {
         put(fmt::format("*** ENVELOPE RECORDS {} ***\n", name));
-        show_envelope(*file, Lines(show, file->headers().offset + file->headers().length));
+        const queue::JournalState state = queue::replay(records, file->envelope().recipients.size());
+        show_envelope(*file, state, Lines(show, file->headers().offset + file->headers().length));
         put(fmt::format("*** MESSAGE CONTENTS {} ***\n", name));
     }
     bool ok = !show.headers || show_extent(fd, file->headers(), show);
     ok = ok && (!show.body || show_extent(fd, file->body(), show));
     if (show.envelope) {
-        put(fmt::format("*** DELIVERY JOURNAL {} ***\n", name));
-        show_journal(*file, fd, Lines(show, file->journal_offset()));
+        put(fmt::format("*** HEADER EXTRACTED {} ***\n", name));
+        show_journal(*file, records, Lines(show, file->journal_offset()));
         put(fmt::format("*** MESSAGE FILE END {} ***\n", name));
     }
     if (const Result<void> content = file->verify_content(fd); !content) {

@@ -152,21 +152,34 @@ std::vector<std::string> ids_from_stdin() {
     return ids;
 }
 
-std::size_t do_all(const Kind& kind, const std::vector<std::string>& queues, Teller& teller) {
-    std::size_t count = 0;
+struct Count {
+    std::size_t done = 0;
+    std::size_t released = 0;   ///< expired at once, which takes messages off hold
+};
+
+/// Does it to one message, which is in one of the queues.  False when it is in none.
+bool do_one(const Kind& kind, const std::string& id, const std::vector<std::string>& queues, Count& count) {
+    const bool held = kind.surgery == Surgery::expire_now && ::access(queue::queue_path("hold", id).c_str(), F_OK) == 0;
+    if (!operate(kind.surgery, id, queues)) {
+        return false;
+    }
+    ++count.done;
+    count.released += held ? 1 : 0;
+    return true;
+}
+
+void do_all(const Kind& kind, const std::vector<std::string>& queues, Teller& teller, Count& count) {
     for (const std::string& queue : queues) {
         for (const std::string& id : queue_ids_in(queue)) {
-            if (operate(kind.surgery, id, {queue})) {
+            if (do_one(kind, id, {queue}, count)) {
                 teller.changed(id);
-                ++count;
             }
         }
     }
-    return count;
 }
 
-std::size_t do_named(const Kind& kind, const std::vector<std::string>& ids, const std::vector<std::string>& queues, Teller& teller) {
-    std::size_t count = 0;
+void do_named(const Kind& kind, const std::vector<std::string>& ids, const std::vector<std::string>& queues, Teller& teller,
+              Count& count) {
     for (const std::string& id : ids) {
         if (!queue::is_queue_id(id)) {
             const std::string_view text = id;
@@ -175,30 +188,35 @@ std::size_t do_named(const Kind& kind, const std::vector<std::string>& ids, cons
             }
             continue;
         }
-        if (operate(kind.surgery, id, queues)) {
+        const std::size_t released = count.released;
+        if (do_one(kind, id, queues, count)) {
             log_info("{}: {}", id, kind.each);
             teller.changed(id);
-            ++count;
+        }
+        if (count.released > released) {
+            log_info("{}: released from hold", id);
         }
     }
-    return count;
 }
+
+void log_total(const char* what, std::size_t count) { log_info("{}: {} message{}", what, count, count == 1 ? "" : "s"); }
 
 void do_work(const Config& config, const Kind& kind, const std::vector<std::string>& arguments, const std::vector<std::string>& named) {
     const std::vector<std::string> queues = named.empty() ? default_queues(kind.surgery) : named;
     Teller teller(config, kind.change);
-    std::size_t count = 0;
+    Count count;
     for (const std::string& argument : arguments) {
         if (argument == "ALL") {
-            count += do_all(kind, queues, teller);
-        } else if (argument == "-") {
-            count += do_named(kind, ids_from_stdin(), queues, teller);
+            do_all(kind, queues, teller, count);
         } else {
-            count += do_named(kind, {argument}, queues, teller);
+            do_named(kind, argument == "-" ? ids_from_stdin() : std::vector<std::string>{argument}, queues, teller, count);
         }
     }
-    log_info("{}: {} message{}", kind.total, count, count == 1 ? "" : "s");
-    if (kind.surgery == Surgery::requeue && count > 0) {
+    log_total(kind.total, count.done);
+    if (kind.surgery == Surgery::expire_now) {
+        log_total("Released from hold", count.released);
+    }
+    if (kind.surgery == Surgery::requeue && count.done > 0) {
         const Result<void> woken = wake_service(config.queue_directory() + "/public/" + config.pickup_service_name());
         if (!woken) {
             log_debug("{}", woken.error().what);   // pickup looks when it is started
