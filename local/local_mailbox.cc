@@ -140,7 +140,7 @@ std::function<Outcome()> LocalDelivery::mailbox_work(const Branch& branch) {
     }
     const bool maildir = path.back() == '/';
     CopyHeaders wanted;
-    wanted.original_to = config_.enable_original_recipient();
+    wanted.original_to = config_.enable_original_recipient() && !branch.of_list;
     wanted.sender = branch.sender;
     wanted.from_line = !maildir;
     const std::string& delivered_to = config_.frozen_delivered_to() ? branch.delivered : branch.address;
@@ -268,7 +268,7 @@ Task<bool> LocalDelivery::try_forward_file(Branch branch) {
 std::vector<std::pair<std::string, std::string>> LocalDelivery::command_environment(const Branch& branch) const {
     const queue::Deliver& request = message_->request();
     auto environment = exported_environment(config_.export_environment());
-    const std::string& original = recipient_.original.empty() || branch.of_list ? recipient_.address : recipient_.original;
+    const std::string original = branch.of_list ? std::string() : recipient_.original.empty() ? recipient_.address : recipient_.original;
     const std::pair<const char*, std::string> known[] = {
         {"HOME", branch.account ? branch.account->home : std::string()},
         {"SHELL", branch.account ? branch.account->shell : std::string()},
@@ -320,7 +320,7 @@ Task<> LocalDelivery::deliver_command(Branch branch, std::string text) {
         command.directory = expanded ? *expanded : std::string();
     }
     CopyHeaders wanted;
-    wanted.original_to = config_.enable_original_recipient();
+    wanted.original_to = config_.enable_original_recipient() && !branch.of_list;
     wanted.sender = branch.sender;
     wanted.from_line = true;
     wanted.delivered_to = shared_.prepends_delivered("command");
@@ -352,7 +352,7 @@ Task<> LocalDelivery::deliver_file(Branch branch, std::string path) {
     }
     const bool maildir = path.back() == '/';
     CopyHeaders wanted;
-    wanted.original_to = config_.enable_original_recipient();
+    wanted.original_to = config_.enable_original_recipient() && !branch.of_list;
     wanted.sender = branch.sender;
     wanted.from_line = !maildir;
     wanted.delivered_to = shared_.prepends_delivered("file");

@@ -158,7 +158,7 @@ public:
         const int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (link ? 0 : O_NOFOLLOW);
         const UniqueFd fd(open(path_.c_str(), flags, 0600));
         if (!fd || fstat(fd.get(), &info) != 0) {
-            return failure(errno, {}, "cannot open file");
+            return failure(errno, {}, exists ? "cannot open file" : "cannot create file exclusively");
         }
         if (std::optional<Outcome> refused = refusal(info, owner)) {
             return std::move(*refused);

@@ -11,12 +11,18 @@
 
 constexpr postern::Rights kRights{
     .user = "root",
-    .capabilities = "cap_setuid,cap_setgid,cap_sys_chroot",
+    .capabilities = "cap_setuid,cap_setgid",
     .chroot = "",
     .readable = postern::kEverywhere,
     .writable = postern::kEverywhere,          // the command writes where its user may
     .syscalls = postern::Syscalls::delivery,
 };
+
+/// For services with chroot=.
+constexpr postern::Rights with_chroot(postern::Rights rights) {
+    rights.capabilities = "cap_setuid,cap_setgid,cap_sys_chroot";
+    return rights;
+}
 
 namespace {
 
@@ -116,7 +122,7 @@ int main(int argc, char** argv) {
     StatusFilter filter = local::open_status_filter("pipe_delivery_status_filter", config.pipe_delivery_status_filter(),
                                                  table_context(config));
     local::changes_user();
-    service.confine(kRights);
+    service.confine(pipe.attributes.chroot.empty() ? kRights : with_chroot(kRights));
     local::Agent agent(pipe.name, std::move(filter), [&pipe](local::MessagePtr message) {
         return deliver(pipe, std::move(message));
     });
