@@ -22,7 +22,7 @@ Task<> Session::starttls(const Command& command) {
     const long too_fast = co_await counted_.look(ClientEvent::tls);
     if (too_fast > 0) {
         log_warning("Refusing STARTTLS request from {} for service {}", info_.text(), server_.service_name());
-        co_return co_await refuse(fmt::format("454 4.7.0 Error: too many new TLS sessions from {}", info_.address));
+        co_return co_await refuse(fmt::format("454 4.7.0 Error: too many new TLS sessions from {}", info_.text()));
     }
     co_await reply("220 2.0.0 Ready to start TLS");
     Result<void> flushed = co_await client_.flush(config_.smtpd_starttls_timeout());
@@ -71,7 +71,7 @@ Task<> Session::count_tls_session() {
     if (rate > 0) {
         log_warning("New TLS session rate limit exceeded: {} from {} for service {}", rate, info_.text(),
                     server_.service_name());
-        co_await reply(fmt::format("421 4.7.0 {} Error: too many new TLS sessions from {}", config_.myhostname(), info_.address));
+        co_await reply(fmt::format("421 4.7.0 {} Error: too many new TLS sessions from {}", config_.myhostname(), info_.text()));
         finished_ = true;
     }
 }

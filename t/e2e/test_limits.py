@@ -200,10 +200,10 @@ class Limits(unittest.TestCase):
         session = self.session
         self.assertTrue(self.starttls("handshakes", context)[1].startswith("250 "))
         third = self.starttls("handshakes", context)
-        self.assertEqual(third[1], "421 4.7.0 mail.example.org Error: too many new TLS sessions from 127.0.0.1")
+        self.assertEqual(third[1], "421 4.7.0 mail.example.org Error: too many new TLS sessions from unknown[127.0.0.1]")
         self.assertIn("warning: New TLS session rate limit exceeded: 3 from unknown[127.0.0.1] for service", self.mail.log())
         self.assertEqual(self.starttls("handshakes", context, session)[0],
-                         "454 4.7.0 Error: too many new TLS sessions from 127.0.0.1")
+                         "454 4.7.0 Error: too many new TLS sessions from unknown[127.0.0.1]")
         self.assertIn("warning: Refusing STARTTLS request from unknown[127.0.0.1] for service", self.mail.log())
 
     def test_rate_of_new_tls_sessions_in_wrapper_mode(self):
@@ -218,7 +218,7 @@ class Limits(unittest.TestCase):
                 else:
                     with context.wrap_socket(client) as secured:
                         greetings.append(secured.recv(200).decode())
-        self.assertEqual(greetings, [250, 250, "421 4.7.0 mail.example.org Error: too many new TLS sessions from 127.0.0.1\r\n"])
+        self.assertEqual(greetings, [250, 250, "421 4.7.0 mail.example.org Error: too many new TLS sessions from unknown[127.0.0.1]\r\n"])
         with self.assertRaises(OSError):
             context.wrap_socket(socket.create_connection(("127.0.0.1", PORT["wrapped"]), 20))
         self.assertIn("warning: Refusing TLS service request from unknown[127.0.0.1] for service", self.mail.log())
