@@ -28,6 +28,8 @@ namespace {
 
 using namespace postern;
 
+constexpr const char* kConfigurationError = "mail system configuration error";
+
 /// One service's constants.
 struct Pipe {
     const Config& config;
@@ -60,7 +62,8 @@ std::optional<local::Outcome> refusal(const Pipe& pipe, const local::Message& me
     const bool one = message.request().recipients.size() == 1;
     const bool about_recipient = pipe.attributes.delivered_to || pipe.attributes.original_to;
     if (about_recipient && !one) {
-        return local::failed("4.3.5", "flags=D and O need " + pipe.name + "_destination_recipient_limit = 1");
+        log_warning("pipe flags D and O require {}_destination_recipient_limit = 1", pipe.name);
+        return local::failed("4.3.5", kConfigurationError);
     }
     if (pipe.attributes.delivered_to && message.was_delivered_to(message.recipient(0).address)) {
         return local::failed("5.4.6", "mail forwarding loop for " + message.recipient(0).address);
@@ -82,7 +85,8 @@ Task<local::Outcome> deliver(const Pipe& pipe, local::MessagePtr message) {
     Result<std::vector<std::string>> argv =
         local::expand_pipe_argv(pipe.attributes, message->request(), pipe.config.recipient_delimiter());
     if (!argv) {
-        co_return local::failed("4.3.5", "mail system configuration error: " + argv.error().what);
+        log_warning("file {}/master.cf: service {}: {}", Config::default_directory(), pipe.name, argv.error().what);
+        co_return local::failed("4.3.5", kConfigurationError);
     }
     local::Command command;
     command.argv = std::move(*argv);

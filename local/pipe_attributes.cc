@@ -105,8 +105,12 @@ public:
         if (std::optional<std::string> value = about_message(name)) {
             return Value{std::move(*value), true};
         }
+        unknown_ = name;
         return std::nullopt;
     }
+
+    /// A name that pipe(8) does not have; empty when there was none.
+    const std::string& unknown() const { return unknown_; }
 
     /// A name that depends on the recipient was asked for.
     bool seen_recipient() const { return seen_recipient_; }
@@ -165,6 +169,7 @@ private:
     const queue::Deliver& request_;
     std::string address_, original_, mailbox_, domain_, user_, extension_;
     mutable bool seen_recipient_ = false;
+    mutable std::string unknown_;
 };
 
 }  // namespace
@@ -209,6 +214,9 @@ Result<std::vector<std::string>> expand_pipe_argv(const PipeAttributes& attribut
             Result<std::string> text = expand(word, names);
             if (!text) {
                 return text.error();
+            }
+            if (!names.unknown().empty()) {
+                return Error(Errc::config, "unknown macro name: \"" + names.unknown() + "\"");
             }
             argv.push_back(std::move(*text));
             if (!names.seen_recipient()) {

@@ -100,9 +100,6 @@ std::optional<Outcome> VirtualDelivery::find_rights(const std::string& address, 
 
 Task<Outcome> VirtualDelivery::deliver(MessagePtr message, std::size_t index) {
     const queue::Recipient& recipient = message->recipient(index);
-    if (message->was_delivered_to(recipient.address)) {
-        co_return failed("5.4.6", "mail forwarding loop for " + recipient.address);
-    }
     const Result<std::optional<std::string>> mailbox = find(mailbox_maps_, recipient.address);
     if (!mailbox) {
         log_warning("{}", mailbox.error().what);
@@ -131,7 +128,7 @@ Task<Outcome> VirtualDelivery::deliver(MessagePtr message, std::size_t index) {
     const std::string prefix = copy_headers(*message, recipient, recipient.address, wanted);
     const uid_t owner = user.uid;
     MailboxRules rules = rules_;
-    rules.trouble_text = fmt::format("cannot update mailbox {} for user {}. ", path, to_lower(recipient.address));
+    rules.trouble_text = fmt::format("delivery failed to mailbox {}: ", path);
     std::function<Outcome()> work = [message, index, path, prefix, maildir, owner, rules = std::move(rules)] {
         return maildir ? deliver_maildir(*message, message->recipient(index), path, prefix, rules)
                        : deliver_mbox(*message, path, prefix, owner, rules);

@@ -35,8 +35,12 @@ Task<bool> Session::secure(std::string_view where) {
 }
 
 /// Whether what follows the last "@" of a rewritten address can be a domain (RFC 5321 section 4.1.2); mail from or to
-/// another would only be returned later.  With resolve_numeric_domain an address needs no brackets.
-bool Session::has_usable_domain(std::string_view address) const {
+/// another would only be returned later.  With resolve_numeric_domain an address needs no brackets.  Nor may it begin like a
+/// command's option, unless allow_min_user.
+bool Session::is_usable_address(std::string_view address) const {
+    if (address.starts_with('-') && !config_.allow_min_user()) {
+        return false;
+    }
     const std::size_t at = address.rfind('@');
     std::string_view domain = at == std::string_view::npos ? std::string_view() : address.substr(at + 1);
     if (domain.ends_with('.')) {
@@ -70,7 +74,7 @@ Task<> Session::mail(const Command& command) {
     transaction.envelope.sender = path->address.empty()
                                       ? std::string()
                                       : server_.router().rewrite_address(path->address.internal(), RewriteContext::local);
-    if (!has_usable_domain(transaction.envelope.sender)) {
+    if (!is_usable_address(transaction.envelope.sender)) {
         co_return co_await refuse("501 5.1.7 Bad sender address syntax");
     }
     transaction.instance = fmt::format("{:x}.{:x}", transaction.envelope.arrival_usec,

@@ -58,7 +58,7 @@ Task<> Session::vrfy(const Command& command) {
         co_return co_await refuse("553 5.6.7 Must declare SMTPUTF8 to send unicode address");
     }
     Result<Address> address = parse_address(utf8_word ? argument.substr(0, argument.size() - 9) : argument);
-    if (!address || address->empty() || !has_usable_domain(address->internal())) {
+    if (!address || address->empty() || !is_usable_address(address->internal())) {
         co_return co_await refuse("501 5.1.3 Bad recipient address syntax");
     }
     std::optional<Transaction> message = std::exchange(mail_, std::nullopt);   // its sender has nothing to do with this

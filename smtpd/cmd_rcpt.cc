@@ -68,7 +68,7 @@ Task<> Session::rcpt(const Command& command) {
     }
     const std::string original = path->address.internal();
     recipient.address = server_.router().rewrite_address(original, RewriteContext::local);
-    if (!has_usable_domain(recipient.address)) {
+    if (!is_usable_address(recipient.address)) {
         co_return co_await refuse("501 5.1.3 Bad recipient address syntax");
     }
     recipient.original = recipient.address == original ? std::string() : original;

@@ -161,7 +161,7 @@ private:
     Task<std::string> ehlo_reply();
     Task<bool> hello_accepted(const Command& command, std::string_view verb);
     Task<bool> secure(std::string_view where);
-    bool has_usable_domain(std::string_view address) const;
+    bool is_usable_address(std::string_view address) const;
     Task<Verdict> judge(const RestrictionList& list, std::string command, Deferral& deferral);
     Task<Verdict> judge_alone(const RestrictionList& list, std::string command);
     Task<Verdict> judge_list(const RestrictionList& list, const Subject& who, Deferral& deferral);

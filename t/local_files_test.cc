@@ -365,6 +365,9 @@ TEST_CASE("pipe arguments that speak of the recipient are there for each recipie
     const Result<std::vector<std::string>> argv = expand_pipe_argv(*attributes, request, "+");
     REQUIRE(argv);
     CHECK(*argv == std::vector<std::string>{"/bin/x", "MAILER-DAEMON", "-r", "\"a b+tag\"@example.com", "c@d", "a b/+tag", "c/", "11"});
+    const Result<PipeAttributes> wrong = parse_pipe_attributes({"user=nobody", "argv=/bin/x", "${recipient}", "$no_such_name"});
+    REQUIRE(wrong);
+    CHECK(expand_pipe_argv(*wrong, request, "+").error().what == "unknown macro name: \"no_such_name\"");
 }
 
 TEST_CASE("environment values are cleaned for shells", "[local]") {

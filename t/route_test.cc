@@ -139,6 +139,9 @@ TEST_CASE("routing inside our own domains is followed, and what is left is marke
 TEST_CASE("what is no domain is an error", "[route]") {
     Fixture f;
     CHECK(f.to("user@-bad-.example") == "error:5.1.3 bad address syntax user@-bad-.example bad");
+    CHECK(f.to("-o@far.example") == "error:5.1.3 bad address syntax -o@far.example bad");
+    Fixture allowed("allow_min_user = yes\n");
+    CHECK(allowed.to("-o@far.example") == "smtp:far.example -o@far.example");
     CHECK(f.to("user@[300.1.1.1]") == "error:5.1.3 bad address syntax user@[300.1.1.1] bad");
     CHECK(f.to("user@a..b") == "error:5.1.3 bad address syntax user@a..b bad");
 }

@@ -117,6 +117,7 @@ TEST_CASE("commands with bad syntax get the right code", "[smtpd]") {
         {"MAIL TO:<a@example.org>", "501 5.5.4 Syntax: MAIL FROM:<address>"},
         {"MAIL FROM:<@>", "501 5.1.7 Bad sender address syntax"},
         {"MAIL FROM:<s@-c.example>", "501 5.1.7 Bad sender address syntax"},
+        {"MAIL FROM:<-oQ/tmp@c.example>", "501 5.1.7 Bad sender address syntax"},
         {"MAIL FROM:<s@[192.0.2.300]>", "501 5.1.7 Bad sender address syntax"},
         {"MAIL FROM:<s@[192.0.2.3]>", "250 2.1.0 Ok"},
         {"MAIL FROM:<s@c.example.>", "250 2.1.0 Ok"},

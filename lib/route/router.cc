@@ -318,7 +318,8 @@ Result<Route> TableRouter::resolve(std::string_view sender, std::string_view rec
     const std::size_t at = route.recipient.rfind('@');
     const std::string domain = route.recipient.substr(at + 1);
     route.source_routed = route.recipient.find_first_of("@!%") != at;
-    if (!valid_hostname(domain, true) && !valid_address_literal(domain)) {
+    const bool option = !route.recipient.empty() && route.recipient.front() == '-' && !config_.allow_min_user();   // for a command that gets it
+    if (option || (!valid_hostname(domain, true) && !valid_address_literal(domain))) {
         route.bad_address = true;
         route.transport = config_.error_service_name();
         route.nexthop = "5.1.3 bad address syntax";
