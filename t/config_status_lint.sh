@@ -20,7 +20,7 @@ used=$(mktemp) && trap 'rm -f "$used"' EXIT
     # shellcheck disable=SC2086
     grep -ohE 'Config::[a-zA-Z0-9_]+' $sources | sed 's/^Config:://'
     # What computed values and defaults in lib/config read.
-    printf '%s\n' config_directory mydomain mail_version process_id process_name service_name mynetworks_style \
+    printf '%s\n' config_directory log_format mydomain mail_version process_id process_name service_name mynetworks_style \
         compatibility_level stress mail_release_date
     # Transports' settings are looked up by names put together (qmgr).
     awk -F'\t' '/^(local|lmtp|smtp|virtual|relay)_(destination|initial|recipient|transport|delivery_slot|extra|minimum)_/ { print $1 }' $table

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """local(8) beside Postfix's: the same aliases, .forward files and messages for the same users; log lines, files, their owners and modes
 must be the same.  Also what postcat, postsuper and mailq say of a message.  Skipped (77) unless root."""
+import json
 import os
 import pwd
 import re
@@ -111,6 +112,10 @@ class Side:
         os.chmod(path, 0o666 if text is None else mode)
         os.chown(path, entry.pw_uid, entry.pw_gid)
 
+    def command(self, *words):
+        """What it says, without Postfix's remarks on settings that are there twice."""
+        return re.sub(r"(?m)^.*: overriding earlier entry: .*\n", "", self.run(*words).stdout.decode())
+
     def queued(self):
         return [file for name in ("maildrop", "incoming", "active") for _, _, files in os.walk(self.dir + "/queue/" + name)
                 for file in files]
@@ -199,6 +204,47 @@ class LocalPeer(unittest.TestCase):
                 self.assertTrue(theirs[0])
                 self.assertEqual(ours[0], theirs[0], name)
                 self.assertEqual(ours[1], theirs[1], name)
+
+    def waiting(self, side):
+        """A message that waits, and its queue id."""
+        side.empty()
+        with smtplib.SMTP("127.0.0.1", side.port, "c.example", timeout=30) as client:
+            client.sendmail("c@dead.example", ["x@dead.example"], "Subject: s\n\nbody\nFrom here\n", ["ENVID=abc", "RET=HDRS"], ["NOTIFY=DELAY"])
+        side.settle()
+        return json.loads(side.command("postqueue", "-j"))["queue_id"]
+
+    def test_postcat(self):
+        """What scripts look for is there, under the same names and in the same order."""
+        shown = {}
+        for side in (self.theirs, self.ours):
+            text = side.command("postcat", "-q", self.waiting(side))
+            head, message = re.fullmatch(r"(?s)\*{3} ENVELOPE RECORDS \S+ \*{3}\n(.*)\*{3} MESSAGE CONTENTS \S+ \*{3}\n(.*)"
+                                         r"\*{3} HEADER EXTRACTED \S+ \*{3}\n.*\*{3} MESSAGE FILE END \S+ \*{3}\n", text).groups()
+            lines = [re.sub(r"port=.*", "port=", side.normal(line)) for line in head.split("\n")]
+            shown[side.name] = lines, side.normal(message)
+            side.run("postsuper", "-d", "ALL")
+        self.assertEqual(shown["ours"][1], shown["Postfix"][1])
+        theirs = shown["Postfix"][0]
+        ours = [line for line in shown["ours"][0] if not line.startswith(("message_size:", "message_arrival_time:"))]
+        self.assertEqual([line for line in ours if line not in theirs], [])
+        self.assertEqual([line for line in theirs if line in ours], ours)
+        for line in ("sender: c@dead.example", "recipient: x@dead.example", "named_attribute: client_address=127.0.0.1",
+                     "named_attribute: ret_flags=2", "named_attribute: envelope_id=abc", "named_attribute: notify_flags=8"):
+            self.assertIn(line, ours)
+
+    def test_postsuper(self):
+        for side in (self.theirs, self.ours):
+            queue_id = self.waiting(side)
+            said = [side.normal(side.command("postsuper", *words)) for words in
+                    (("-h", queue_id), ("-h", queue_id), ("-f", queue_id), ("-H", queue_id), ("-d", "ALL"), ("-r", "NOSUCH"), ("-d", "a/b"))]
+            self.assertEqual(said[:3], [
+                "postsuper: ID: placed on hold\npostsuper: Placed on hold: 1 message\n",
+                "postsuper: Placed on hold: 0 messages\n",
+                "postsuper: ID: expired\npostsuper: ID: released from hold\npostsuper: Force-expired: 1 message\n"
+                "postsuper: Released from hold: 1 message\n"], side.name)
+            self.assertEqual(said[3], "postsuper: Released from hold: 0 messages\n", side.name)
+            self.assertEqual(said[5], "postsuper: Requeued: 0 messages\n", side.name)
+            self.assertEqual(said[6], "postsuper: warning: invalid mail queue id: a/b\npostsuper: Deleted: 0 messages\n", side.name)
 
 
 if __name__ == "__main__":
