@@ -19,6 +19,7 @@ from suite import BIN, Suite, as_nobody  # noqa: E402
 FILL = os.environ.get("POSTERN_FILL", os.path.join(os.path.dirname(BIN), "bench", "fill_queue"))
 COUNT = int(os.environ.get("QUEUE_SCALE", "3000"))
 SETTINGS = """
+smtpd_reject_unlisted_recipient = no
 transport_maps = inline:{{gone.example=retry:4.4.1 nobody there}}
 smtpd_relay_restrictions = permit_mynetworks, reject
 minimal_backoff_time = 300s
