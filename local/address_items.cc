@@ -81,6 +81,9 @@ std::string_view without_comments(std::string_view text) {
 
 /// "friends: a" and "b;", the ends of a group (RFC 5322 section 3.4) whose commas have parted it.
 std::string_view without_group(std::string_view text) {
+    if (!text.empty() && std::string_view("|/~:\"").find(text.front()) != std::string_view::npos) {
+        return text;
+    }
     const std::size_t colon = text.find(':');
     const bool plain = text.find_first_of("\"@<|/\\(") >= std::min(colon, text.size());
     if (colon != std::string_view::npos && colon > 0 && plain) {

@@ -329,7 +329,7 @@ TEST_CASE("alias items are told apart", "[local]") {
     CHECK(shown("<>") == "!<<>>");
     CHECK(shown("a b, (c), (d)\n(unclosed\ne") == "a<a>a<b>a<e>");
     CHECK(shown("friends: a, b@c;") == "a<a>a<b@c>");
-    CHECK(shown("~/box") == "f<~/box>");
+    CHECK(shown("~/box, |cmd a: b;") == "f<~/box>c<cmd a: b;>");
 }
 
 TEST_CASE("pipe attributes are read from master.cf and mistakes are named", "[local]") {
