@@ -209,7 +209,7 @@ class SubmissionTest(unittest.TestCase):
         self.assertIn(b"warning: bad -N option value", answer.stderr)
         queue_id, = os.listdir(os.path.join(self.instance.dir, "queue/maildrop"))
         shown = self.instance.run("postcat", ["-e", os.path.join(self.instance.dir, "queue/maildrop", queue_id)]).stdout.decode()
-        self.assertEqual(re.findall(r"recipient: (\S+)@", shown), ["one", "two", "three"])
+        self.assertEqual(re.findall(r"(?m)^recipient: (\S+)@", shown), ["one", "two", "three"])
 
     def test_an_empty_recipient_is_the_postmaster_and_half_an_address_a_name(self):
         self.start()
