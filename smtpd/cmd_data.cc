@@ -249,9 +249,7 @@ Task<> Session::bdat(const Command& command) {
         mail_->in_bdat = true;
         begin_submission();
         if (verdict.outcome == Verdict::Outcome::reject) {
-            log_info("NOQUEUE: reject: {}: {} {} {};{}", where_from("BDAT"), verdict.code, verdict.dsn, verdict.text,
-                     envelope_text());
-            mail_->refusal = fmt::format("{} {} {}", verdict.code, verdict.dsn, verdict.text);
+            mail_->refusal = note_refusal("BDAT", verdict);
         }
     }
     const Result<bool> read = co_await read_chunk(*size);

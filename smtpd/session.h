@@ -108,6 +108,8 @@ private:
     /// Logs a reject line, answers, counts.  `where` is "RCPT", "MAIL", ...
     Task<> reject(std::string_view where, const Verdict& verdict);
     Task<> reject(std::string_view where, int code, std::string_view dsn, std::string text);
+    /// Logs a reject line and ends the session after the answer if the verdict is so; returns the answer.
+    std::string note_refusal(std::string_view where, const Verdict& verdict);
     void log_effects(std::string_view where, SideEffects& effects);
 
     // The parts of run().

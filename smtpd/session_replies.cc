@@ -98,12 +98,16 @@ std::string Session::envelope_text() const {
 }
 
 Task<> Session::reject(std::string_view where, const Verdict& verdict) {
+    co_await refuse(note_refusal(where, verdict), verdict.trouble);
+}
+
+std::string Session::note_refusal(std::string_view where, const Verdict& verdict) {
     log_info("NOQUEUE: reject: {}: {} {} {};{}", where_from(where), verdict.code, verdict.dsn, verdict.text,
              envelope_text());
+    finished_ = finished_ || verdict.disconnect || verdict.code == 421 || verdict.code == 521;
     std::string answer = fmt::format("{} {} {}", verdict.code, verdict.dsn, verdict.text.substr(0, 1000));
     clean_log_text(answer.data(), answer.size());   // it names addresses, which may be UTF-8
-    co_await refuse(std::move(answer), verdict.trouble);
-    finished_ = finished_ || verdict.disconnect || verdict.code == 421 || verdict.code == 521;
+    return answer;
 }
 
 Task<> Session::reject(std::string_view where, int code, std::string_view dsn, std::string text) {

@@ -277,6 +277,14 @@ TEST_CASE("BDAT errors keep the conversation in step", "[smtpd]") {
     CHECK(nonsense.closed());
 }
 
+TEST_CASE("a verdict that ends the session does so after the chunk", "[smtpd]") {
+    SmtpDialogue dialogue("smtpd_data_restrictions = check_client_access inline:{ {c.example=521 go away} }\n");
+    dialogue.client("EHLO c.example\r\n");
+    dialogue.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nBDAT 2\r\nx\nNOOP\r\n");
+    CHECK(dialogue.codes() == "220 250 250 250 521");
+    CHECK(dialogue.closed());
+}
+
 TEST_CASE("too many errors, too long lines and web browsers end the session", "[smtpd]") {
     SmtpDialogue errors("smtpd_hard_error_limit = 3\n");
     errors.client("EHLO c.example\r\n");
