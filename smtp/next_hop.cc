@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 
 #include "lib/base/strings.h"
+#include "lib/dns/ascii_name.h"
 
 namespace postern::smtp {
 
@@ -81,6 +82,7 @@ Result<NextHop> parse_next_hop(std::string_view text, const Settings& settings, 
     if (hop.domain.empty()) {
         return bad(text, "missing host");
     }
+    hop.domain = ascii_name(hop.domain).value_or(hop.domain);
     hop.service = port.empty() ? std::string_view(settings.tcp_port()) : port;
     const Result<std::uint16_t> number = services.port(hop.service);
     if (!number) {

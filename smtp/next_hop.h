@@ -15,7 +15,7 @@ namespace postern::smtp {
 /// One destination: "example.com", "[mail.example.com]:587", "[192.0.2.1]", "inet:host:port", "unix:path".
 struct NextHop {
     std::string text;            ///< as written, for messages and policies
-    std::string domain;          ///< domain or host, without brackets; empty for a Unix socket
+    std::string domain;          ///< domain or host, without brackets, as the DNS has it (lib/dns/ascii_name.h); empty for a Unix socket
     bool literal_host = false;   ///< was in [ ]: no MX lookup
     std::uint16_t port = 0;
     std::string service{};       ///< as the port was written, or smtp_tcp_port: the name or number of a service

@@ -152,6 +152,7 @@ std::map<std::string, Zone> names() {
     out["fails.example"].rcode = 2;
     out["refused.example"].rcode = 5;
     out["silent.example"].silent = true;
+    out["xn--bcher-kva.example"].records = {{DnsType::a, address(AF_INET, "192.0.2.30")}};
     out["good.example"].records = {{DnsType::a, address(AF_INET, "192.0.2.10")}, {DnsType::a, address(AF_INET, "192.0.2.11")}};
     out["11.2.0.192.in-addr.arpa"].records = {{DnsType::ptr, wire_name("good.example")}};
     out["12.2.0.192.in-addr.arpa"].records = {{DnsType::ptr, wire_name("good.example")}};
@@ -265,6 +266,13 @@ TEST_CASE("a name that does not exist and a name without such records are answer
     REQUIRE(other);
     CHECK_FALSE(other->nxdomain);
     CHECK(other->records.empty());
+}
+
+TEST_CASE("a name in UTF-8 is asked for in its xn-- form", "[dns]") {
+    Resolver resolver;
+    CHECK(resolver.texts("b\u00fccher.example", DnsType::a) == "192.0.2.30");
+    CHECK(resolver.texts("B\u00dcCHER.example", DnsType::a) == "192.0.2.30");
+    CHECK(resolver.ask("b\xfc" "cher.example", DnsType::a)->records.empty());   // not UTF-8
 }
 
 TEST_CASE("a server that fails, refuses or is silent is an error that may pass", "[dns]") {

@@ -405,3 +405,18 @@ TEST_CASE("Who could not be asked might take what another refused", "[smtp]") {
     mail.deliver("there.example", {"a@there.example"});
     CHECK(mail.fate(0) == "bounced 5.7.1");
 }
+
+TEST_CASE("A domain in UTF-8 is looked for as the DNS has it", "[smtp]") {
+    DeliveryDialogue mail;
+    mail.names->add("xn--bcher-kva.example", DnsType::mx, "mx.there.example", 10);
+    mail.names->add("mx.there.example", DnsType::a, "192.0.2.1");
+    mail.net->servers["192.0.2.1"].scripts = {good_script(1, "250-8BITMIME\r\n250 SMTPUTF8\r\n")};
+    queue::Deliver request;
+    request.nexthop = "b\u00fccher.example";
+    request.sender = "s@us.example";
+    request.smtputf8 = true;
+    request.recipients.emplace_back().recipient.address = "a@b\u00fccher.example";
+    mail.deliver(std::move(request), "Subject: x\n\nbody\n");
+    CHECK(mail.fate(0) == "sent 2.0.0");
+    CHECK(mail.heard("192.0.2.1").find("RCPT TO:<a@b\u00fccher.example>") != std::string::npos);
+}

@@ -11,6 +11,7 @@
 #include <set>
 
 #include "lib/base/strings.h"
+#include "lib/dns/ascii_name.h"
 #include "lib/dns/records.h"
 #include "lib/dns/resolv_conf.h"
 #include "lib/mail/address.h"
@@ -88,6 +89,7 @@ public:
         ub_ctx_set_option(context_, "do-not-query-localhost:", "no");
         ub_ctx_set_option(context_, "unblock-lan-zones:", "yes");
         ub_ctx_set_option(context_, "insecure-lan-zones:", "yes");
+        ascii_name("\xc3\xbc");   // its tables are a file, out of reach later
         use_hosts_ = options.hosts;
         if (use_hosts_ != HostsUse::never) {
             hosts_.read(options.hosts_file);
@@ -96,6 +98,7 @@ public:
     }
 
     Task<Result<DnsAnswer>> query(std::string name, DnsType type, Millis timeout) override {
+        name = ascii_name(name).value_or(name);
         DnsAnswer known;
         if (use_hosts_ == HostsUse::first && from_hosts(name, type, known)) {
             co_return known;

@@ -59,6 +59,7 @@ public:
     static Result<std::unique_ptr<Dns>> create(const DnsOptions& options = {});
     virtual ~Dns() = default;
 
+    /// `name` may be in UTF-8 (lib/dns/ascii_name.h).
     /// Errors: temporary (SERVFAIL, refused), timeout; config (lib/dns/reply_filter.h).  "Does not exist" is an answer.
     virtual Task<Result<DnsAnswer>> query(std::string name, DnsType type, Millis timeout) = 0;
 };

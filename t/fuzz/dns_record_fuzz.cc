@@ -1,10 +1,11 @@
-/// DNS record data of every type, TLSA records and what is asked of them, and files of trust anchors.
+/// DNS record data of every type, names, TLSA records and what is asked of them, and files of trust anchors.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
 
 #include "lib/base/strings.h"
+#include "lib/dns/ascii_name.h"
 #include "lib/dns/records.h"
 #include "lib/dns/reply_filter.h"
 #include "lib/dns/tlsa.h"
@@ -32,6 +33,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         std::abort();
     }
     if (record && tlsa_usable(*record, digests) && (record->usage < 2 || record->usage > 3 || record->selector > 1 || record->matching > 2)) {
+        std::abort();
+    }
+    const std::optional<std::string> name = ascii_name(bytes);
+    if (name && ascii_name(*name) != name) {
         std::abort();
     }
     const Result<std::vector<std::string>> anchors = parse_trust_anchors(bytes);
