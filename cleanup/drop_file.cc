@@ -52,7 +52,7 @@ Result<queue::Envelope> envelope_to_submit(const DropFile& drop, std::int64_t no
         if (!records) {
             return records.error();
         }
-        const queue::JournalState state = queue::replay(*records, stored.recipients.size());
+        const queue::JournalState state = queue::replay(*records, stored.recipients);
         out.recipients.clear();
         for (std::size_t i = 0; i < stored.recipients.size(); ++i) {
             if (!state.recipients[i].finished()) {

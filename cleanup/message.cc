@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <iterator>
 
 #include "lib/mail/header_rewrite.h"
 #include "cleanup/received.h"
@@ -309,29 +310,8 @@ Refusal Message::work_out_recipients() {
     if (envelope_.recipients.empty()) {
         return refuse(550, "5.1.0", "Error: no recipients specified");
     }
-    note_expanded(std::move(found->expanded));
+    std::move(found->expanded.begin(), found->expanded.end(), std::back_inserter(envelope_.recipients));
     return Refusal();
-}
-
-/// Aliases that were expanded are recipients that are done, as the journal says from the first; qmgr reports their success with
-/// that of others.
-void Message::note_expanded(std::vector<queue::Recipient> expanded) {
-    std::vector<queue::JournalRecord> records;
-    for (queue::Recipient& alias : expanded) {
-        queue::JournalRecord record;
-        record.kind = queue::kJournalDelivered;
-        record.recipient = static_cast<std::uint32_t>(envelope_.recipients.size());
-        record.time_usec = envelope_.arrival_usec;
-        record.dsn = "2.0.0";
-        record.text = "alias expanded";
-        record.relay = "none";
-        record.action = "expanded";
-        records.push_back(std::move(record));
-        envelope_.recipients.push_back(std::move(alias));
-    }
-    if (!records.empty()) {
-        writer_->journal(records);
-    }
 }
 
 Task<queue::FromCleanup> Message::finish() {

@@ -89,7 +89,6 @@ private:
     Checked apply(const CheckAction& action, LineKind kind, bool in_body, std::string& text);
     void log_action(const char* action, const char* what, std::string_view line, std::string_view text) const;
     Refusal work_out_recipients();
-    void note_expanded(std::vector<queue::Recipient> expanded);
     bool drops(std::string_view field_name) const;
 
     Shared& shared_;

@@ -133,6 +133,10 @@ void Message::note_mime_field(std::string_view name, const std::string& field) {
         content_type_ = unfold(find_field(field, "content-type").value);
     } else if (equals_ignoring_case(name, "content-transfer-encoding")) {
         transfer_encoding_ = trim(unfold(find_field(field, "content-transfer-encoding").value));
+        const bool eight_bit = equals_ignoring_case(transfer_encoding_, "8bit") || equals_ignoring_case(transfer_encoding_, "binary");
+        if (eight_bit && shared_.config.detect_8bit_encoding_header()) {   // the next server is told so (RFC 6152)
+            envelope_.encoding = queue::kEncoding8bit;
+        }
     }
 }
 

@@ -30,6 +30,7 @@ public:
         }
         for (std::string& target : targets) {
             queue::Recipient out = member;
+            out.expanded = false;
             out.original = config_.enable_original_recipient() && original != target ? original : "";
             out.address = std::move(target);
             if (is_new(out, original)) {
@@ -58,6 +59,7 @@ private:
         alias.address = rewritten;
         alias.original = original != rewritten ? original : "";
         alias.notify = queue::kNotifySuccess;
+        alias.expanded = true;
         if (expanded_.insert(to_lower(original) + '\n' + to_lower(rewritten) + '\n' + alias.dsn_orcpt).second) {
             out_.expanded.push_back(std::move(alias));
         }

@@ -118,10 +118,10 @@ Task<Outcome> VirtualDelivery::deliver(MessagePtr message, std::size_t index) {
     if (std::optional<Outcome> trouble = find_rights(recipient.address, user)) {
         co_return std::move(*trouble);
     }
-    if (message->request().verify_only) {
-        co_return sent("delivers to mailbox");
-    }
     const bool maildir = path.back() == '/';
+    if (message->request().verify_only) {
+        co_return sent(maildir ? "delivers to maildir" : "delivers to mailbox");
+    }
     CopyHeaders wanted;
     wanted.from_line = !maildir;
     wanted.original_to = config_.enable_original_recipient();

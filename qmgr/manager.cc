@@ -165,8 +165,9 @@ Result<std::unique_ptr<Message>> Manager::load(const std::string& id, const std:
     message->content = std::move(*content);
     queue::JournalState past;
     const bool fresh = directory == "incoming" && message->envelope().arrival_usec >= started_usec_;
-    if (!records.empty()) {
-        past = queue::replay(records, message->envelope().recipients.size());
+    const std::vector<queue::Recipient>& recipients = message->envelope().recipients;
+    if (!records.empty() || std::any_of(recipients.begin(), recipients.end(), [](const auto& one) { return one.expanded; })) {
+        past = queue::replay(records, recipients);
     }
     if (directory == "incoming" && !fresh) {   // from before a crash: what reached the disk?
         const Result<void> whole = message->content.verify_content(message->file.get());

@@ -93,7 +93,6 @@ void Transfer::plan_xforward() {
         return;
     }
     const queue::Client& client = delivery_.request().client;
-    const bool local = client.address.empty();
     struct Attribute {
         std::string_view name;
         std::string value;
@@ -104,13 +103,12 @@ void Transfer::plan_xforward() {
     const Attribute second[] = {{"PROTO", client.protocol},
                                 {"HELO", client.helo},
                                 {"IDENT", client.ident.empty() ? delivery_.request().queue_id : client.ident},
-                                {"SOURCE", local ? "LOCAL" : "REMOTE"}};
+                                {"SOURCE", delivery_.request().rewrite_local ? "LOCAL" : "REMOTE"}};
     const auto add = [&](auto& attributes) {
         std::string command = "XFORWARD";
         for (const Attribute& attribute : attributes) {
-            if (contains_word(offered, attribute.name)) {
-                command += fmt::format(" {}={}", attribute.name,
-                                       attribute.value.empty() ? "[UNAVAILABLE]" : xtext_encode(attribute.value));
+            if (!attribute.value.empty() && contains_word(offered, attribute.name)) {   // what is not told is unavailable
+                command += fmt::format(" {}={}", attribute.name, xtext_encode(attribute.value));
             }
         }
         if (command.find('=') != command.npos) {

@@ -105,20 +105,20 @@ Task<> Session::mail(const Command& command) {
     co_await reply("250 2.1.0 Ok");
 }
 
-/// XVERP, from clients that may (VERP_README).  Null, or what is wrong.
-const char* Session::take_verp(const std::string& delimiters) {
+/// XVERP, from clients that may (VERP_README).  Empty, or what is wrong; "Unsupported option: " wants the word behind it.
+std::string Session::take_verp(const std::string& delimiters) {
     const Result<bool> allowed = server_.clients().verp.matches(info_.name, info_.address);
     if (!allowed || !*allowed) {
         return "555 5.5.4 Unsupported option: ";
     }
     if (!valid_verp_delimiters(delimiters, config_.verp_delimiter_filter())) {
-        return "501 5.5.4 Bad XVERP parameter syntax";
+        return "501 5.5.4 Error: XVERP needs two characters from " + printable(config_.verp_delimiter_filter());
     }
     if (mail_->envelope.sender.empty()) {
         return "503 5.5.4 Error: XVERP requires non-null sender";
     }
     mail_->envelope.verp_delimiters = delimiters;
-    return nullptr;
+    return "";
 }
 
 /// Answers when a parameter is not acceptable.
@@ -128,7 +128,7 @@ Task<bool> Session::mail_parameters(std::string_view text) {
         const std::size_t equals = word.find('=');
         const std::string name = to_upper(word.substr(0, equals));
         const std::string value = equals == std::string::npos ? "" : word.substr(equals + 1);
-        const char* problem = nullptr;
+        std::string problem;
         if (name == "SIZE") {
             const auto size = parse_number(value);
             if (!size) {
@@ -153,29 +153,28 @@ Task<bool> Session::mail_parameters(std::string_view text) {
             envelope.requiretls = true;
         } else if (name == "RET") {   // RFC 3461 section 4.3: FULL or HDRS, once
             const bool good = equals_ignoring_case(value, "FULL") || equals_ignoring_case(value, "HDRS");
-            problem = !good || envelope.dsn_ret != queue::kRetNone ? "501 5.5.4 Bad RET parameter syntax" : nullptr;
+            problem = !good || envelope.dsn_ret != queue::kRetNone ? "501 5.5.4 Bad RET parameter syntax" : "";
             envelope.dsn_ret = equals_ignoring_case(value, "FULL") ? queue::kRetFull : queue::kRetHeaders;
         } else if (name == "ENVID") {
             // RFC 3461 section 4.4: at most 100 characters of xtext, one ENVID.
             const bool good = !value.empty() && value.size() <= 100 && envelope.dsn_envid.empty() && valid_xtext(value);
-            problem = good ? nullptr : "501 5.5.4 Bad ENVID parameter syntax";
+            problem = good ? "" : "501 5.5.4 Bad ENVID parameter syntax";
             envelope.dsn_envid = value;
         } else if (name == "XVERP") {
             problem = take_verp(equals == std::string::npos ? config_.default_verp_delimiters() : value);
         } else if (name == "AUTH") {
-            problem = value.empty() ? "501 5.5.4 Bad AUTH parameter syntax" : nullptr;
+            problem = value.empty() ? "501 5.5.4 Bad AUTH parameter syntax" : "";
             if (sasl_.authenticated()) {
                 sasl_.sender = value == "<>" ? std::string() : xtext_decode(value).value_or("");
             }
         } else {
             problem = "555 5.5.4 Unsupported option: ";
         }
-        if (problem != nullptr) {
-            std::string reason = problem;
-            if (reason.back() == ' ') {
-                reason += printable(word, 100);
+        if (!problem.empty()) {
+            if (problem.back() == ' ') {
+                problem += printable(word, 100);
             }
-            co_await refuse(std::move(reason));
+            co_await refuse(std::move(problem));
             co_return false;
         }
     }

@@ -167,7 +167,7 @@ private:
     Task<Verdict> judge(const RestrictionList& list, std::string command, Deferral& deferral);
     Task<Verdict> judge_alone(const RestrictionList& list, std::string command);
     Task<Verdict> judge_list(const RestrictionList& list, const Subject& who, Deferral& deferral);
-    const char* take_verp(const std::string& delimiters);
+    std::string take_verp(const std::string& delimiters);
     Task<bool> mail_parameters(std::string_view text);
     Task<bool> rcpt_parameters(std::string_view text, queue::Recipient& recipient);
     Verdict judge_unlisted_sender(const Subject& who);

@@ -67,6 +67,7 @@ TEST_CASE("errors name the line", "[notice]") {
     CHECK(error_of("failure_template = <<EOF\nSubject: x\n\nEOF\n") == "line 4: missing message text in template");
     CHECK(error_of("failure_template = <<EOF\nX-Other: x\n\ntext\nEOF\n") == "line 2: unknown template header: X-Other");
     CHECK(error_of("success_template = <<EOF\nPostmaster-Subject: x\n\ntext\nEOF\n") == "line 2: unknown template header: Postmaster-Subject");
+    CHECK(error_of("failure_template = <<EOF\nSubject: \xc3\xbc\n\ntext\nEOF\n") == "line 2: non-ASCII \"Subject\" header value");
     CHECK(error_of("failure_template = <<EOF\nno header\n\ntext\nEOF\n") == "line 2: malformed template header");
     CHECK(error_of(std::string(kMaxTemplateFile + 1, '#')) == "line 1: the file is too large");
     CHECK_FALSE(expand_notice(settings(), "costs $ 5"));

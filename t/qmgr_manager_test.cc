@@ -408,5 +408,5 @@ TEST_CASE("what is delivered while a message is being requeued is not delivered 
     REQUIRE(requeued);
     const Result<std::vector<queue::JournalRecord>> journal = requeued->journal(file.get());
     REQUIRE(journal);
-    CHECK(queue::replay(*journal, 2).unfinished() == 0);
+    CHECK(queue::replay(*journal, std::vector<queue::Recipient>(2)).unfinished() == 0);
 }

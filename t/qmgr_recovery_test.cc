@@ -242,3 +242,34 @@ TEST_CASE("a scan in pieces finds every file once", "[qmgr]") {
     Loop::current().run_until(queue.manager->rescan(true, true));
     CHECK(queue.manager->waiting() == kFiles);
 }
+
+TEST_CASE("an alias that was expanded is never routed, though the journal is lost", "[qmgr]") {
+    Queue queue;
+    queue::Recipient alias = to("team@here.example", queue::kNotifySuccess);
+    alias.expanded = true;
+    const std::string id = queue.submit({to("a@far.example"), alias});
+    REQUIRE(queue.agents.calls.size() == 1);
+    queue.answer(0, queue::kDeferred, "4.4.1", "connection refused");
+    queue.finish();
+    queue.drain();
+    REQUIRE(queue.bounce.reports.size() == 1);
+    CHECK(queue.bounce.reports[0].recipients.at(0).action == "expanded");
+    const std::string path = "deferred/" + id;
+    const UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    const auto content = queue::QueueFile::read(file.get());
+    REQUIRE(content);
+    REQUIRE(::ftruncate(file.get(), static_cast<off_t>(content->journal_offset())) == 0);
+    const timespec due[2] = {{test_now / kSecond, 0}, {test_now / kSecond, 0}};
+    REQUIRE(::futimens(file.get(), due) == 0);
+    queue.restart();
+    test_now += 3600 * kSecond;
+    queue.start();
+    REQUIRE(queue.agents.calls.size() == 1);
+    CHECK(queue.agents.calls[0].request.recipients.size() == 1);
+    CHECK(queue.agents.calls[0].request.recipients[0].index == 0);
+    queue.deliver_first();
+    queue.drain();
+    CHECK(queue.agents.calls.empty());
+    CHECK(files_in("deferred").empty());
+    CHECK(queue.bounce.reports.size() == 2);   // told again: that it was told is lost too
+}

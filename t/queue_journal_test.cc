@@ -77,7 +77,7 @@ TEST_CASE("replay tells what is left to do", "[queue]") {
                                        record(kJournalBounced, 2, "no"), record(kJournalBounced, 3),
                                        record(kJournalReported, 3), record(kJournalDelivered, 99),
                                        record(kJournalDelayWarned, kWholeMessage), record(77, 0)},
-                                      4);
+                                      std::vector<Recipient>(4));
     CHECK(state.recipients[0].kind == kJournalDeferred);
     CHECK(state.recipients[0].attempts == 1);
     CHECK(state.recipients[0].last.text == "busy");
@@ -89,12 +89,26 @@ TEST_CASE("replay tells what is left to do", "[queue]") {
     CHECK_FALSE(state.expire);
 }
 
+TEST_CASE("an alias that was expanded is done, whatever has become of the journal", "[queue]") {
+    std::vector<Recipient> recipients(2);
+    recipients[1].expanded = true;
+    for (const auto& records : {std::vector<JournalRecord>{}, {record(kJournalDeferred, 1, "busy")}, {record(kJournalBounced, 1, "no")}}) {
+        const JournalState state = replay(records, recipients);
+        CHECK_FALSE(state.recipients[0].finished());
+        CHECK(state.recipients[1].finished());
+        CHECK(state.recipients[1].last.action == "expanded");
+        CHECK(state.recipients[1].last.text == "alias expanded");
+        CHECK_FALSE(state.recipients[1].success_reported);
+    }
+    CHECK(replay({record(kJournalSuccessReported, 1)}, recipients).recipients[1].success_reported);
+}
+
 TEST_CASE("forced expiry and the next attempt are read from the journal", "[queue]") {
     JournalRecord next = record(kJournalNextAttempt, kWholeMessage);
     next.value_usec = 42;
     JournalRecord now = record(kJournalExpire, kWholeMessage);
     now.value_usec = 1;
-    const JournalState state = replay({next, now}, 1);
+    const JournalState state = replay({next, now}, std::vector<Recipient>(1));
     CHECK(state.next_attempt_usec == 42);
     CHECK(state.expire);
     CHECK(state.expire_now);

@@ -99,6 +99,22 @@ TEST_CASE("bad options are usage errors", "[sendmail]") {
     CHECK(refused({"-XVabc", "x"}));
 }
 
+TEST_CASE("-V is VERP where it was before it was for envelope ids", "[sendmail]") {
+    const auto meaning = [](const std::vector<std::string>& words) {
+        const Options o = parse(words);
+        return std::string(o.verp ? "verp " : "id ") + (o.verp ? o.envelope.verp_delimiters : o.envelope.dsn_envid) +
+               (o.warnings.size() == 1 && o.warnings[0].find("is deprecated with Postfix 2.3; specify -XV") != std::string::npos ? " old" : "");
+    };
+    CHECK(meaning({"-V", "-f", "a@b", "x"}) == "verp  old");
+    CHECK(meaning({"-V", "ab", "x"}) == "verp  old");
+    CHECK(meaning({"-V-=", "x"}) == "verp -= old");
+    CHECK(meaning({"-XV-=", "x"}) == "verp -=");
+    CHECK(meaning({"-V", "ENV1", "x"}) == "id ENV1");
+    CHECK(meaning({"-V", "y", "x"}) == "id y");
+    CHECK(meaning({"-Vabcd", "x"}) == "id abcd");
+    CHECK(meaning({"-Va", "x"}) == "id a");
+}
+
 TEST_CASE("a bad report option or sender is warned about and the message is sent, as with Postfix", "[sendmail]") {
     const auto warned = [](const std::vector<std::string>& words) {
         const Options options = parse(words);

@@ -194,7 +194,7 @@ bool show_file(int fd, const std::string& name, const Show& show) {
     const std::vector<queue::JournalRecord> records = show.envelope ? journal_of(*file, fd) : std::vector<queue::JournalRecord>();
     if (show.envelope) {
         put(fmt::format("*** ENVELOPE RECORDS {} ***\n", name));
-        const queue::JournalState state = queue::replay(records, file->envelope().recipients.size());
+        const queue::JournalState state = queue::replay(records, file->envelope().recipients);
         show_envelope(*file, state, Lines(show, file->headers().offset + file->headers().length));
         put(fmt::format("*** MESSAGE CONTENTS {} ***\n", name));
     }

@@ -80,6 +80,17 @@ public:
         default: return {};   // accepted for scripts that were written for other mailers
         }
     }
+    /// -V was for VERP before it was for envelope ids: so it still is with two characters, and before a word of two characters
+    /// (-V -f SENDER), as with Postfix.
+    std::string without_old_verp(const std::string& word, const std::string& next) {
+        const bool old = word.starts_with("-V") && (word.size() == 4 || (word.size() == 2 && next.size() == 2));
+        if (!old) {
+            return word;
+        }
+        const std::string better = "-X" + word.substr(1);
+        out.warnings.push_back("option " + printable(word) + " is deprecated with Postfix 2.3; specify " + printable(better) + " instead");
+        return better;
+    }
     Options out;
 
 private:
@@ -224,11 +235,11 @@ Result<Options> parse_options(const std::string& program, const std::vector<std:
     }
     std::size_t at = 0;
     for (; at < arguments.size() && arguments[at].size() > 1 && arguments[at][0] == '-'; ++at) {
-        const std::string& word = arguments[at];
-        if (word == "--") {
+        if (arguments[at] == "--") {
             ++at;
             break;
         }
+        const std::string word = parser.without_old_verp(arguments[at], at + 1 < arguments.size() ? arguments[at + 1] : "");
         for (std::size_t i = 1; i < word.size(); ++i) {
             const char name = word[i];
             if (kWithArgument.find(name) == std::string_view::npos) {

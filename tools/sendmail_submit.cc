@@ -173,6 +173,9 @@ Result<void> complete_envelope(const Config& config, Options& options) {
         if (!valid_verp_delimiters(verp, config.verp_delimiter_filter())) {
             return Error(Errc::syntax, fmt::format("-XV requires two characters from {}", config.verp_delimiter_filter()));
         }
+        if (options.envelope.sender.empty()) {
+            return Error(Errc::syntax, "-XV requires a sender address");
+        }
     }
     if (options.envelope.sender_full_name.empty()) {
         options.envelope.sender_full_name = full_name(user);

@@ -133,7 +133,7 @@ bool read_listed(const std::string& queue_directory, const std::string& name, co
     out.arrival_seconds = envelope.arrival_usec / 1'000'000;
     out.size_bytes = content->size_bytes();
     out.sender = external_form(envelope.sender);
-    const queue::JournalState state = queue::replay(records, envelope.recipients.size());
+    const queue::JournalState state = queue::replay(records, envelope.recipients);
     out.next_try_seconds = name == "deferred" ? info.st_mtime : 0;
     out.forced_expire = state.expire;
     // As in Postfix, recipients with a reason come first.

@@ -133,6 +133,9 @@ private:
         if (value.empty() || std::any_of(value.begin(), value.end(), [](char c) { return static_cast<unsigned char>(c) < 32 || c == 127; })) {
             return wrong("malformed template header");
         }
+        if (has_eight_bit(value)) {   // it becomes part of a header (RFC 5322 section 2.2); encoded words are welcome
+            return wrong(fmt::format("non-ASCII \"{}\" header value", printable(name, 100)));
+        }
         if (equals_ignoring_case(name, "charset")) {
             out.charset = value;
         } else if (equals_ignoring_case(name, "from")) {

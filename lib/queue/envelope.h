@@ -48,9 +48,10 @@ struct Recipient {
     std::string original;       ///< before rewriting and alias expansion (orig_to=, X-Original-To); empty: same as address
     std::string dsn_orcpt;      ///< ORCPT parameter as received, "rfc822;user+40example.org" (RFC 3461 section 4.2); may be empty
     std::uint8_t notify = 0;    ///< kNotify...
+    bool expanded = false;      ///< an alias of which cleanup made others: never delivered, but its expansion is told as a success
 };
 template <class A>
-void fields(A& a, Recipient& m) { a(m.address, m.original, m.dsn_orcpt, m.notify); }
+void fields(A& a, Recipient& m) { a(m.address, m.original, m.dsn_orcpt, m.notify, m.expanded); }
 
 /// The client a message came from, for Received:, log lines, access to delivery agents (pipe, local, milters).
 struct Client {

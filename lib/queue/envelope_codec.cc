@@ -16,6 +16,7 @@ void visit_recipient(V& visitor, R& r) {
     visitor(2, r.original);
     visitor(3, r.dsn_orcpt);
     visitor(4, r.notify);
+    visitor(5, r.expanded);
 }
 
 template <class V, class C>

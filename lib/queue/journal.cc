@@ -77,6 +77,18 @@ std::size_t take_record(std::string_view bytes, JournalRecord& record) {
     return kRecordHeader + length;
 }
 
+/// What became of an alias of which cleanup made several recipients.
+JournalRecord expansion(std::uint32_t recipient) {
+    JournalRecord record;
+    record.kind = kJournalDelivered;
+    record.recipient = recipient;
+    record.dsn = "2.0.0";
+    record.text = "alias expanded";
+    record.relay = "none";
+    record.action = "expanded";
+    return record;
+}
+
 void apply_to_recipient(const JournalRecord& record, RecipientState& state) {
     switch (record.kind) {
     case kJournalDelivered:
@@ -105,11 +117,20 @@ std::size_t JournalState::unfinished() const {
         std::count_if(recipients.begin(), recipients.end(), [](const RecipientState& r) { return !r.finished(); }));
 }
 
-JournalState replay(const std::vector<JournalRecord>& records, std::size_t recipient_count) {
+JournalState replay(const std::vector<JournalRecord>& records, const std::vector<Recipient>& recipients) {
     JournalState state;
-    state.recipients.resize(recipient_count);
+    state.recipients.resize(recipients.size());
+    for (std::uint32_t i = 0; i < recipients.size(); ++i) {
+        if (recipients[i].expanded) {
+            apply_to_recipient(expansion(i), state.recipients[i]);
+        }
+    }
     for (const JournalRecord& record : records) {
-        if (record.recipient < recipient_count) {
+        const bool expanded = record.recipient < recipients.size() && recipients[record.recipient].expanded;
+        if (expanded && record.kind != kJournalSuccessReported) {
+            continue;
+        }
+        if (record.recipient < recipients.size()) {
             apply_to_recipient(record, state.recipients[record.recipient]);
         } else if (record.kind == kJournalNextAttempt) {
             state.next_attempt_usec = record.value_usec;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lib/base/result.h"
+#include "lib/queue/envelope.h"
 
 namespace postern::queue {
 
@@ -60,8 +61,9 @@ struct JournalState {
     std::size_t unfinished() const;
 };
 
-/// Adds up `records`; indices out of range are ignored (the file is not trusted).
-JournalState replay(const std::vector<JournalRecord>& records, std::size_t recipient_count);
+/// Adds up `records`; indices out of range are ignored (the file is not trusted).  Aliases that were expanded are done from the
+/// first, whatever the journal says.
+JournalState replay(const std::vector<JournalRecord>& records, const std::vector<Recipient>& recipients);
 
 /// Records as bytes, ready to be appended.
 std::string encode_journal(const std::vector<JournalRecord>& records);

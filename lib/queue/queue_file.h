@@ -77,9 +77,6 @@ public:
     /// Sender, recipients and the rest.  At most once.  Errors: too_big (over kMaxEnvelope).
     Result<void> envelope(const Envelope& envelope);
 
-    /// What is settled about recipients before qmgr sees them; stands behind the envelope from the first.
-    void journal(const std::vector<JournalRecord>& records) { journal_ = encode_journal(records); }
-
     /// Another queue directory for the finished file, such as "hold"; before commit().
     void set_directory(std::string directory) { options_.directory = std::move(directory); }
 
@@ -110,7 +107,6 @@ private:
     std::string body_buffer_;       ///< body bytes not yet written
     std::string headers_;
     std::string envelope_;
-    std::string journal_;
     std::uint64_t body_length_ = 0;
     std::uint32_t body_crc_ = 0;
 };

@@ -157,13 +157,13 @@ Result<void> QueueFileWriter::write_out() {
     fixed.envelope_crc = crc32c(0, envelope_);
     const std::string header = encode_fixed_header(fixed);
     if (body_buffer_.size() == body_length_) {
-        const Result<void> all = write_at(0, {header, body_buffer_, headers_, envelope_, journal_});
+        const Result<void> all = write_at(0, {header, body_buffer_, headers_, envelope_});
         if (!all) {
             return all;
         }
     } else {
         const std::uint64_t offset = kFixedHeaderSize + body_length_ - body_buffer_.size();
-        const Result<void> rest = write_at(offset, {body_buffer_, headers_, envelope_, journal_});
+        const Result<void> rest = write_at(offset, {body_buffer_, headers_, envelope_});
         const Result<void> start = rest ? write_at(0, {header}) : rest;
         if (!start) {
             return start;

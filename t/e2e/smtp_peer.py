@@ -16,7 +16,7 @@ class Peer:
                  address="127.0.0.1"):
         self.features, self.replies, self.name, self.lmtp = list(features), dict(replies or {}), name, lmtp
         self.tls, self.wrapped, self.auth = tls, wrapped, auth
-        self.messages, self.commands, self.sessions, self.sent_together = [], [], 0, []
+        self.messages, self.commands, self.sessions, self.sent_together, self.clients = [], [], 0, [], set()
         if tls:   # one for all connections: its ticket keys let clients resume sessions
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.context.load_cert_chain(*tls)
@@ -33,6 +33,11 @@ class Peer:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self):
+        """The port is free afterwards: closing alone does not wake the thread that waits for clients."""
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
         self.socket.close()
 
     def verbs(self):
@@ -41,9 +46,11 @@ class Peer:
     def _accept(self):
         while True:
             try:
-                client, _ = self.socket.accept()
+                client, address = self.socket.accept()
             except OSError:
                 return
+            if address:
+                self.clients.add(address[0])
             threading.Thread(target=self._guard, args=(client,), daemon=True).start()
 
     def _guard(self, client):

@@ -119,7 +119,7 @@ class Verify(unittest.TestCase):
         self.assertRegex(log, r"to=<good@remote.example>, relay=127.0.0.1\[127.0.0.1\]:%d, .*status=deliverable \(250 2.1.5 here\)" % PEER)
         self.assertRegex(log, r"to=<bad@remote.example>, .*dsn=5.1.1, status=undeliverable \(host 127.0.0.1")
         self.assertRegex(log, r"to=<x@dead.example>, relay=none, .*dsn=4.4.1, status=undeliverable \(connect to")
-        self.assertRegex(log, r"to=<fred@example.org>, relay=virtual, .*status=deliverable \(delivers to mailbox\)")
+        self.assertRegex(log, r"to=<fred@example.org>, relay=virtual, .*status=deliverable \(delivers to maildir\)")
         self.assertNotIn("non-delivery notification", log)
         self.assertNotIn("status=bounced", log)
 

@@ -58,7 +58,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         (void)file->verify_content(fd);
         const auto journal = file->journal(fd);
         if (journal) {
-            (void)replay(*journal, file->envelope().recipients.size());
+            (void)replay(*journal, file->envelope().recipients);
             if (decode_journal(encode_journal(*journal)).size() != journal->size()) {
                 std::abort();
             }
