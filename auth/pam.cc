@@ -14,6 +14,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/ipc/frame.h"
+#include "lib/ipc/receive.h"
 #include "lib/sandbox/forked_child.h"
 
 namespace postern {
@@ -108,25 +109,18 @@ std::string pack(const PamQuestion& question) {
 /// One question with the descriptor its answer goes to; false at the end of auth(8).
 bool receive_question(int socket, std::string& packed, UniqueFd& reply) {
     std::array<char, kMaxQuestion> buffer{};
-    FdsOfMessage descriptors;
-    iovec part{buffer.data(), buffer.size()};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    descriptors.expect(message);
-    ssize_t got = 0;
-    do {
-        got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-    } while (got < 0 && errno == EINTR);
-    if (got <= 0) {
+    std::deque<UniqueFd> received;
+    Result<std::size_t> got = std::size_t{0};
+    while (got && *got == 0) {
+        got = receive_bytes(socket, buffer, 0, received, 1);
+    }
+    if (!got) {
         return false;
     }
-    std::deque<UniqueFd> received;
-    FdsOfMessage::take(message, received);
     if (!received.empty()) {
         reply = std::move(received.front());
     }
-    packed.assign(buffer.data(), static_cast<std::size_t>(got));
+    packed.assign(buffer.data(), *got);
     return true;
 }
 

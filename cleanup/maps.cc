@@ -7,6 +7,7 @@
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
+#include "lib/table/open_lists.h"
 
 namespace postern::cleanup {
 namespace {
@@ -73,26 +74,13 @@ Result<std::unique_ptr<AddressMaps>> AddressMaps::open(const Config& config, con
 }
 
 Result<void> AddressMaps::open_tables(const TableContext& context) {
-    const struct {
-        const char* name;
-        const std::string& value;
-        TableList& list;
-    } tables[] = {
-        {"canonical_maps", config_.canonical_maps(), canonical_},
-        {"sender_canonical_maps", config_.sender_canonical_maps(), sender_canonical_},
-        {"recipient_canonical_maps", config_.recipient_canonical_maps(), recipient_canonical_},
-        {"virtual_alias_maps", config_.virtual_alias_maps(), virtual_alias_},
-        {"sender_bcc_maps", config_.sender_bcc_maps(), sender_bcc_},
-        {"recipient_bcc_maps", config_.recipient_bcc_maps(), recipient_bcc_},
-    };
-    for (const auto& table : tables) {
-        Result<TableList> list = TableList::open(table.name, table.value, context);
-        if (!list) {
-            return list.error();
-        }
-        table.list = std::move(*list);
-    }
-    return {};
+    return open_lists({{canonical_, "canonical_maps", config_.canonical_maps()},
+                       {sender_canonical_, "sender_canonical_maps", config_.sender_canonical_maps()},
+                       {recipient_canonical_, "recipient_canonical_maps", config_.recipient_canonical_maps()},
+                       {virtual_alias_, "virtual_alias_maps", config_.virtual_alias_maps()},
+                       {sender_bcc_, "sender_bcc_maps", config_.sender_bcc_maps()},
+                       {recipient_bcc_, "recipient_bcc_maps", config_.recipient_bcc_maps()}},
+                      context);
 }
 
 /// One lookup with all its address forms; the result is split, completed and given the extension (virtual(5)).

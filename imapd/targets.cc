@@ -7,25 +7,6 @@ namespace postern::imapd {
 using store::UidRange;
 using store::UidSet;
 
-UidSet intersection(const UidSet& a, const UidSet& b) {
-    UidSet out;
-    auto left = a.ranges().begin();
-    auto right = b.ranges().begin();
-    while (left != a.ranges().end() && right != b.ranges().end()) {
-        const std::uint32_t first = std::max(left->first, right->first);
-        const std::uint32_t last = std::min(left->last, right->last);
-        if (first <= last) {
-            out.add(UidRange{first, last});
-        }
-        if (left->last < right->last) {
-            ++left;
-        } else {
-            ++right;
-        }
-    }
-    return out;
-}
-
 UidSet uids_at(const UidSet& snapshot, const UidSet& positions) {
     UidSet out;
     std::uint64_t before = 0;                        // how many UIDs precede `range`

@@ -1,12 +1,9 @@
 /// Arithmetic of UID sets that the commands need.
 #pragma once
 
-#include "lib/store/uid_set.h"
+#include "lib/store/uid_arithmetic.h"
 
 namespace postern::imapd {
-
-/// What is in both.
-store::UidSet intersection(const store::UidSet& a, const store::UidSet& b);
 
 /// The UIDs at positions (sequence numbers, from 1) of a snapshot's UIDs.  Positions past the end are left out.
 store::UidSet uids_at(const store::UidSet& snapshot, const store::UidSet& positions);

@@ -136,7 +136,7 @@ queue::Begin LocalDelivery::forward_request(const Forward& how, const std::vecto
 
 Task<Outcome> LocalDelivery::submit_one(Forward how, std::vector<std::string> addresses) {
     queue::Begin begin = forward_request(how, addresses);
-    std::unique_ptr<queue::CleanupClient> cleanup = shared_.take_cleanup();
+    std::unique_ptr<queue::CleanupClient> cleanup = shared_.cleanup.take();
     Result<queue::FromCleanup> answer = Error(Errc::closed, "no answer");
     if (message_->has_body()) {
         begin.content += message_->body();
@@ -163,7 +163,7 @@ Task<Outcome> LocalDelivery::submit_one(Forward how, std::vector<std::string> ad
     if (!answer) {
         co_return failed("4.3.0", "cannot forward message: " + answer.error().what);
     }
-    shared_.give_back(std::move(cleanup));
+    shared_.cleanup.give_back(std::move(cleanup));
     if (const auto* refused = std::get_if<queue::Refused>(&*answer)) {
         const std::string dsn = refused->dsn.empty() ? "4.3.0" : refused->dsn;
         co_return failed(dsn, "cannot forward message: " + refused->text);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "lib/base/strings.h"
+#include "lib/table/open_lists.h"
 
 namespace postern::local {
 namespace {
@@ -38,22 +39,18 @@ Result<UserIdentity> rights_of(const std::string& name) {
 
 }  // namespace
 
+LocalTables::LocalTables(const Config& settings)
+    : config(settings), cleanup("public/" + settings.cleanup_service_name(), kIdleCleanup) {}
+
 Result<std::unique_ptr<LocalTables>> LocalTables::create(const Config& config, const TableContext& context) {
     std::unique_ptr<LocalTables> tables(new LocalTables(config));
-    struct {
-        TableList& list;
-        std::string_view name;
-        const std::string& value;
-    } const wanted[] = {{tables->alias_maps, "alias_maps", config.alias_maps()},
-                        {tables->mailbox_transport_maps, "mailbox_transport_maps", config.mailbox_transport_maps()},
-                        {tables->mailbox_command_maps, "mailbox_command_maps", config.mailbox_command_maps()},
-                        {tables->fallback_transport_maps, "fallback_transport_maps", config.fallback_transport_maps()}};
-    for (const auto& one : wanted) {
-        Result<TableList> opened = TableList::open(one.name, one.value, context.without_substitution());
-        if (!opened) {
-            return opened.error();
-        }
-        one.list = std::move(*opened);
+    const Result<void> opened = open_lists({{tables->alias_maps, "alias_maps", config.alias_maps()},
+                                            {tables->mailbox_transport_maps, "mailbox_transport_maps", config.mailbox_transport_maps()},
+                                            {tables->mailbox_command_maps, "mailbox_command_maps", config.mailbox_command_maps()},
+                                            {tables->fallback_transport_maps, "fallback_transport_maps", config.fallback_transport_maps()}},
+                                           context.without_substitution());
+    if (!opened) {
+        return opened.error();
     }
     Result<std::unique_ptr<Router>> router = Router::create(config, context);
     if (!router) {
@@ -108,21 +105,6 @@ uid_t LocalTables::table_owner(const std::string& name) {
         }
     }
     return 0;
-}
-
-std::unique_ptr<queue::CleanupClient> LocalTables::take_cleanup() {
-    if (idle_cleanup_.empty()) {
-        return std::make_unique<queue::CleanupClient>("public/" + config.cleanup_service_name());
-    }
-    std::unique_ptr<queue::CleanupClient> client = std::move(idle_cleanup_.back());
-    idle_cleanup_.pop_back();
-    return client;
-}
-
-void LocalTables::give_back(std::unique_ptr<queue::CleanupClient> client) {
-    if (idle_cleanup_.size() < kIdleCleanup) {
-        idle_cleanup_.push_back(std::move(client));
-    }
 }
 
 }  // namespace postern::local

@@ -41,14 +41,11 @@ public:
     /// Who owns the file behind the table `name`; root when it has none.
     static uid_t table_owner(const std::string& name);
 
-    /// A connection to cleanup that is not in use; give it back after success.
-    std::unique_ptr<queue::CleanupClient> take_cleanup();
-    void give_back(std::unique_ptr<queue::CleanupClient> client);
+    queue::CleanupClients cleanup;
 
 private:
-    explicit LocalTables(const Config& settings) : config(settings) {}
+    explicit LocalTables(const Config& settings);
     static bool listed(const std::string& list, Expansion how);
-    std::vector<std::unique_ptr<queue::CleanupClient>> idle_cleanup_;
 };
 
 }  // namespace postern::local

@@ -6,6 +6,7 @@
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
 #include "lib/table/address_lookup.h"
+#include "lib/table/open_lists.h"
 
 namespace postern::local {
 namespace {
@@ -26,20 +27,13 @@ bool climbs(std::string_view path) {
 
 Result<std::unique_ptr<VirtualDelivery>> VirtualDelivery::create(const Config& config, const TableContext& context) {
     std::unique_ptr<VirtualDelivery> delivery(new VirtualDelivery(config));
-    struct {
-        TableList& list;
-        std::string_view name;
-        const std::string& value;
-    } const wanted[] = {{delivery->mailbox_maps_, "virtual_mailbox_maps", config.virtual_mailbox_maps()},
-                        {delivery->uid_maps_, "virtual_uid_maps", config.virtual_uid_maps()},
-                        {delivery->gid_maps_, "virtual_gid_maps", config.virtual_gid_maps()}};
-    for (const auto& one : wanted) {
-        // Neither a path nor whose rights are used is made of an address that a stranger wrote.
-        Result<TableList> opened = TableList::open(one.name, one.value, context.without_substitution());
-        if (!opened) {
-            return opened.error();
-        }
-        one.list = std::move(*opened);
+    // Neither a path nor whose rights are used is made of an address that a stranger wrote.
+    const Result<void> opened = open_lists({{delivery->mailbox_maps_, "virtual_mailbox_maps", config.virtual_mailbox_maps()},
+                                            {delivery->uid_maps_, "virtual_uid_maps", config.virtual_uid_maps()},
+                                            {delivery->gid_maps_, "virtual_gid_maps", config.virtual_gid_maps()}},
+                                           context.without_substitution());
+    if (!opened) {
+        return opened.error();
     }
     Result<MailboxRules> rules = mailbox_rules(config, config.virtual_mailbox_lock(), "virtual_mailbox_limit", config.virtual_mailbox_limit());
     if (!rules) {

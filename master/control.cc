@@ -148,26 +148,39 @@ int start(const ControlContext& context, const char* mode) {
 int start_daemon(const ControlContext& context) { return start(context, "-w"); }
 int start_foreground(const ControlContext& context) { return start(context, "-i"); }
 
-int not_running() { return fail("the Postern mail system is not running"); }
+struct Running {
+    Config config;
+    pid_t pid;
+};
 
-/// Sends a signal that ends master and waits until it has ended.
-int end_master(const ControlContext& context, int signal_number) {
-    const std::optional<Config> config = load_config(context, true);
+/// Nothing when the configuration cannot be read or no master runs, which it has said then.  Bad values do not matter for that.
+std::optional<Running> find_running(const ControlContext& context) {
+    std::optional<Config> config = load_config(context, true);
     if (!config) {
-        return 1;
+        return std::nullopt;
     }
     const std::optional<pid_t> pid = running_master(config->queue_directory());
     if (!pid) {
-        return not_running();
+        fail("the Postern mail system is not running");
+        return std::nullopt;
+    }
+    return Running{*std::move(config), *pid};
+}
+
+/// Sends a signal that ends master and waits until it has ended.
+int end_master(const ControlContext& context, int signal_number) {
+    const std::optional<Running> master = find_running(context);
+    if (!master) {
+        return 1;
     }
     say("{} the Postern mail system", signal_number == SIGTERM ? "stopping" : "aborting");
-    if (::kill(*pid, signal_number) != 0) {
-        return fail("{}", errno_error(fmt::format("signal process {}", *pid)).what);
+    if (::kill(master->pid, signal_number) != 0) {
+        return fail("{}", errno_error(fmt::format("signal process {}", master->pid)).what);
     }
-    const auto deadline = std::chrono::steady_clock::now() + config->master_stop_timeout() + Seconds(5);
-    while (running_master(config->queue_directory()) == pid) {
+    const auto deadline = std::chrono::steady_clock::now() + master->config.master_stop_timeout() + Seconds(5);
+    while (running_master(master->config.queue_directory()) == master->pid) {
         if (std::chrono::steady_clock::now() > deadline) {
-            return fail("process {} does not end", *pid);
+            return fail("process {} does not end", master->pid);
         }
         std::this_thread::sleep_for(kPoll);
     }
@@ -178,31 +191,23 @@ int stop(const ControlContext& context) { return end_master(context, SIGTERM); }
 int abort_now(const ControlContext& context) { return end_master(context, SIGQUIT); }
 
 int reload(const ControlContext& context) {
-    const std::optional<Config> config = load_config(context);
-    if (!config) {
+    const std::optional<Running> master = find_running(context);
+    if (!master) {
         return 1;
-    }
-    const std::optional<pid_t> pid = running_master(config->queue_directory());
-    if (!pid) {
-        return not_running();
     }
     if (!check_all(context, Severity::warning, false)) {
         return fail("the configuration in use stays as it was");
     }
     say("refreshing the Postern mail system");
-    return ::kill(*pid, SIGHUP) == 0 ? 0 : fail("{}", errno_error(fmt::format("signal process {}", *pid)).what);
+    return ::kill(master->pid, SIGHUP) == 0 ? 0 : fail("{}", errno_error(fmt::format("signal process {}", master->pid)).what);
 }
 
 int status(const ControlContext& context) {
-    const std::optional<Config> config = load_config(context, true);
-    if (!config) {
+    const std::optional<Running> master = find_running(context);
+    if (!master) {
         return 1;
     }
-    const std::optional<pid_t> pid = running_master(config->queue_directory());
-    if (!pid) {
-        return not_running();
-    }
-    say("the Postern mail system is running: PID: {}", *pid);
+    say("the Postern mail system is running: PID: {}", master->pid);
     return 0;
 }
 

@@ -5,6 +5,7 @@
 #include "lib/dns/search.h"
 #include "lib/dns/trust_anchor.h"
 #include "lib/log/log.h"
+#include "lib/table/open_lists.h"
 
 namespace postern::smtp {
 namespace {
@@ -98,22 +99,12 @@ Result<void> Client::open() {
     if (Result<void> opened = open_dns(tables); !opened) {
         return opened;
     }
-    struct Wanted {
-        TableList& table;
-        std::string title;
-        const std::string& specs;
-    };
-    const Wanted wanted[] = {
-        {reply_filter_, "_reply_filter", settings_.reply_filter()},
-        {ignored_maps_, settings_.lmtp() ? "_discard_lhlo_keyword_address_maps" : "_discard_ehlo_keyword_address_maps",
-         settings_.discard_ehlo_keyword_address_maps()},
-    };
-    for (const Wanted& want : wanted) {
-        Result<TableList> table = TableList::open(settings_.prefix() + want.title, want.specs, tables);
-        if (!table) {
-            return table.error();
-        }
-        want.table = std::move(*table);
+    const char* const ignored = settings_.lmtp() ? "_discard_lhlo_keyword_address_maps" : "_discard_ehlo_keyword_address_maps";
+    const Result<void> lists = open_lists({{reply_filter_, settings_.prefix() + "_reply_filter", settings_.reply_filter()},
+                                           {ignored_maps_, settings_.prefix() + ignored, settings_.discard_ehlo_keyword_address_maps()}},
+                                          tables);
+    if (!lists) {
+        return lists;
     }
     Result<StatusFilter> filter =
         StatusFilter::open(settings_.prefix() + "_delivery_status_filter", settings_.delivery_status_filter(), tables);

@@ -8,6 +8,7 @@
 #include "lib/dns/reply_filter.h"
 #include "lib/log/log.h"
 #include "lib/stream/tls_options.h"
+#include "lib/table/open_lists.h"
 #include "lib/tls/ciphers.h"
 #include "lib/tls/server_keys.h"
 
@@ -124,27 +125,17 @@ Result<void> Server::open_tables() {
             return opened;
         }
     }
-    struct WantedTable {
-        TableList& table;
-        const char* title;
-        const std::string& specs;
-    };
-    const WantedTable wanted_tables[] = {
-        {sender_login_maps_, "smtpd_sender_login_maps", config_.smtpd_sender_login_maps()},
-        {discard_keyword_maps_, "smtpd_discard_ehlo_keyword_address_maps",
-         config_.smtpd_discard_ehlo_keyword_address_maps()},
-        {client_certificates_, "relay_clientcerts", config_.relay_clientcerts()},
-        {rbl_replies_, "rbl_reply_maps", config_.rbl_reply_maps()},
-        {command_filter_, "smtpd_command_filter", config_.smtpd_command_filter()},
-        {reject_footer_maps_, "smtpd_reject_footer_maps", config_.smtpd_reject_footer_maps()},
-        {reject_filter_maps_, "smtpd_reject_filter_maps", config_.smtpd_reject_filter_maps()},
-    };
-    for (const WantedTable& want : wanted_tables) {
-        Result<TableList> table = TableList::open(want.title, want.specs, tables_);
-        if (!table) {
-            return table.error();
-        }
-        want.table = std::move(*table);
+    const Result<void> lists =
+        open_lists({{sender_login_maps_, "smtpd_sender_login_maps", config_.smtpd_sender_login_maps()},
+                    {discard_keyword_maps_, "smtpd_discard_ehlo_keyword_address_maps", config_.smtpd_discard_ehlo_keyword_address_maps()},
+                    {client_certificates_, "relay_clientcerts", config_.relay_clientcerts()},
+                    {rbl_replies_, "rbl_reply_maps", config_.rbl_reply_maps()},
+                    {command_filter_, "smtpd_command_filter", config_.smtpd_command_filter()},
+                    {reject_footer_maps_, "smtpd_reject_footer_maps", config_.smtpd_reject_footer_maps()},
+                    {reject_filter_maps_, "smtpd_reject_filter_maps", config_.smtpd_reject_filter_maps()}},
+                   tables_);
+    if (!lists) {
+        return lists;
     }
     struct WantedWords {
         MatchList& list;

@@ -8,7 +8,6 @@ namespace {
 
 /// Content is gathered up to this size, so that an ordinary message is one write to cleanup.
 constexpr std::size_t kPiece = 128 * 1024;
-constexpr std::size_t kMaxIdleClients = 20;
 
 class CleanupSubmission : public Submission {
 public:
@@ -31,7 +30,7 @@ public:
         }
         Result<void> sent;
         if (!client_) {
-            client_ = outlet_.acquire();
+            client_ = outlet_.clients().take();
             begin_.content = std::move(piece);
             sent = co_await client_->begin(std::move(begin_));
         } else {
@@ -45,7 +44,7 @@ public:
             co_return Receipt{};
         }
         if (!client_) {
-            client_ = outlet_.acquire();
+            client_ = outlet_.clients().take();
             begin_.content = std::move(content);
             Result<queue::FromCleanup> answer = co_await client_->submit(std::move(begin_));
             co_return receipt(answer);
@@ -75,7 +74,7 @@ private:
         if (const auto* queued = std::get_if<queue::Queued>(&*answer)) {
             out.queued = true;
             out.queue_id = queued->queue_id;
-            outlet_.give_back(std::move(client_));
+            outlet_.clients().give_back(std::move(client_));
         } else {
             const auto& refused = std::get<queue::Refused>(*answer);
             out.code = static_cast<int>(refused.code);
@@ -96,21 +95,6 @@ private:
 
 std::unique_ptr<Submission> CleanupOutlet::begin(queue::Begin begin) {
     return std::make_unique<CleanupSubmission>(*this, std::move(begin));
-}
-
-std::unique_ptr<queue::CleanupClient> CleanupOutlet::acquire() {
-    if (idle_.empty()) {
-        return std::make_unique<queue::CleanupClient>(path_);
-    }
-    std::unique_ptr<queue::CleanupClient> client = std::move(idle_.back());
-    idle_.pop_back();
-    return client;
-}
-
-void CleanupOutlet::give_back(std::unique_ptr<queue::CleanupClient> client) {
-    if (idle_.size() < kMaxIdleClients) {
-        idle_.push_back(std::move(client));
-    }
 }
 
 }  // namespace postern::smtpd

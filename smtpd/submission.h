@@ -48,17 +48,16 @@ public:
 class CleanupOutlet : public Outlet {
 public:
     /// `path` is relative to the queue directory: "public/cleanup".
-    explicit CleanupOutlet(std::string path) : path_(std::move(path)) {}
+    explicit CleanupOutlet(std::string path) : clients_(std::move(path), kMaxIdleClients) {}
     std::unique_ptr<Submission> begin(queue::Begin begin) override;
 
-    std::unique_ptr<queue::CleanupClient> acquire();
-    void give_back(std::unique_ptr<queue::CleanupClient> client);
+    queue::CleanupClients& clients() { return clients_; }
     /// Closes what is idle, so that a cleanup that is to end can end.
-    void forget_idle() { idle_.clear(); }
+    void forget_idle() { clients_.forget_idle(); }
 
 private:
-    std::string path_;
-    std::vector<std::unique_ptr<queue::CleanupClient>> idle_;
+    static constexpr std::size_t kMaxIdleClients = 20;
+    queue::CleanupClients clients_;
 };
 
 }  // namespace postern::smtpd

@@ -21,6 +21,7 @@
 #include <fmt/format.h>
 
 #include "auth/server.h"
+#include "lib/base/sanitizer.h"
 #include "lib/base/strings.h"
 #include "lib/ipc/channel.h"
 #include "lib/log/capture.h"
@@ -32,18 +33,6 @@
 using namespace postern;
 
 namespace {
-
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool kLandlock = false;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-constexpr bool kLandlock = false;
-#else
-constexpr bool kLandlock = true;
-#endif
-#else
-constexpr bool kLandlock = true;
-#endif
 
 /// The session: says who it is, echoes lines, ends at "quit", dies at "crash".
 Task<> echo(SessionConnection connection, const Config&) {
@@ -373,7 +362,7 @@ TEST_CASE("a session process may write where its user's mail is, and nowhere els
     Client client;
     CHECK(client.ask("joe pencil").find("tag1 OK") == 0);
     CHECK(client.ask("write " + suite().home + "/joe/file") == "written");
-    if (!kLandlock || landlock_version() == 0) {
+    if (kSanitizer || landlock_version() == 0) {
         std::printf("skipped: no Landlock in this kernel or under sanitizers\n");
         return;
     }

@@ -1,4 +1,5 @@
 /// lib/sandbox: what a confined process can still do.  Each case confines a forked child and looks from inside.
+#include "lib/base/sanitizer.h"
 #include "lib/sandbox/sandbox.h"
 
 #include <fcntl.h>
@@ -25,12 +26,6 @@
 using namespace postern;
 
 namespace {
-
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool kFilters = false;
-#else
-constexpr bool kFilters = true;
-#endif
 
 constexpr uid_t kNobody = 65534;
 
@@ -100,7 +95,7 @@ bool has_root() {
 }
 
 bool has_landlock() {
-    if (kFilters && landlock_version() > 0) {
+    if (!kSanitizer && landlock_version() > 0) {
         return true;
     }
     WARN("no Landlock here: skipped");
@@ -251,7 +246,7 @@ TEST_CASE("no files means no files", "[sandbox]") {
 }
 
 TEST_CASE("network_only makes no file and no process but threads and sockets", "[sandbox]") {
-    if (!kFilters) {
+    if (kSanitizer) {
         return;
     }
     const Directories directories;
@@ -278,7 +273,7 @@ TEST_CASE("network_only makes no file and no process but threads and sockets", "
 }
 
 TEST_CASE("what only an attacker calls ends the process", "[sandbox]") {
-    if (!kFilters) {
+    if (kSanitizer) {
         return;
     }
     for (const Syscalls profile : {Syscalls::network_only, Syscalls::files, Syscalls::launcher}) {
@@ -299,7 +294,7 @@ TEST_CASE("what only an attacker calls ends the process", "[sandbox]") {
 }
 
 TEST_CASE("a delivery agent runs programs and may not mount", "[sandbox]") {
-    if (!kFilters || !has_root()) {
+    if (kSanitizer || !has_root()) {
         return;
     }
     const Rights rights{.user = "root", .capabilities = "cap_setuid,cap_setgid", .readable = "/", .writable = "/", .syscalls = Syscalls::delivery};

@@ -20,6 +20,7 @@
 #include "lib/ipc/channel.h"
 #include "lib/log/log.h"
 #include "tools/queue_command.h"
+#include "tools/queue_listing.h"
 #include "tools/queue_report.h"
 
 namespace postern::tools {
@@ -104,36 +105,16 @@ Options parse(int argc, char** argv) {
     return options;
 }
 
-void take(QueueShape& shape, const std::vector<std::string>& queues, const ListedMessage& message) {
-    if (std::find(queues.begin(), queues.end(), message.queue_name) != queues.end()) {
-        shape.add(message);
-    }
-}
-
-using Listed = std::variant<ListedMessage, ListingEnd>;
-
-Task<Result<void>> read_showq(UniqueFd socket, QueueShape& shape, const std::vector<std::string>& queues) {
-    Channel<std::variant<Trigger>, Listed> channel(std::move(socket), 256 * 1024 * 1024);
-    for (;;) {
-        const Result<Listed> item = co_await channel.receive(std::chrono::seconds(600));
-        if (!item) {
-            co_return item.error();
-        }
-        if (const auto* end = std::get_if<ListingEnd>(&*item)) {
-            if (!end->error.empty()) {
-                co_return Error(Errc::io, end->error);
-            }
-            co_return Result<void>();
-        }
-        take(shape, queues, std::get<ListedMessage>(*item));
-    }
-}
-
 void read_queue(const Config& config, QueueShape& shape, const std::vector<std::string>& queues) {
+    const auto take = [&](const ListedMessage& message) {
+        if (std::find(queues.begin(), queues.end(), message.queue_name) != queues.end()) {
+            shape.add(message);
+        }
+    };
     const std::string& queue_directory = config.queue_directory();
     Result<UniqueFd> socket = connect_unix_blocking(queue_directory + "/public/" + config.showq_service_name());
     if (socket) {
-        const Result<void> read = Loop::current().run_until(read_showq(std::move(*socket), shape, queues));
+        const Result<void> read = list_by_showq(std::move(*socket), take);
         if (!read) {
             die(EX_UNAVAILABLE, "queue report: " + read.error().what);
         }
@@ -142,13 +123,7 @@ void read_queue(const Config& config, QueueShape& shape, const std::vector<std::
     if (::eaccess((queue_directory + "/deferred").c_str(), R_OK | X_OK) != 0) {
         die(EX_UNAVAILABLE, "Queue report unavailable: " + socket.error().what);
     }
-    constexpr std::size_t kPiece = 128;
-    ListingWalk walk(queue_directory);
-    for (auto messages = walk.next(kPiece); !messages.empty(); messages = walk.next(kPiece)) {
-        for (const ListedMessage& message : messages) {
-            take(shape, queues, message);
-        }
-    }
+    list_by_files(queue_directory, take);
 }
 
 /// Dead ones first, then those with most waiting.

@@ -19,6 +19,7 @@
 #include "lib/mail/address.h"
 #include "lib/queue/queue_id.h"
 #include "tools/queue_command.h"
+#include "tools/queue_listing.h"
 
 namespace postern::tools {
 namespace {
@@ -89,48 +90,20 @@ private:
     std::uint64_t count_ = 0;
 };
 
-using Listed = std::variant<ListedMessage, ListingEnd>;
-
-Task<Result<void>> read_showq(UniqueFd socket, Printer& printer) {
-    Channel<std::variant<Trigger>, Listed> channel(std::move(socket), 256 * 1024 * 1024);
-    for (;;) {
-        const Result<Listed> item = co_await channel.receive(std::chrono::seconds(600));
-        if (!item) {
-            co_return item.error();
-        }
-        if (const auto* end = std::get_if<ListingEnd>(&*item)) {
-            if (!end->error.empty()) {
-                co_return Error(Errc::io, end->error);
-            }
-            co_return Result<void>();
-        }
-        printer.message(std::get<ListedMessage>(*item));
-    }
-}
-
-void read_directly(const std::string& queue_directory, Printer& printer) {
-    constexpr std::size_t kPiece = 128;
-    ListingWalk walk(queue_directory);
-    for (auto messages = walk.next(kPiece); !messages.empty(); messages = walk.next(kPiece)) {
-        for (const ListedMessage& message : messages) {
-            printer.message(message);
-        }
-    }
-}
-
 void show(const Config& config, bool json) {
     Printer printer(json, config.enable_long_queue_ids());
+    const auto print = [&](const ListedMessage& message) { printer.message(message); };
     const std::string& queue = config.queue_directory();
     Result<UniqueFd> socket = connect_unix_blocking(queue + "/public/" + config.showq_service_name());
     if (socket) {
-        const Result<void> read = Loop::current().run_until(read_showq(std::move(*socket), printer));
+        const Result<void> read = list_by_showq(std::move(*socket), print);
         if (!read) {
             die(EX_UNAVAILABLE, "queue report: " + read.error().what);
         }
     } else if (::eaccess((queue + "/deferred").c_str(), R_OK | X_OK) == 0) {
         log_warning("Mail system is down -- accessing queue directly (Connect to the {} showq service: {})",
                     config.mail_name(), socket.error().what);
-        read_directly(queue, printer);
+        list_by_files(queue, print);
     } else {
         die(EX_UNAVAILABLE, "Queue report unavailable - mail system is down");
     }

@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "lib/ipc/receive.h"
+
 namespace postern {
 
 namespace {
@@ -127,31 +129,18 @@ Result<bool> FrameSocket::receive_now() {
     if (!buffer) {
         buffer = std::make_unique_for_overwrite<std::array<char, kReceive>>();   // untouched pages cost nothing
     }
-    iovec io{buffer->data(), buffer->size()};
-    FdsOfMessage descriptors;
-    msghdr message{};
-    message.msg_iov = &io;
-    message.msg_iovlen = 1;
-    descriptors.expect(message);
-    const ssize_t got = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
-    if (got < 0) {
-        if (errno == EAGAIN || errno == EINTR) {
-            return false;
-        }
-        return Error(Errc::closed, "lost connection");
+    const Result<std::size_t> got = receive_bytes(socket_.get(), *buffer, 0, received_fds_, 4 * kMaxFrameFds);
+    if (!got) {
+        return got.error();
     }
-    FdsOfMessage::take(message, received_fds_);
-    if (got == 0) {
-        return Error(Errc::closed, "lost connection");
-    }
-    if (received_fds_.size() > 4 * kMaxFrameFds || (message.msg_flags & MSG_CTRUNC) != 0) {
-        return Error(Errc::syntax, "too many descriptors");
+    if (*got == 0) {
+        return false;
     }
     if (in_at_ > 0 && in_at_ == in_.size()) {
         in_.clear();
         in_at_ = 0;
     }
-    in_.append(buffer->data(), static_cast<std::size_t>(got));
+    in_.append(buffer->data(), *got);
     return true;
 }
 

@@ -13,6 +13,7 @@
 #include <cstdlib>
 
 #include "lib/async/offload.h"
+#include "lib/base/sanitizer.h"
 #include "lib/base/strings.h"
 #include "lib/config/config.h"
 #include "lib/ipc/channel.h"
@@ -22,18 +23,6 @@
 namespace postern {
 
 namespace {
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitizer = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool kSanitizer = true;
-#else
-constexpr bool kSanitizer = false;
-#endif
-#else
-constexpr bool kSanitizer = false;
-#endif
 
 constexpr std::size_t kThreads = 4;
 constexpr Millis kReturnPatience = std::chrono::seconds(10);

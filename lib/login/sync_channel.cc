@@ -7,6 +7,8 @@
 #include <array>
 #include <cerrno>
 
+#include "lib/ipc/receive.h"
+
 namespace postern {
 
 namespace {
@@ -32,28 +34,12 @@ bool SyncFrames::wait_readable(Millis timeout) const {
 
 Result<bool> SyncFrames::read_now() {
     std::array<char, 16 * 1024> buffer{};
-    FdsOfMessage descriptors;
-    iovec part{buffer.data(), buffer.size()};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    descriptors.expect(message);
-    const ssize_t got = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    if (got < 0) {
-        if (errno == EAGAIN || errno == EINTR) {
-            return false;
-        }
-        return Error(Errc::closed, "lost connection");
+    const Result<std::size_t> got = receive_bytes(socket_.get(), buffer, MSG_DONTWAIT, received_fds_, kMaxFrameFds);
+    if (!got) {
+        return got.error();
     }
-    FdsOfMessage::take(message, received_fds_);
-    if (got == 0) {
-        return Error(Errc::closed, "lost connection");
-    }
-    if (received_fds_.size() > kMaxFrameFds || (message.msg_flags & MSG_CTRUNC) != 0) {
-        return Error(Errc::syntax, "too many descriptors");
-    }
-    in_.append(buffer.data(), static_cast<std::size_t>(got));
-    return true;
+    in_.append(buffer.data(), *got);
+    return *got > 0;
 }
 
 Result<std::optional<Frame>> SyncFrames::next() {

@@ -97,4 +97,19 @@ void CleanupClient::cancel() {
     }
 }
 
+std::unique_ptr<CleanupClient> CleanupClients::take() {
+    if (idle_.empty()) {
+        return std::make_unique<CleanupClient>(path_);
+    }
+    std::unique_ptr<CleanupClient> client = std::move(idle_.back());
+    idle_.pop_back();
+    return client;
+}
+
+void CleanupClients::give_back(std::unique_ptr<CleanupClient> client) {
+    if (idle_.size() < kept_) {
+        idle_.push_back(std::move(client));
+    }
+}
+
 }  // namespace postern::queue

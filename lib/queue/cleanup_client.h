@@ -2,7 +2,9 @@
 #pragma once
 
 #include <chrono>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "lib/ipc/channel.h"
 #include "lib/queue/messages.h"
@@ -43,6 +45,24 @@ private:
     std::string path_;
     Channel<ToCleanup, FromCleanup> channel_;
     std::chrono::steady_clock::time_point last_used_{};
+};
+
+/// Clients that are kept and used again.
+class CleanupClients {
+public:
+    /// `path` is relative to the queue directory: "public/cleanup".  At most `kept` are kept.
+    CleanupClients(std::string path, std::size_t kept) : path_(std::move(path)), kept_(kept) {}
+
+    /// One that is not in use; give it back after success.
+    std::unique_ptr<CleanupClient> take();
+    void give_back(std::unique_ptr<CleanupClient> client);
+    /// Closes what is idle, so that a cleanup that is to end can end.
+    void forget_idle() { idle_.clear(); }
+
+private:
+    std::string path_;
+    std::size_t kept_;
+    std::vector<std::unique_ptr<CleanupClient>> idle_;
 };
 
 }  // namespace postern::queue

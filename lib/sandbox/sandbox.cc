@@ -12,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include "lib/base/sanitizer.h"
 #include "lib/base/strings.h"
 #include "lib/base/unique_fd.h"
 #include "lib/log/log.h"
@@ -23,18 +24,6 @@ int make_landlock_ruleset(const FilePaths& paths);   // landlock.cc
 bool enter_landlock_ruleset(int ruleset);
 
 namespace {
-
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool kSanitizer = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-constexpr bool kSanitizer = true;
-#else
-constexpr bool kSanitizer = false;
-#endif
-#else
-constexpr bool kSanitizer = false;
-#endif
 
 constexpr std::string_view kSystemPaths =
     "/etc /usr /lib /lib64 /lib32 /var/lib/sss /run/systemd /run/nscd /var/run/nscd /run/sss /run/dbus /dev/null "

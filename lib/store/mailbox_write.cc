@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "lib/store/shared.h"
+#include "lib/store/uid_arithmetic.h"
 
 namespace postern::store {
 namespace {
@@ -16,18 +17,6 @@ Result<std::unique_ptr<Change>> begin_change(Shared& shared, const ViewState& vi
         return Error(Errc::corrupt, "mailbox " + view.folder.name + " was replaced by another");
     }
     return change;
-}
-
-template <class Visit>
-Result<void> for_each_uid(const UidSet& uids, Visit&& visit) {
-    for (const UidRange& range : uids.ranges()) {
-        for (std::uint64_t uid = range.first; uid <= range.last; ++uid) {
-            if (Result<void> done = visit(static_cast<Uid>(uid)); !done) {
-                return done;
-            }
-        }
-    }
-    return {};
 }
 
 /// Turns a STORE command into the flags each message shall have.

@@ -9,24 +9,13 @@
 
 #include "lib/store/maildir.h"
 #include "lib/store/maildir_name.h"
+#include "lib/store/uid_arithmetic.h"
 
 namespace postern::store {
 namespace {
 
 UniqueFd open_directory(const std::string& path) {
     return UniqueFd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-}
-
-template <class Visit>
-Result<void> for_each_uid(const UidSet& uids, Visit&& visit) {
-    for (const UidRange& range : uids.ranges()) {
-        for (std::uint64_t uid = range.first; uid <= range.last; ++uid) {
-            if (Result<void> done = visit(static_cast<Uid>(uid)); !done) {
-                return done;
-            }
-        }
-    }
-    return {};
 }
 
 /// For file systems without hard links and for messages with too many of them.

@@ -212,12 +212,8 @@ Result<void> MboxBackend::add(MailboxEditor& editor, const MboxMessage& message,
     return added ? Result<void>() : Result<void>(added.error());
 }
 
-Result<std::pair<std::string, std::int64_t>> MboxBackend::read(const Folder& folder, const StoredName& name) {
-    Result<MboxLock> locked = lock(folder, MboxLock::Mode::read);
-    if (!locked) {
-        return locked.error();
-    }
-    Result<const Parsed*> file = parsed(folder, locked->fd(), false);
+Result<MboxBackend::Located> MboxBackend::locate(const Folder& folder, int fd, const StoredName& name) {
+    Result<const Parsed*> file = parsed(folder, fd, false);
     if (!file) {
         return file.error();
     }
@@ -225,12 +221,24 @@ Result<std::pair<std::string, std::int64_t>> MboxBackend::read(const Folder& fol
     if (at == (*file)->by_id.end()) {
         return Error(Errc::not_found, "message is gone from " + folder.path);
     }
-    const MboxMessage& message = (*file)->file.messages[at->second];
-    const MboxMapping map(locked->fd(), static_cast<std::size_t>((*file)->size));
+    return Located{*file, &(*file)->file.messages[at->second]};
+}
+
+Result<std::pair<std::string, std::int64_t>> MboxBackend::read(const Folder& folder, const StoredName& name) {
+    Result<MboxLock> locked = lock(folder, MboxLock::Mode::read);
+    if (!locked) {
+        return locked.error();
+    }
+    const Result<Located> found = locate(folder, locked->fd(), name);
+    if (!found) {
+        return found.error();
+    }
+    const MboxMessage& message = *found->message;
+    const MboxMapping map(locked->fd(), static_cast<std::size_t>(found->file->size));
     if (!map.ok()) {
         return errno_error("map " + folder.path);
     }
-    const std::int64_t date = message.date != 0 ? message.date : (*file)->mtime / kSecond;
+    const std::int64_t date = message.date != 0 ? message.date : found->file->mtime / kSecond;
     return std::pair(visible_text(map.text(), message), date);
 }
 
@@ -263,17 +271,12 @@ Result<Summary> MboxBackend::stat(const Folder& folder, const Entry&, const Stor
     if (!locked) {
         return locked.error();
     }
-    Result<const Parsed*> file = parsed(folder, locked->fd(), false);
-    if (!file) {
-        return file.error();
+    const Result<Located> found = locate(folder, locked->fd(), name);
+    if (!found) {
+        return found.error();
     }
-    const auto at = (*file)->by_id.find(name.base);
-    if (at == (*file)->by_id.end()) {
-        return Error(Errc::not_found, "message is gone from " + folder.path);
-    }
-    const std::int64_t date = (*file)->file.messages[at->second].date;
     Summary summary;
-    summary.internal_date = date != 0 ? date : (*file)->mtime / kSecond;
+    summary.internal_date = found->message->date != 0 ? found->message->date : found->file->mtime / kSecond;
     return summary;                               // size 0: it takes the text to know
 }
 

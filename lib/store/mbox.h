@@ -85,6 +85,12 @@ private:
     Result<MboxLock> lock(const Folder& folder, MboxLock::Mode mode);
     /// Needs a lock on `fd`.  look_again: a change may hide behind an unchanged time and size.
     Result<const Parsed*> parsed(const Folder& folder, int fd, bool look_again);
+    struct Located {
+        const Parsed* file;
+        const MboxMessage* message;
+    };
+    /// Needs a lock on `fd`.  Errors: as parsed(), not_found.
+    Result<Located> locate(const Folder& folder, int fd, const StoredName& name);
     void note_state(int fd, const MailboxRecord& record, DirState& state);
     Result<void> adopt(const MboxFile& file, MailboxEditor& editor);
     Result<std::uint64_t> keyword_bits(MailboxEditor& editor, const std::vector<std::string>& keywords);

@@ -112,25 +112,6 @@ Uid ViewState::uid_of(std::uint32_t seq) const {
     return uids.ranges()[n].first + (seq - first_seq[n]);
 }
 
-UidSet ViewState::within(const UidSet& asked) const {
-    UidSet out;
-    auto mine = uids.ranges().begin();
-    auto theirs = asked.ranges().begin();
-    while (mine != uids.ranges().end() && theirs != asked.ranges().end()) {
-        const Uid first = std::max(mine->first, theirs->first);
-        const Uid last = std::min(mine->last, theirs->last);
-        if (first <= last) {
-            out.add(UidRange{first, last});
-        }
-        if (mine->last < theirs->last) {
-            ++mine;
-        } else {
-            ++theirs;
-        }
-    }
-    return out;
-}
-
 Result<Folder> existing_folder(const Shared& shared, std::string_view name) {
     Result<Folder> folder = shared.layout.folder(name);
     if (folder && !shared.layout.exists(*folder)) {

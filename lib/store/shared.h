@@ -15,6 +15,7 @@
 #include "lib/store/index.h"
 #include "lib/store/layout.h"
 #include "lib/store/store.h"
+#include "lib/store/uid_arithmetic.h"
 
 namespace postern::store {
 
@@ -54,7 +55,7 @@ struct ViewState {
     void renumber();
     std::uint32_t seq_of(Uid uid) const;
     Uid uid_of(std::uint32_t seq) const;
-    UidSet within(const UidSet& asked) const;     ///< those of `asked` that are in the snapshot
+    UidSet within(const UidSet& asked) const { return intersection(uids, asked); }   ///< those of `asked` that are in the snapshot
 };
 
 /// Folder of an existing mailbox.  Errors: syntax, not_found.

@@ -30,28 +30,51 @@ std::optional<ServerName> parse_host_port(std::string_view text) {
     return ServerName{std::string(host), std::string(text.substr(colon + 1))};
 }
 
-Result<void> connect(BlockingSocket& socket, const ServerName& server) {
-    return server.port.empty() ? socket.connect_unix(server.host, kTimeoutSeconds)
-                               : socket.connect_tcp(server.host, server.port, kTimeoutSeconds);
-}
-
-class SocketMap final : public Table {
-public:
-    SocketMap(std::string name, bool fold, ServerName server, std::string map)
-        : Table(std::move(name), false, fold), server_(std::move(server)), map_(std::move(map)) {}
-
+/// A table that is a server, whose connection is kept.
+class ServerTable : public Table {
 protected:
-    Lookup find(std::string_view key) override {
+    ServerTable(std::string name, bool pattern, bool fold, ServerName server)
+        : Table(std::move(name), pattern, fold), server_(std::move(server)) {}
+
+    /// The reply to a question about `key`; asked once more, over a new connection, when the one that was kept fails.
+    /// Errors: temporary, naming the table.
+    Result<std::string> ask(std::string_view key) {
         Result<std::string> reply = Error(Errc::closed, "no attempt");
         for (int attempt = 0; attempt < kAttempts; ++attempt) {
             const bool reused = socket_.is_open();
-            reply = ask(key);
+            const Result<void> connected = reused ? Result<void>() : connect();
+            reply = connected ? exchange(key) : Result<std::string>(connected.error());
             if (reply || !reused) {
                 break;
             }
         }
+        return reply ? reply : Error(Errc::temporary, name() + ": " + reply.error().what);
+    }
+
+    BlockingSocket socket_;
+
+private:
+    /// One question and its reply, over a connection that is open.
+    virtual Result<std::string> exchange(std::string_view key) = 0;
+
+    Result<void> connect() {
+        return server_.port.empty() ? socket_.connect_unix(server_.host, kTimeoutSeconds)
+                                    : socket_.connect_tcp(server_.host, server_.port, kTimeoutSeconds);
+    }
+
+    ServerName server_;
+};
+
+class SocketMap final : public ServerTable {
+public:
+    SocketMap(std::string name, bool fold, ServerName server, std::string map)
+        : ServerTable(std::move(name), false, fold, std::move(server)), map_(std::move(map)) {}
+
+protected:
+    Lookup find(std::string_view key) override {
+        const Result<std::string> reply = ask(key);
         if (!reply) {
-            return Error(Errc::temporary, name() + ": " + reply.error().what);
+            return reply.error();
         }
         const std::string_view text = *reply;
         if (text.substr(0, 3) == "OK ") {
@@ -65,12 +88,7 @@ protected:
 
 private:
     /// One netstring there, one back.
-    Result<std::string> ask(std::string_view key) {
-        if (!socket_.is_open()) {
-            if (const Result<void> connected = connect(socket_, server_); !connected) {
-                return connected.error();
-            }
-        }
+    Result<std::string> exchange(std::string_view key) override {
         const std::string query = map_ + " " + std::string(key);
         if (const Result<void> sent = socket_.write_all(std::to_string(query.size()) + ":" + query + ","); !sent) {
             return sent.error();
@@ -109,9 +127,7 @@ private:
         return Error(Errc::syntax, "malformed reply");
     }
 
-    ServerName server_;
     std::string map_;
-    BlockingSocket socket_;
 };
 
 /// Bytes that would break a line, as %xx.
@@ -144,22 +160,15 @@ std::optional<std::string> percent_decode(std::string_view text) {
     return out;
 }
 
-class TcpTable final : public Table {
+class TcpTable final : public ServerTable {
 public:
-    TcpTable(std::string name, ServerName server) : Table(std::move(name), true, false), server_(std::move(server)) {}
+    TcpTable(std::string name, ServerName server) : ServerTable(std::move(name), true, false, std::move(server)) {}
 
 protected:
     Lookup find(std::string_view key) override {
-        Result<std::string> reply = Error(Errc::closed, "no attempt");
-        for (int attempt = 0; attempt < kAttempts; ++attempt) {
-            const bool reused = socket_.is_open();
-            reply = ask(key);
-            if (reply || !reused) {
-                break;
-            }
-        }
+        const Result<std::string> reply = ask(key);
         if (!reply) {
-            return Error(Errc::temporary, name() + ": " + reply.error().what);
+            return reply.error();
         }
         std::string_view text = *reply;
         if (!text.empty() && text.back() == '\r') {
@@ -176,20 +185,12 @@ protected:
     }
 
 private:
-    Result<std::string> ask(std::string_view key) {
-        if (!socket_.is_open()) {
-            if (const Result<void> connected = connect(socket_, server_); !connected) {
-                return connected.error();
-            }
-        }
+    Result<std::string> exchange(std::string_view key) override {
         if (const Result<void> sent = socket_.write_all("get " + percent_encode(key) + "\n"); !sent) {
             return sent.error();
         }
         return socket_.read_line(4096);
     }
-
-    ServerName server_;
-    BlockingSocket socket_;
 };
 
 }  // namespace
