@@ -19,7 +19,8 @@ namespace {
 
 using namespace postern;
 
-/// "X.Y.Z text", or text alone.  A service named "retry" defers whatever the class of the code.
+/// "X.Y.Z text", or text alone.  "error" always refuses and "retry" always defers: a code of the other class is not believed, as in
+/// Postfix.
 local::Outcome refuse(std::string_view reason, bool retry) {
     std::string_view text = trim(reason);
     const std::size_t space = text.find(' ');
@@ -28,15 +29,12 @@ local::Outcome refuse(std::string_view reason, bool retry) {
                           dsn.find_first_not_of("0123456789.") == std::string::npos;
     if (has_code) {
         text = space == std::string_view::npos ? std::string_view("mail is undeliverable") : trim(text.substr(space));
-    } else {
+    }
+    if (!has_code || dsn[0] != (retry ? '4' : '5')) {
         dsn = retry ? "4.0.0" : "5.0.0";
     }
     local::Outcome outcome = local::failed(std::move(dsn), std::string(text));
     outcome.relay = "none";
-    if (retry) {
-        outcome.kind = queue::kDeferred;
-        outcome.dsn.front() = '4';
-    }
     return outcome;
 }
 

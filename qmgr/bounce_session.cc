@@ -1,6 +1,7 @@
 #include "qmgr/bounce_session.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
@@ -47,9 +48,11 @@ std::vector<NoticePlan> notices_for(const Config& config, const Report& report) 
 std::vector<ReportRecipient> hide_unwanted(Report& report, const NoticePlan& plan) {
     const std::uint8_t kind = report.kind == kReportFailure ? queue::kNotifyFailure : queue::kNotifyDelay;
     const bool told_all = plan.audience != Audience::sender || (report.kind != kReportFailure && report.kind != kReportDelay);
-    std::vector<ReportRecipient> all = report.recipients;
-    std::erase_if(report.recipients, [&](const ReportRecipient& line) { return !told_all && !wants_notice(line.recipient, kind); });
-    return all;
+    const auto wanted = [&](const ReportRecipient& line) { return told_all || wants_notice(line.recipient, kind); };
+    const auto first = std::stable_partition(report.recipients.begin(), report.recipients.end(), wanted);
+    std::vector<ReportRecipient> hidden(std::make_move_iterator(first), std::make_move_iterator(report.recipients.end()));
+    report.recipients.erase(first, report.recipients.end());
+    return hidden;
 }
 
 Task<> BounceSession::run() {
@@ -77,13 +80,13 @@ Task<Reported> BounceSession::handle(Report& report) {
         co_return answer;
     }
     for (const NoticePlan& plan : notices_for(config_, report)) {
-        std::vector<ReportRecipient> all = hide_unwanted(report, plan);
+        std::vector<ReportRecipient> hidden = hide_unwanted(report, plan);
         if (report.recipients.empty()) {
-            report.recipients = std::move(all);
+            report.recipients = std::move(hidden);
             continue;
         }
         const Result<std::string> queued = co_await send(report, plan);
-        report.recipients = std::move(all);
+        std::move(hidden.begin(), hidden.end(), std::back_inserter(report.recipients));
         const std::string name = notice_name(report.kind, plan.audience);
         if (queued) {
             log_info("{}: {}: {}", report.queue_id, name, *queued);

@@ -21,7 +21,7 @@ struct NoticePlan {
 /// notify_classes says so; nobody when the report is about a double bounce.
 std::vector<NoticePlan> notices_for(const Config& config, const Report& report);
 
-/// Takes the recipients out of `report` that this notice is not to name (NOTIFY, RFC 3461 section 4.1); returns what there was.
+/// Takes the recipients out of `report` that this notice is not to name (NOTIFY, RFC 3461 section 4.1); returns those.
 std::vector<ReportRecipient> hide_unwanted(Report& report, const NoticePlan& plan);
 
 class BounceSession {

@@ -19,8 +19,8 @@ BASE = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 GOOD, SOFT, HARD, DEAD, SLOW = (BASE + 30 + i for i in range(5))
 MAIN = """
 mail_name = Postfix
-transport_maps = inline:{{error.example=error:5.7.1 go away},{noerror.example=error:},{retry.example=retry:4.4.9 come again},
- {discard.example=discard:thrown away},{nodiscard.example=discard:},{slow.example=held:[127.0.0.1]:25},
+transport_maps = inline:{{error.example=error:5.7.1 go away},{error4.example=error:4.7.1 not now},{noerror.example=error:},{retry.example=retry:4.4.9 come again},
+ {retry5.example=retry:5.4.9 hard},{discard.example=discard:thrown away},{nodiscard.example=discard:},{slow.example=held:[127.0.0.1]:25},
  {two.example=smtp:[127.0.0.1]:%(dead)d\\,[127.0.0.1]:%(good)d},{soft.example=smtp:[127.0.0.1]:%(soft)d\\,[127.0.0.1]:%(good)d},
  {hard.example=smtp:[127.0.0.1]:%(hard)d\\,[127.0.0.1]:%(good)d},{fall.example=falling:[127.0.0.1]:%(dead)d},{nobody.example=smtp:[127.0.0.1]:%(dead)d},
  {late.example=smtp:[127.0.0.1]:%(slow)d},{unknown.example=nothere:}}
@@ -45,7 +45,7 @@ smtp_connect_timeout = 3s
 MAIN = MAIN.replace("\\,", ", ")
 ROWS = "falling unix - - n - - smtp -o smtp_fallback_relay=[127.0.0.1]:%d,[127.0.0.1]:%d\nheld unix - - n - - smtp\n" % (DEAD, GOOD)
 OURS = "smtp unix - - n - 4 smtp\n"
-RECIPIENTS = ["x@%s.example" % name for name in ("error", "noerror", "retry", "discard", "nodiscard", "slow", "two", "soft", "hard", "fall",
+RECIPIENTS = ["x@%s.example" % name for name in ("error", "error4", "noerror", "retry", "retry5", "discard", "nodiscard", "slow", "two", "soft", "hard", "fall",
                                                  "nobody", "unknown", "relayed")] + ["gone@example.org", "left@example.org"]
 MESSAGES = [forms.Event("first-%d" % i, [(recipient, ())]) for i, recipient in enumerate(RECIPIENTS)] + [
     forms.Event("anna", [("y@anywhere.example", ())], sender="anna@example.org"),
