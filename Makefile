@@ -32,7 +32,7 @@ STD := -std=c++20 -pthread
 have = $(shell pkg-config --exists $(1) 2>/dev/null && echo yes)
 header = $(shell printf '\#include <$(1)>\n' | $(CXX) -E -x c++ - >/dev/null 2>&1 && echo yes)
 
-LIBS := -levent_core -lssl -lcrypto -lcap -lseccomp -lfmt -llmdb -lpcre2-8 -lcdb -lgsasl -lcrypt -lpam -lunbound -lz
+LIBS := -levent_core -lssl -lcrypto -lcap -lseccomp -lfmt -llmdb -lpcre2-8 -lcdb -lgsasl -lcrypt -lpam -lunbound -lidn2 -lz
 CPPFLAGS_OPT :=
 ifeq ($(call have,libsystemd),yes)
 LIBS += -lsystemd

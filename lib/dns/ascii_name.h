@@ -7,11 +7,10 @@
 
 namespace postern {
 
-/// "bücher.example" is "xn--bcher-kva.example": every label with other than ASCII characters as Punycode (RFC 3492).  Such labels
-/// are made lower case, as far as the C library's C.UTF-8 locale knows how, and are else taken as they are: SMTPUTF8 wants
-/// U-labels (RFC 6531 section 3.3), which are normalized already.  The full stops of East Asian scripts separate labels too.
-/// The locale is loaded when it is first needed; Dns::create() sees to it that this is before rights are given up.
-/// ASCII labels stay.  Nothing for what is no UTF-8, or would be longer than a label may be.
+/// "bücher.example" is "xn--bcher-kva.example": by libidn2, as IDNA2008 says with the mapping of UTS 46 before it (lower case, NFC,
+/// the full stops of East Asian scripts), without its transitional forms: "faß.de" and "fass.de" are two domains.
+/// A name in ASCII stays as it is.  Nothing for what is no UTF-8, has characters that no domain may have, or would be longer
+/// than a label or a name may be.
 std::optional<std::string> ascii_name(std::string_view domain);
 
 }  // namespace postern

@@ -89,7 +89,6 @@ public:
         ub_ctx_set_option(context_, "do-not-query-localhost:", "no");
         ub_ctx_set_option(context_, "unblock-lan-zones:", "yes");
         ub_ctx_set_option(context_, "insecure-lan-zones:", "yes");
-        ascii_name("\xc3\xbc");   // its tables are a file, out of reach later
         use_hosts_ = options.hosts;
         if (use_hosts_ != HostsUse::never) {
             hosts_.read(options.hosts_file);
