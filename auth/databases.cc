@@ -276,6 +276,7 @@ Task<Verdict> Databases::check_password(std::string user, std::string password, 
             co_return Verdict{Verdict::Kind::mismatch, user};
         }
     }
+    const std::uint64_t generation = cache_generation_;
     Verdict result{Verdict::Kind::unknown, user};
     for (const Backend& backend : passdbs_) {
         Checked checked = co_await check_one(backend, user, password, peer);
@@ -290,6 +291,9 @@ Task<Verdict> Databases::check_password(std::string user, std::string password, 
         if (result.kind != Verdict::Kind::temporary && kind != Verdict::Kind::unknown) {
             result = std::move(checked.verdict);
         }
+    }
+    if (generation != cache_generation_) {
+        co_return result;   // the files have changed meanwhile: this may be what they said before
     }
     if (result.kind == Verdict::Kind::accepted && result.user == user) {
         cache_.remember(user, password, PasswordCache::Known::good, now);
