@@ -214,6 +214,13 @@ Task<> flush_later(Talk& channel) {
     (void)sent.ok();
 }
 
+Task<> fill(FrameSocket& socket, std::optional<Errc>& result) {
+    const std::string text(900'000, 'x');
+    socket.post(1, text, {});
+    const Result<void> sent = co_await socket.flush(Millis(5000));
+    result = sent ? Errc::not_found : sent.error().code;
+}
+
 Task<std::string> sent_in_two(Talk& from, Talk& to) {
     Text text;
     text.text = std::string(900'000, 'x') + "end";
@@ -234,4 +241,24 @@ TEST_CASE("a message that could not be sent whole in time goes on where it was c
     auto [a, b] = sockets();
     Talk from(std::move(a)), to(std::move(b));
     CHECK(Loop::current().run_until(sent_in_two(from, to)) == "end900003");
+}
+
+TEST_CASE("whoever waits for room in a channel that is closed or destroyed is told, and does not touch it", "[ipc]") {
+    const bool destroyed = GENERATE(true, false);
+    auto [a, b] = sockets();
+    auto socket = std::make_unique<FrameSocket>(std::move(a), std::size_t{1} << 20);
+    std::optional<Errc> result;
+    spawn(fill(*socket, result));
+    CHECK_FALSE(result);
+    if (destroyed) {
+        socket.reset();
+    } else {
+        socket->close();
+    }
+    Loop::current().run_until(sleep_for(Millis(1)));
+    CHECK(result == Errc::closed);
+    if (socket) {
+        const Result<void> again = Loop::current().run_until(socket->flush(Millis(100)));
+        CHECK_FALSE(again.ok());
+    }
 }

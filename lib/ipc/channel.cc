@@ -33,6 +33,7 @@ FrameSocket::~FrameSocket() = default;
 void FrameSocket::close() {
     events_.close();
     socket_.reset();
+    flushing_ = false;   // who waited for room does not come back to this object
 }
 
 void FrameSocket::post(std::uint8_t tag, std::string_view payload, std::vector<UniqueFd> fds) {
@@ -107,6 +108,9 @@ Task<Result<void>> FrameSocket::flush(Millis timeout) {
         at += *sent;
         if (*sent == 0) {
             const Wake wake = co_await events_.writable(timeout);
+            if (wake == Wake::closed) {   // the channel may be gone
+                co_return wake_error(wake);
+            }
             if (wake != Wake::ready) {
                 stop_here();
                 co_return wake_error(wake);
