@@ -272,11 +272,28 @@ TEST_CASE("network_only makes no file and no process but threads and sockets", "
           }) == 0);
 }
 
+TEST_CASE("a session makes no connection to the network", "[sandbox]") {
+    if (kSanitizer) {
+        return;
+    }
+    const auto made = [](Syscalls profile, int family) {
+        return in_child([&] {
+                   confine({.readable = "/", .writable = "/", .syscalls = profile}, {.user_name = "nobody"});
+                   return ::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0) >= 0 ? 0 : errno;
+               });
+    };
+    CHECK(made(Syscalls::files, AF_INET) == 0);
+    CHECK(made(Syscalls::session, AF_UNIX) == 0);
+    CHECK(made(Syscalls::session, AF_INET) == ENOSYS);
+    CHECK(made(Syscalls::session, AF_INET6) == ENOSYS);
+    CHECK(made(Syscalls::session, AF_NETLINK) == ENOSYS);
+}
+
 TEST_CASE("what only an attacker calls ends the process", "[sandbox]") {
     if (kSanitizer) {
         return;
     }
-    for (const Syscalls profile : {Syscalls::network_only, Syscalls::files, Syscalls::launcher}) {
+    for (const Syscalls profile : {Syscalls::network_only, Syscalls::files, Syscalls::session, Syscalls::launcher}) {
         CAPTURE(static_cast<int>(profile));
         const Rights rights{.readable = "/", .writable = "/", .syscalls = profile};
         const ConfineContext context{.user_name = "nobody"};

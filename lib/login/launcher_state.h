@@ -67,7 +67,7 @@ private:
     std::vector<int> listeners_;
     int status_;
     int master_pipe_;    ///< for the sessions; -1: none
-    const PreparedFilter filter_{Syscalls::files};   ///< of session processes
+    const PreparedFilter filter_{Syscalls::session};   ///< of session processes
     UniqueFd epoll_, signals_;
     SyncChannel<ToAuth, FromAuth> auth_;
     std::unordered_map<int, Front> fronts_;                                  ///< by descriptor

@@ -13,7 +13,7 @@ inline constexpr std::string_view kBase =
     "rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack sigreturn "
     "poll ppoll select _newselect pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 "
     "eventfd eventfd2 timerfd_create timerfd_settime timerfd_gettime signalfd signalfd4 pipe pipe2 dup dup2 dup3 fcntl "
-    "fcntl64 socket socketpair connect accept accept4 bind listen getsockname getpeername getsockopt setsockopt "
+    "fcntl64 socketpair connect accept accept4 bind listen getsockname getpeername getsockopt setsockopt "
     "sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg send recv shutdown socketcall sendfile sendfile64 splice tee "
     "set_robust_list get_robust_list rseq set_tid_address gettid getpid getppid futex futex_time64 futex_waitv "
     "sched_yield sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min "

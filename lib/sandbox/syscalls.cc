@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -71,6 +72,15 @@ void allow_threads(const Filter& filter) {
     allow_if(filter, "clone", scmp_arg_cmp{0, SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD});
 }
 
+/// A session gets its client's connection as a descriptor; the only ones it makes are to the log.
+void allow_sockets(const Filter& filter, Syscalls profile) {
+    if (profile == Syscalls::session) {
+        allow_if(filter, "socket", scmp_arg_cmp{0, SCMP_CMP_EQ, AF_UNIX, 0});
+    } else {
+        add(filter, SCMP_ACT_ALLOW, "socket");
+    }
+}
+
 Filter build(Syscalls profile) {
     using namespace syscall_lists;
     if (profile == Syscalls::delivery) {
@@ -85,6 +95,7 @@ Filter build(Syscalls profile) {
     add(filter, SCMP_ACT_KILL_PROCESS, kExecute);
     add(filter, SCMP_ACT_ALLOW, kBase);
     allow_ioctls(filter);
+    allow_sockets(filter, profile);
     if (profile == Syscalls::network_only) {
         allow_reading(filter);
         allow_threads(filter);
