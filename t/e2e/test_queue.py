@@ -88,7 +88,7 @@ def converse(client, head, fds):
         headers, body_extent = (r.number(8), r.number(8)), (r.number(8), r.number(8))
         transport, nexthop, sender = r.text(), r.text(), r.text()
         for _ in range(r.number(4)):
-            address, original, orcpt, notify, index = r.text(), r.text(), r.text(), r.number(1), r.number(4)
+            address, original, orcpt, notify, expanded, index = r.text(), r.text(), r.text(), r.number(1), r.number(1), r.number(4)
             word = address.split("@")[0].split("-")[0]
             if word == "die" and not os.path.exists(directory + "/died"):
                 open(directory + "/died", "w").close()
