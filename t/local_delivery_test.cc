@@ -8,7 +8,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <cstdlib>
 #include <cstring>
 
@@ -22,8 +21,6 @@ using namespace postern;
 using namespace postern::local;
 
 namespace {
-
-[[maybe_unused]] const auto kIgnored = std::signal(SIGPIPE, SIG_IGN);   // as in every service: commands need not read their input
 
 /// A directory with public/, which is the working directory while it lives.
 struct QueueDirectory {

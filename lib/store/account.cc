@@ -315,12 +315,18 @@ Result<void> make_durable(Change& change, Env& index, const Appended& appended, 
     } catch (const std::system_error&) {
         synced = std::async(std::launch::deferred, sync_directory);     // no thread to be had: one after the other
     }
-    Result<void> done = change.commit();
+    Result<void> done = change.commit_index();
     if (done && !names_are_enough) {
         done = index.sync();
     }
     const int error = synced.get();
-    return done && error != 0 ? Result<void>(errno_error("sync directory of messages", error)) : done;
+    if (done && error != 0) {
+        done = errno_error("sync directory of messages", error);
+    }
+    if (done) {
+        change.save_soft();   // not before: files that are taken back must be looked for
+    }
+    return done;
 }
 
 }  // namespace

@@ -210,6 +210,14 @@ Result<void> Change::rescan(const Placed& place) {
 }
 
 Result<void> Change::commit() {
+    Result<void> done = commit_index();
+    if (done) {
+        save_soft();
+    }
+    return done;
+}
+
+Result<void> Change::commit_index() {
     bool changed = false;
     for (Side* const side : {&first_, &second_}) {
         if (side->editor) {
@@ -226,13 +234,16 @@ Result<void> Change::commit() {
     } else {
         txn_.abort();
     }
+    return {};
+}
+
+void Change::save_soft() {
     for (Side* const side : {&first_, &second_}) {
         if (side->editor) {
             shared_.cache->save_directory(side->editor->record().id, side->state);
             shared_.backend->committed(side->place.folder, *side->editor);
         }
     }
-    return {};
 }
 
 }  // namespace postern::store

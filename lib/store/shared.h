@@ -89,6 +89,9 @@ public:
     Result<void> rescan(const Placed& place);
     /// Commits if anything changed, then saves what is soft.
     Result<void> commit();
+    /// The two steps of commit(), for whoever has to wait for more before what is soft may say that the files are known.
+    Result<void> commit_index();
+    void save_soft();
 
 private:
     struct Side {
