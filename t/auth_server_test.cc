@@ -469,19 +469,24 @@ TEST_CASE("after a wrong password the next login from that address waits, also w
 }
 
 TEST_CASE("the time of a refusal does not tell who exists", "[auth]") {
-    Suite suite("auth_failure_delay = 2");
+    Suite suite("auth_failure_delay = 1");
     std::ofstream(suite.directory + "/users", std::ios::app)
-        << "slow:{PBKDF2}$1$0123456789abcdef$800000$" << std::string(40, '0') << ":1007:1007::/home/slow\n";
+        << "slow:{PBKDF2}$1$0123456789abcdef$400000$" << std::string(40, '0') << ":1007:1007::/home/slow\n";
     const auto seconds_for = [&suite](const std::string& user) {
         const auto start = std::chrono::steady_clock::now();
         const SaslStep step = suite.run(plain(*suite.client, user, "wrong", peer()));
         CHECK(step.reason == AuthFailureReason::bad_credentials);
         return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     };
-    const double known = seconds_for("slow");
-    const double unknown = seconds_for("nobody");
-    CHECK(unknown >= 1.99);
-    CHECK(known - unknown < 0.15);
+    // The hash takes a fifth of a second or more.  A busy machine can delay one answer, but a delay that comes of the hash is always there.
+    double difference = 1;
+    for (int i = 0; i < 5 && difference > 0.1; ++i) {
+        const double known = seconds_for("slow");
+        const double unknown = seconds_for("nobody");
+        CHECK(unknown >= 0.99);
+        difference = known - unknown;
+    }
+    CHECK(difference <= 0.1);
 }
 
 TEST_CASE("users can be looked up without a password", "[auth]") {
