@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <unistd.h>
 
+#include "lib/base/escapes.h"
 #include "lib/base/strings.h"
 #include "lib/config/expand.h"
 #include "lib/table/address_lookup.h"
@@ -29,29 +30,6 @@ bool set_flag(PipeAttributes& attributes, char flag) {
     }
 }
 
-/// \r, \n, \t, \\ and octal \ooo.
-std::string unescape(std::string_view text) {
-    std::string out;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        if (text[i] != '\\' || i + 1 == text.size()) {
-            out += text[i];
-            continue;
-        }
-        const char c = text[++i];
-        if (c >= '0' && c <= '7') {
-            int value = 0;
-            for (int digits = 0; digits < 3 && i < text.size() && text[i] >= '0' && text[i] <= '7'; ++digits, ++i) {
-                value = value * 8 + (text[i] - '0');
-            }
-            --i;
-            out += static_cast<char>(value);
-        } else {
-            out += c == 'r' ? '\r' : c == 'n' ? '\n' : c == 't' ? '\t' : c;
-        }
-    }
-    return out;
-}
-
 Result<void> set_attribute(PipeAttributes& attributes, const std::string& name, const std::string& value) {
     if (name == "flags") {
         for (const char flag : value) {
@@ -66,7 +44,7 @@ Result<void> set_attribute(PipeAttributes& attributes, const std::string& name, 
     } else if (name == "chroot") {
         attributes.chroot = value;
     } else if (name == "eol") {
-        attributes.eol = unescape(value);
+        attributes.eol = without_escapes(value);
     } else if (name == "null_sender") {
         attributes.null_sender = value;
     } else if (name == "size") {

@@ -31,9 +31,6 @@ private:
     std::string allowed_;   ///< the bytes of smtpd_expansion_filter
 };
 
-/// `text` with the characters that its escapes of C mean: \t and its like, \40 in octal, \\.
-std::string without_escapes(std::string_view text);
-
 /// Whether that can be said to a client who is refused: a code that begins with 4 or 5 and text, one line.
 bool is_refusal(std::string_view reply);
 

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "lib/base/escapes.h"
 #include "smtpd/reply_names.h"
 #include "t/smtpd_dialogue.h"
 
