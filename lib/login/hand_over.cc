@@ -19,8 +19,9 @@ constexpr Millis kConnectPatience = std::chrono::seconds(10);
 constexpr Millis kAnswerPatience = std::chrono::seconds(30);
 constexpr Millis kRelayPatience = std::chrono::minutes(5);
 constexpr std::size_t kMaxIdle = 16;
-/// One for the launcher that just ended, one for a connection that its listener still took, one that counts.
-constexpr int kAttempts = 3;
+/// One for the launcher that just ended, one for a connection that its listener still took, one that counts; and that again for
+/// reloads that follow each other closely.
+constexpr int kAttempts = 10;
 
 /// Bytes from one side to the other until either is gone.
 Task<> pump(Stream& from, Stream& to) {

@@ -280,7 +280,8 @@ class ImapTest(unittest.TestCase):
         self.compare("APPEND INBOX " + text, "APPEND INBOX (\\Seen kw) " + text, 'APPEND INBOX (\\Flagged) "01-Jan-2020 10:00:00 +0100" ' + text,
                      "APPEND nope " + text, "APPEND INBOX", "APPEND INBOX %s %s" % (text, text), "CREATE D", "SELECT INBOX",
                      "FETCH 8:* (FLAGS RFC822.SIZE BODY.PEEK[])", "FETCH 10 INTERNALDATE", "COPY 1 D", "COPY 2:4,9 D", "COPY 1 nope", "UID COPY 2,4 D",
-                     "COPY 99 D", "MOVE 1 D", "UID MOVE 2 D", "MOVE 99 D", "UID MOVE 99 D", "MOVE 1 nope", "SELECT D", "FETCH 1:* (FLAGS UID INTERNALDATE)")
+                     "COPY 99 D", "MOVE 1 D", "UID MOVE 2 D", "MOVE 99 D", "UID MOVE 99 D", "MOVE 1 nope", "SELECT D",
+                     "FETCH 1:4,6:* (FLAGS UID INTERNALDATE)", "FETCH 5 (FLAGS UID)")   # the fifth was appended without a date
 
     def test_what_other_sessions_and_programs_do(self):
         def change(where):

@@ -313,7 +313,7 @@ class MasterTest(unittest.TestCase):
         done = self.instance.control("stop")
         self.assertEqual(done.returncode, 0, done.stdout)
         for pid in pids + [master]:
-            self.assertTrue(gone(pid))
+            wait_until(lambda: gone(pid), "the end of process %d" % pid)   # master's lock goes a moment before it
         self.assertFalse(os.path.exists(self.instance.path("pid/master.pid")))
         self.assertEqual(os.listdir(self.instance.path("public")), [])
         self.assertEqual(os.listdir(self.instance.path("private")), [])
