@@ -11,7 +11,6 @@ import argparse
 import email.utils
 import json
 import os
-import re
 import resource
 import shutil
 import socket

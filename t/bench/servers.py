@@ -2,7 +2,6 @@
 the same virtual mailboxes and certificates, all as root with their own privilege separation."""
 import glob
 import os
-import pwd
 import shutil
 import subprocess
 import time

@@ -2,12 +2,9 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
-import tempfile
-import time
 
-from suite import BIN, NOBODY, as_nobody
+from suite import BIN, Scratch, as_nobody, wait_listening
 
 PORT = int(os.environ.get("POSTERN_IMAP_TEST_PORT", "21400"))
 USER, PASSWORD = "fred", "se cret"
@@ -39,37 +36,22 @@ imap-session unix - n n - 1 imapd-session
 """
 
 
-class Instance:
+class Instance(Scratch):
     def __init__(self, extra="", port=PORT):
-        self.dir = tempfile.mkdtemp(prefix="postern-imap-")
+        super().__init__("postern-imap-")
         self.port, self.tls_port = port, port + 1
-        uid = NOBODY if os.geteuid() == 0 else os.geteuid()
-        gid = NOBODY if os.geteuid() == 0 else os.getegid()
-        self.bin = os.path.join(self.dir, "bin")
+        self.bin = self.path("bin")
         for name in ("etc", "home", "bin", "queue", "data"):
-            os.mkdir(os.path.join(self.dir, name))
+            os.mkdir(self.path(name))
         for name in ("postern-master", "auth", "imapd", "imapd-session"):
             shutil.copy(os.path.join(BIN, name), self.bin)
-        owner = pwd.getpwuid(uid).pw_name
+        owner = pwd.getpwuid(self.uid).pw_name
         self.write("etc/main.cf", MAIN_CF.format(dir=self.dir, bin=self.bin, extra=extra) +
                    "mail_owner = %s\nnetwork_owner = %s\nauth_owner = %s\n" % (owner, owner, owner))
         self.write("etc/master.cf", MASTER_CF.format(port=self.port, tls_port=self.tls_port))
-        self.write("etc/users", "%s:{PLAIN}%s:%d:%d::%s/home::\n" % (USER, PASSWORD, uid, gid, self.dir))
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                        "-keyout", self.path("etc/key.pem"), "-out", self.path("etc/cert.pem")],
-                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        os.chmod(self.dir, 0o755)
-        if os.geteuid() == 0:
-            for where, _, names in os.walk(self.dir):
-                for path in [where] + [os.path.join(where, name) for name in names]:
-                    os.chown(path, NOBODY, NOBODY)
-
-    def path(self, name):
-        return os.path.join(self.dir, name)
-
-    def write(self, name, text):
-        with open(self.path(name), "w") as file:
-            file.write(text)
+        self.write("etc/users", "%s:{PLAIN}%s:%d:%d::%s/home::\n" % (USER, PASSWORD, self.uid, self.gid, self.dir))
+        self.certificate()
+        self.give_away()
 
     def control(self, *words):
         return subprocess.run([os.path.join(BIN, "postern"), "-c", self.path("etc"), *words], stdout=subprocess.PIPE,
@@ -79,22 +61,9 @@ class Instance:
         done = self.control("start")
         if done.returncode != 0:
             raise AssertionError("postern start: " + done.stdout + self.log())
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 5).close()
-                return self
-            except OSError:
-                time.sleep(0.05)
-        raise AssertionError("nobody listens: " + self.log())
+        wait_listening(self.port)
+        return self
 
     def stop(self):
         self.control("abort")
         shutil.rmtree(self.dir, ignore_errors=True)
-
-    def log(self):
-        try:
-            with open(self.path("log"), errors="replace") as file:
-                return file.read()
-        except FileNotFoundError:
-            return ""

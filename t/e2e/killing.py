@@ -110,9 +110,8 @@ class Havoc:
 def delivered(mail):
     """How often each message is in fred's mailbox, by the id in its subject."""
     found = {}
-    for path in mail.mailbox("fred"):
-        with open(path, errors="replace") as file:
-            match = re.search(r"^Subject: id=(\S+)$", file.read(), re.M)
+    for text in mail.messages("fred"):
+        match = re.search(r"^Subject: id=(\S+)$", text, re.M)
         if match:
             found[match.group(1)] = found.get(match.group(1), 0) + 1
     return found

@@ -143,6 +143,15 @@ def wait_until(condition, what, seconds=15):
     raise AssertionError("waited %s s in vain: %s" % (seconds, what))
 
 
+def texts(paths):
+    """What is in these files."""
+    found = []
+    for path in paths:
+        with open(path, errors="replace") as file:
+            found.append(file.read())
+    return found
+
+
 def any_certificate():
     """TLS for a client that believes every server."""
     context = ssl.create_default_context()
@@ -168,14 +177,63 @@ def smtp_replies(port, commands, host="127.0.0.1", source="", timeout=60):
         return replies
 
 
-class Suite:
+class Scratch:
+    """A directory with the files of an instance, and what every instance is asked: `etc` has its configuration, `log` what it says.
+    Owned by nobody when the tests run as root."""
+
+    def __init__(self, prefix, directory=None):
+        self.dir = directory or tempfile.mkdtemp(prefix=prefix)
+        self.uid = NOBODY if os.geteuid() == 0 else os.geteuid()
+        self.gid = NOBODY if os.geteuid() == 0 else os.getegid()
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def write(self, name, text):
+        with open(self.path(name), "w") as file:
+            file.write(text)
+        if os.geteuid() == 0:
+            os.chown(self.path(name), NOBODY, NOBODY)
+
+    def certificate(self):
+        """etc/cert.pem and etc/key.pem, for this host."""
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                        "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                        "-keyout", self.path("etc/key.pem"), "-out", self.path("etc/cert.pem")],
+                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def give_away(self):
+        """All files are written: they belong to the instance's user from here on."""
+        os.chmod(self.dir, 0o755)
+        if os.geteuid() == 0:
+            for where, _, names in os.walk(self.dir):
+                for path in [where] + [os.path.join(where, name) for name in names]:
+                    os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+
+    def log(self):
+        try:
+            with open(self.path("log"), errors="replace") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def wait_for(self, condition, seconds, what):
+        try:
+            return wait_until(condition, what, seconds)
+        except AssertionError as waited:
+            raise AssertionError("%s\n%s" % (waited, self.log()[-20000:])) from None
+
+    def wait_log(self, pattern, seconds=20):
+        """The match of the first line in the log that fits."""
+        return self.wait_for(lambda: re.search(pattern, self.log()), seconds, pattern)
+
+
+class Suite(Scratch):
     def __init__(self, extra="", master_extra="", users=("fred", "wilma"), port=None, directory=None, keep=False):
-        self.dir = directory or tempfile.mkdtemp(prefix="postern-e2e-")
+        super().__init__("postern-e2e-", directory)
         self.keep = keep
         base = port or int(os.environ.get("POSTERN_TEST_PORT", "23000"))
         self.port = {name: base + i for i, name in enumerate(PORT_NAMES)}
-        self.uid = NOBODY if os.geteuid() == 0 else os.geteuid()
-        self.gid = NOBODY if os.geteuid() == 0 else os.getegid()
         self.users = users
         self._make(extra, master_extra)
 
@@ -198,15 +256,8 @@ class Suite:
                                         for user in self.users))
         for user in self.users:
             os.makedirs(self.path("mail/" + user), exist_ok=True)
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                        "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-                        "-keyout", self.path("etc/key.pem"), "-out", self.path("etc/cert.pem")],
-                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        os.chmod(self.dir, 0o755)
-        if os.geteuid() == 0:
-            for where, _, names in os.walk(self.dir):
-                for path in [where] + [os.path.join(where, name) for name in names]:
-                    os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        self.certificate()
+        self.give_away()
 
     @staticmethod
     def _reachable():
@@ -221,15 +272,6 @@ class Suite:
         if kind is not None:
             sys.stderr.write("--- end of the log\n" + self.log()[-6000:] + "\n")
         self.stop()
-
-    def path(self, name):
-        return os.path.join(self.dir, name)
-
-    def write(self, name, text):
-        with open(self.path(name), "w") as file:
-            file.write(text)
-        if os.geteuid() == 0:
-            os.chown(self.path(name), NOBODY, NOBODY)
 
     def run(self, program, *words, stdin=None, check=False, timeout=60):
         """A command of ours, as the instance's user."""
@@ -268,25 +310,16 @@ class Suite:
         if crashed:
             raise AssertionError("crashed: " + "; ".join(crashed))
 
-    def log(self):
-        try:
-            with open(self.path("log"), errors="replace") as file:
-                return file.read()
-        except FileNotFoundError:
-            return ""
-
-    def wait_for(self, condition, seconds, what):
-        try:
-            return wait_until(condition, what, seconds)
-        except AssertionError as waited:
-            raise AssertionError("%s\n%s" % (waited, self.log()[-4000:])) from None
-
     def smtp(self, timeout=30):
         return smtplib.SMTP("127.0.0.1", self.port["smtp"], timeout=timeout)
 
     def mailbox(self, user):
         """The paths of the messages a user has."""
         return sorted(glob.glob(self.path("mail/%s/new/*" % user)) + glob.glob(self.path("mail/%s/cur/*" % user)))
+
+    def messages(self, user):
+        """The texts of the messages a user has."""
+        return texts(self.mailbox(user))
 
     def queued(self):
         """Queue ids that are still in the queue.  What a killed writer left unfinished (tmp.) was never accepted."""

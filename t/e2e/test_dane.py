@@ -134,9 +134,6 @@ class Dane(unittest.TestCase):
         cls.addClassCleanup(cls.mail.stop)
         cls.mail.start()
 
-    def logged(self, pattern, seconds=20):
-        return self.mail.wait_for(lambda: re.search(pattern, self.mail.log()), seconds, pattern).group(0)
-
     def send(self, recipient):
         with self.mail.smtp() as smtp:
             smtp.sendmail("fred@example.org", [recipient], "Subject: hi\r\n\r\nbody\r\n")
@@ -146,7 +143,7 @@ class Dane(unittest.TestCase):
             self.send("a@" + domain)
         for domain, (fate, word) in CASES.items():
             with self.subTest(domain=domain):
-                line = self.logged(r"to=<a@%s>.*" % re.escape(domain))
+                line = self.mail.wait_log(r"to=<a@%s>.*" % re.escape(domain)).group(0)
                 self.assertRegex(line, fate)
                 process = re.search(r"smtp\[(\d+)\]: (\w+): to=<a@%s>" % re.escape(domain), self.mail.log())
                 self.assertTrue(process)
@@ -162,10 +159,10 @@ class Dane(unittest.TestCase):
 
     def test_a_session_is_resumed_with_what_was_verified(self):
         self.send("one@expired.dane.zz")
-        self.logged(r"to=<one@expired\.dane\.zz>.*status=sent")
+        self.mail.wait_log(r"to=<one@expired\.dane\.zz>.*status=sent")
         self.send("two@expired.dane.zz")
-        self.logged(r"to=<two@expired\.dane\.zz>.*status=sent")
-        self.logged(r"Verified TLS connection reused to mx-expired\.dane\.zz")
+        self.mail.wait_log(r"to=<two@expired\.dane\.zz>.*status=sent")
+        self.mail.wait_log(r"Verified TLS connection reused to mx-expired\.dane\.zz")
 
     def test_requiretls(self):
         context = ssl._create_unverified_context()
@@ -178,12 +175,12 @@ class Dane(unittest.TestCase):
             self.assertIn("requiretls", smtp.esmtp_features)
             for name in ("ok", "mixed", "none", "clear"):
                 smtp.sendmail("fred@example.org", ["secret@%s.dane.zz" % name], "Subject: hi\r\n\r\nsecret body\r\n", mail_options=["REQUIRETLS"])
-        self.logged(r"to=<secret@ok\.dane\.zz>.*status=sent")
+        self.mail.wait_log(r"to=<secret@ok\.dane\.zz>.*status=sent")
         self.assertIn("REQUIRETLS", [m["sender"] for m in self.peers["ok"].messages if "secret@" in m["recipients"][0]][0])
         self.assertIn(b"Require-TLS-ESMTP: yes", [m["content"] for m in self.peers["ok"].messages if "secret@" in m["recipients"][0]][0])
-        self.logged(r"to=<secret@mixed\.dane\.zz>.*dsn=5\.7\.30, status=bounced \(REQUIRETLS support is required, but was not offered by host mx-mixed")
-        self.logged(r"to=<secret@none\.dane\.zz>.*dsn=5\.7\.10, status=bounced \(REQUIRETLS: Server certificate not verified\)")
-        self.logged(r"to=<secret@clear\.dane\.zz>.*dsn=5\.7\.10, status=bounced \(REQUIRETLS: TLS is required, but was not offered by host mx-clear")
+        self.mail.wait_log(r"to=<secret@mixed\.dane\.zz>.*dsn=5\.7\.30, status=bounced \(REQUIRETLS support is required, but was not offered by host mx-mixed")
+        self.mail.wait_log(r"to=<secret@none\.dane\.zz>.*dsn=5\.7\.10, status=bounced \(REQUIRETLS: Server certificate not verified\)")
+        self.mail.wait_log(r"to=<secret@clear\.dane\.zz>.*dsn=5\.7\.10, status=bounced \(REQUIRETLS: TLS is required, but was not offered by host mx-clear")
         for name in ("mixed", "none", "clear"):
             self.assertFalse([m for m in self.peers[name].messages if "secret@" in m["recipients"][0]])
         bounces = self.mail.wait_for(lambda: self.notices("5.7.10", 2), 15, "two bounces")
@@ -196,7 +193,7 @@ class Dane(unittest.TestCase):
             for name in ("unusable", "only", "alias"):
                 smtp.sendmail("fred@example.org", ["softly@%s.dane.zz" % name], "Subject: hi\r\n\r\nbody\r\n", mail_options=["REQUIRETLS"])
         for name in ("unusable", "only", "alias"):
-            self.logged(r"to=<softly@%s\.dane\.zz>.*status=sent" % name)
+            self.mail.wait_log(r"to=<softly@%s\.dane\.zz>.*status=sent" % name)
         said = {m["recipients"][0]: m["sender"] for peer in self.peers.values() for m in peer.messages if "softly@" in m["recipients"][0]}
         asked = {to.split("@")[1].split(".")[0]: "REQUIRETLS" in sender for to, sender in said.items()}
         self.assertEqual(asked, {"unusable": False, "only": True, "alias": False})
@@ -214,7 +211,7 @@ class Dane(unittest.TestCase):
     def test_tls_required_no(self):
         with self.mail.smtp() as smtp:
             smtp.sendmail("fred@example.org", ["public@wrong.dane.zz"], "TLS-Required: No\r\nSubject: hi\r\n\r\nbody\r\n")
-        self.logged(r"to=<public@wrong\.dane\.zz>.*status=sent")
+        self.mail.wait_log(r"to=<public@wrong\.dane\.zz>.*status=sent")
 
     def trace(self, domain):
         return subprocess.run([BIN + "/postern", "-c", self.mail.path("etc"), "trace", "a@" + domain], stdin=subprocess.DEVNULL,

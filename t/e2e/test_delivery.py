@@ -76,23 +76,13 @@ class Delivery(unittest.TestCase):
             except __import__("smtplib").SMTPRecipientsRefused as refused:
                 return refused.recipients
 
-    def logged(self, pattern):
-        self.mail.wait_for(lambda: re.search(pattern, self.mail.log()), 15, pattern)
-
     def read(self, name):
         with open(self.mail.path(name)) as file:
             return file.read()
 
-    def messages(self, user):
-        found = []
-        for path in self.mail.mailbox(user):
-            with open(path) as file:
-                found.append(file.read())
-        return found
-
     def test_mailbox_of_a_system_user(self):
         self.assertEqual(self.send(USER + "+x@localhost"), {})
-        self.logged(r"to=<%s\+x@localhost>, relay=local, delay=[\d.]+, delays=\S+, dsn=2.0.0, status=sent \(delivered to mailbox\)"
+        self.mail.wait_log(r"to=<%s\+x@localhost>, relay=local, delay=[\d.]+, delays=\S+, dsn=2.0.0, status=sent \(delivered to mailbox\)"
                     % USER)
         box = self.read("spool/" + USER)
         self.assertRegex(box, r"(?m)^From sender@example\.org  \w")
@@ -107,31 +97,31 @@ class Delivery(unittest.TestCase):
 
     def test_alias_with_owner(self):
         self.assertEqual(self.send("list@localhost", text="Subject: to the list\n\nx\n"), {})
-        self.logged(r"to=<list@localhost>, relay=local, .*status=sent \(forwarded as [0-9A-F]+\)")
-        self.mail.wait_for(lambda: any("to the list" in m for m in self.messages("fred")), 15, "fred has it")
-        message = [m for m in self.messages("fred") if "to the list" in m][0]
+        self.mail.wait_log(r"to=<list@localhost>, relay=local, .*status=sent \(forwarded as [0-9A-F]+\)")
+        self.mail.wait_for(lambda: any("to the list" in m for m in self.mail.messages("fred")), 15, "fred has it")
+        message = [m for m in self.mail.messages("fred") if "to the list" in m][0]
         self.assertRegex(message, r"^Return-Path: <owner-list@")
         self.assertEqual(message.count("Delivered-To:"), 2)
         self.mail.wait_for(lambda: os.path.exists(self.mail.path("mail/box")) and "to the list" in self.read("mail/box"), 15, "wilma has it")
 
     def test_commands_and_files(self):
         self.assertEqual(self.send("cmd+ok@localhost"), {})
-        self.logged(r"to=<cmd\+ok@localhost>, .*status=sent \(delivered to command: cat > ")
+        self.mail.wait_log(r"to=<cmd\+ok@localhost>, .*status=sent \(delivered to command: cat > ")
         self.assertIn("\nSubject: hi\n", self.read("spool/cmd"))
         self.assertEqual(self.send("cmd+bad@localhost"), {})
-        self.logged(r"to=<cmd\+bad@localhost>, .*dsn=4.3.0, status=deferred \(temporary failure\)")
+        self.mail.wait_log(r"to=<cmd\+bad@localhost>, .*dsn=4.3.0, status=deferred \(temporary failure\)")
         self.assertEqual(self.send("file@localhost"), {})
-        self.logged(r"to=<file@localhost>, .*status=sent \(delivered to file: ")
+        self.mail.wait_log(r"to=<file@localhost>, .*status=sent \(delivered to file: ")
         self.assertIn("\nSubject: hi\n", self.read("spool/file"))
 
     def test_include(self):
         self.assertEqual(self.send("included@localhost", text="Subject: included\n\nx\n"), {})
-        self.mail.wait_for(lambda: any("Subject: included" in m for m in self.messages("fred")), 15, "fred has it")
+        self.mail.wait_for(lambda: any("Subject: included" in m for m in self.mail.messages("fred")), 15, "fred has it")
 
     def test_aliases_in_a_circle_are_returned(self):
         self.assertEqual(self.send("circle@localhost", sender="fred@example.org"), {})
-        self.logged(r"to=<circle@localhost>, .*dsn=5.4.6, status=bounced \(alias database loop for")
-        self.mail.wait_for(lambda: any("loop" in m and "Undelivered Mail" in m for m in self.messages("fred")), 15, "the bounce")
+        self.mail.wait_log(r"to=<circle@localhost>, .*dsn=5.4.6, status=bounced \(alias database loop for")
+        self.mail.wait_for(lambda: any("loop" in m and "Undelivered Mail" in m for m in self.mail.messages("fred")), 15, "the bounce")
 
     def test_forward_file(self):
         with open(self.mail.path("forward/%s+fwd" % USER), "w") as file:
@@ -139,23 +129,23 @@ class Delivery(unittest.TestCase):
         if os.geteuid() == 0:
             os.chown(file.name, NOBODY, NOBODY)
         self.assertEqual(self.send(USER + "+fwd@localhost", text="Subject: forwarded\n\nx\n"), {})
-        self.mail.wait_for(lambda: any("Subject: forwarded" in m for m in self.messages("fred")), 15, "fred has it")
+        self.mail.wait_for(lambda: any("Subject: forwarded" in m for m in self.mail.messages("fred")), 15, "fred has it")
 
     def test_pipe(self):
         self.assertEqual(self.send("a+b@pipe.example", text="Subject: piped\n\nFrom x\n"), {})
-        self.logged(r"to=<a\+b@pipe.example>, relay=sink, .*dsn=2.0.0, status=sent \(delivered via sink service\)")
+        self.mail.wait_log(r"to=<a\+b@pipe.example>, relay=sink, .*dsn=2.0.0, status=sent \(delivered via sink service\)")
         text = self.read("spool/sink")
         self.assertTrue(text.startswith("Return-Path: <sender@example.org>\nDelivered-To: a+b@pipe.example\n"), text)
         self.assertTrue(text.endswith("\n\nFrom x\nargs: sender@example.org a +b\n"), text)
         self.assertEqual(self.send("refuse@pipe.example", sender=""), {})
-        self.logged(r"to=<refuse@pipe.example>, relay=sink, .*dsn=5.7.1, status=bounced \(not wanted\)")
+        self.mail.wait_log(r"to=<refuse@pipe.example>, relay=sink, .*dsn=5.7.1, status=bounced \(not wanted\)")
 
     def test_unknown_users_may_be_passed_to_another_agent(self):
         self.assertEqual(self.send("passed@localhost", text="Subject: passed\n\nx\n"), {})
-        self.logged(r"to=<passed@localhost>, relay=sink, .*status=sent \(delivered via sink service\)")
+        self.mail.wait_log(r"to=<passed@localhost>, relay=sink, .*status=sent \(delivered via sink service\)")
         self.assertEqual(len(re.findall(r"to=<passed@localhost>", self.mail.log())), 1)
         self.assertEqual(self.send("lost@localhost", sender=""), {})
-        self.logged(r'to=<lost@localhost>, relay=local, .*dsn=5.1.1, status=bounced \(unknown user: "lost"\)')
+        self.mail.wait_log(r'to=<lost@localhost>, relay=local, .*dsn=5.1.1, status=bounced \(unknown user: "lost"\)')
 
     def test_error_retry_discard(self):
         code, _ = self.send("x@closed.example").get("x@closed.example", (0, b""))
@@ -163,9 +153,9 @@ class Delivery(unittest.TestCase):
         code, text = self.send("x@later.example")["x@later.example"]
         self.assertEqual((code, text), (450, b"4.7.0 <x@later.example>: Recipient address rejected: on Monday"))
         self.mail.run("sendmail", "-f", "sender@example.org", "x@later.example", stdin=b"Subject: later\n\nx\n", check=True)
-        self.logged(r"to=<x@later.example>, relay=none, .*dsn=4.7.0, status=deferred \(on Monday\)")
+        self.mail.wait_log(r"to=<x@later.example>, relay=none, .*dsn=4.7.0, status=deferred \(on Monday\)")
         self.assertEqual(self.send("x@gone.example"), {})
-        self.logged(r"to=<x@gone.example>, relay=none, .*dsn=2.0.0, status=sent \(gone.example\)")
+        self.mail.wait_log(r"to=<x@gone.example>, relay=none, .*dsn=2.0.0, status=sent \(gone.example\)")
 
 
 if __name__ == "__main__":

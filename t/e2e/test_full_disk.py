@@ -49,11 +49,7 @@ def send(mail, number, size=20000):
 
 
 def delivered(mail):
-    found = []
-    for path in mail.mailbox("fred"):
-        with open(path, errors="replace") as file:
-            found += re.findall(r"^Subject: id=(\d+)$", file.read(), re.M)
-    return sorted(int(number) for number in found)
+    return sorted(int(number) for text in mail.messages("fred") for number in re.findall(r"^Subject: id=(\d+)$", text, re.M))
 
 
 def check(mail, where):

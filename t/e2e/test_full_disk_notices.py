@@ -30,18 +30,10 @@ queue_run_delay = 2s
 """ % (PORT + 60)
 
 
-def texts(mail, user):
-    out = []
-    for path in mail.mailbox(user):
-        with open(path, errors="replace") as file:
-            out.append(file.read())
-    return out
-
-
 def told(mail):
     """How often each recipient is in a notice to the sender."""
     counts = {}
-    for text in texts(mail, "sender"):
+    for text in mail.messages("sender"):
         for number in re.findall(r"(?m)^Final-Recipient: rfc822; late(\d+)@", text):
             counts[int(number)] = counts.get(int(number), 0) + 1
     return counts
@@ -87,8 +79,8 @@ def check(mail, where, verdict):
     os.unlink(ballast)
     mail.wait_empty(30)
     mail.wait_for(lambda: len(told(mail)) == MESSAGES, 10, "a notice about each")
-    transcripts = sum("Transcript of session follows" in text for text in texts(mail, "postmaster"))
-    copies = sum("late" in text and "multipart/report" in text for text in texts(mail, "postmaster"))
+    transcripts = sum("Transcript of session follows" in text for text in mail.messages("postmaster"))
+    copies = sum("late" in text and "multipart/report" in text for text in mail.messages("postmaster"))
     print("with room again: told %s, postmaster's copies %d, transcripts %d" % (sorted(set(told(mail).values())), copies, transcripts))
     assert set(told(mail).values()) == {1}
     assert copies == MESSAGES and transcripts <= REFUSED

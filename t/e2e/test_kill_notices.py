@@ -85,9 +85,7 @@ class SendmailSender(Sender):
 
 def notices(mail, user):
     """The failed recipients and the whole text of every failure notice in a mailbox."""
-    for path in mail.mailbox(user):
-        with open(path, errors="replace") as file:
-            text = file.read()
+    for text in mail.messages(user):
         failed = re.findall(r"(?m)^Final-Recipient: rfc822; *(\S+)\n(?:Original-Recipient: .*\n)?Action: failed$", text.split("\n\n--", 1)[-1])
         yield failed, text
 

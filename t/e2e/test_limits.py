@@ -10,7 +10,7 @@ import ssl
 import time
 import unittest
 
-from suite import PASSWORD, Suite
+from suite import Suite
 
 BASE = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 # services with limits of their own, two clients to a process

@@ -11,11 +11,10 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 import unittest
 
-from suite import BIN, NOBODY, as_nobody, wait_until
+from suite import BIN, Scratch, as_nobody, wait_until
 
 PORT = int(os.environ.get("POSTERN_TEST_PORT", "21000"))
 
@@ -100,42 +99,25 @@ worker unix n - n 60 1 service
 """
 
 
-class Instance:
+class Instance(Scratch):
     def __init__(self):
-        self.dir = tempfile.mkdtemp(prefix="postern-master-")
+        super().__init__("postern-master-")
         for name in ("libexec", "etc"):
-            os.mkdir(os.path.join(self.dir, name))
-        shutil.copy(os.path.join(BIN, "postern-master"), os.path.join(self.dir, "libexec"))
+            os.mkdir(self.path(name))
+        shutil.copy(os.path.join(BIN, "postern-master"), self.path("libexec"))
         self.write("libexec/service", SERVICE)
-        os.chmod(os.path.join(self.dir, "libexec/service"), 0o755)
+        os.chmod(self.path("libexec/service"), 0o755)
         self.write("etc/main.cf", MAIN_CF.format(dir=self.dir))
         self.master_cf = MASTER_CF.replace("{port}", str(PORT)).replace("pair", str(PORT + 1)) \
             .replace("{{", "{").replace("}}", "}")
         self.write("etc/master.cf", self.master_cf)
-        for where, _, names in os.walk(self.dir):
-            for path in [where] + [os.path.join(where, name) for name in names]:
-                if os.geteuid() == 0:
-                    os.chown(path, NOBODY, NOBODY)
+        self.give_away()
         self.started = []
-
-    def write(self, name, text):
-        path = os.path.join(self.dir, name)
-        with open(path, "w") as file:
-            file.write(text)
-        if os.geteuid() == 0:
-            os.chown(path, NOBODY, NOBODY)
 
     def control(self, *words, pass_fds=()):
         return subprocess.run([os.path.join(BIN, "postern"), "-c", os.path.join(self.dir, "etc"), *words],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30,
                               preexec_fn=as_nobody, pass_fds=pass_fds)
-
-    def log(self):
-        try:
-            with open(os.path.join(self.dir, "log")) as file:
-                return file.read()
-        except FileNotFoundError:
-            return ""
 
     def ask(self, where, word, timeout=5):
         """Sends a word to a service and returns its answer."""
@@ -150,15 +132,15 @@ class Instance:
         client.close()
         return answer
 
+    def in_queue(self, name):
+        return self.path("queue/" + name)
+
     def read(self, name):
-        with open(self.path(name)) as file:
+        with open(self.in_queue(name)) as file:
             return file.read()
 
     def master(self):
         return int(self.read("pid/master.pid"))
-
-    def path(self, name):
-        return os.path.join(self.dir, "queue", name)
 
 
 def gone(pid):
@@ -220,7 +202,7 @@ class MasterTest(unittest.TestCase):
 
     def test_a_service_that_cannot_start_is_started_slowly(self):
         client = socket.socket(socket.AF_UNIX)
-        client.connect(self.instance.path("public/broken"))
+        client.connect(self.instance.in_queue("public/broken"))
         wait_until(lambda: self.instance.log().count("libexec/service: bad command startup -- throttling") >= 2, "throttling")
         self.assertLess(self.instance.log().count("exit status 3"), 5)
         self.assertTrue(self.instance.ask(PORT, "pid"))   # others are not disturbed
@@ -247,7 +229,7 @@ class MasterTest(unittest.TestCase):
         second.close()
 
     def test_wakeup(self):
-        wait_until(lambda: os.path.exists(self.instance.path("woken")), "the first wakeup")
+        wait_until(lambda: os.path.exists(self.instance.in_queue("woken")), "the first wakeup")
         pid = int(self.instance.ask("public/worker", "pid"))
         time.sleep(1.1)
         os.kill(pid, signal.SIGKILL)
@@ -290,7 +272,7 @@ class MasterTest(unittest.TestCase):
         wait_until(lambda: "new" in self.instance.ask(PORT, "args"), "the new arguments")   # the old process may take one more
         self.assertNotEqual(self.instance.ask(PORT, "pid"), first)
         self.assertTrue(self.instance.ask("public/extra", "pid"))
-        self.assertFalse(os.path.exists(self.instance.path("public/one")))
+        self.assertFalse(os.path.exists(self.instance.in_queue("public/one")))
         self.assertNotIn("killed by signal 1", self.instance.log())
 
     def test_a_second_master_is_refused(self):
@@ -314,9 +296,9 @@ class MasterTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout)
         for pid in pids + [master]:
             wait_until(lambda: gone(pid), "the end of process %d" % pid)   # master's lock goes a moment before it
-        self.assertFalse(os.path.exists(self.instance.path("pid/master.pid")))
-        self.assertEqual(os.listdir(self.instance.path("public")), [])
-        self.assertEqual(os.listdir(self.instance.path("private")), [])
+        self.assertFalse(os.path.exists(self.instance.in_queue("pid/master.pid")))
+        self.assertEqual(os.listdir(self.instance.in_queue("public")), [])
+        self.assertEqual(os.listdir(self.instance.in_queue("private")), [])
         self.assertIn("terminating on signal 15", self.instance.log())
         self.assertNotIn("warning", self.instance.log())
         self.assertEqual(self.instance.control("status").returncode, 1)
@@ -420,14 +402,14 @@ class CheckTest(unittest.TestCase):
     def test_check_of_a_good_configuration(self):
         done = self.check("")
         self.assertEqual(done.returncode, 0, done.stdout)
-        self.assertTrue(os.path.isdir(self.instance.path("maildrop")))
+        self.assertTrue(os.path.isdir(self.instance.in_queue("maildrop")))
 
     def test_start_refuses_a_bad_configuration(self):
         self.instance.write("etc/main.cf", MAIN_CF.format(dir=self.instance.dir) + "biff = maybe\n")
         done = self.instance.control("start")
         self.assertEqual(done.returncode, 1)
         self.assertIn("biff = maybe", done.stdout)
-        self.assertFalse(os.path.exists(self.instance.path("pid/master.pid")))
+        self.assertFalse(os.path.exists(self.instance.in_queue("pid/master.pid")))
 
     def test_help(self):
         self.assertIn("start-fg", self.instance.control().stdout)

@@ -5,7 +5,6 @@ agent.  Needs Debian's Postfix, and root."""
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 import time
 import unittest

@@ -7,12 +7,11 @@ import re
 import shutil
 import smtplib
 import subprocess
-import time
 import unittest
 
 import postfix_peer
 from smtp_peer import Peer
-from suite import Suite
+from suite import Suite, texts
 
 BASE = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 PEER, BARE = BASE + 20, BASE + 21
@@ -91,23 +90,13 @@ class Notices(unittest.TestCase):
         for event in EVENTS:
             event.send(cls.mail.port["smtp"])
 
-    def texts(self, paths):
-        out = []
-        for path in paths:
-            with open(path, errors="replace") as file:
-                out.append(file.read())
-        return out
+    def notice(self, name, mailbox=None):
+        """The notice to wilma about the message of that name."""
+        mailbox = mailbox or self.mail.mailbox
 
-    def notice(self, name, texts=None):
-        """The notice about the message of that name."""
-        texts = texts or (lambda: self.texts(self.mail.mailbox("wilma")))
-        deadline = time.monotonic() + 25
-        while time.monotonic() < deadline:
-            for text in texts():
-                if "Message-ID: <%s@example.org>" % name in text and "multipart/report" in text:
-                    return text
-            time.sleep(0.1)
-        raise AssertionError("no notice about %s\n%s" % (name, self.mail.log()[-3000:]))
+        def found():
+            return [text for text in texts(mailbox("wilma")) if "Message-ID: <%s@example.org>" % name in text and "multipart/report" in text]
+        return self.mail.wait_for(found, 25, "a notice about " + name)[0]
 
     def test_notices_have_their_fields(self):
         actions = {event.name: re.search(r"^Action: (\S+)", self.notice(event.name), flags=re.M).group(1) for event in EVENTS}
@@ -123,7 +112,7 @@ class Notices(unittest.TestCase):
         with postfix:
             for event in EVENTS:
                 event.send(BASE + 50)
-            expected = {event.name: shape(self.notice(event.name, lambda: self.texts(postfix.mailbox("wilma")))) for event in EVENTS}
+            expected = {event.name: shape(self.notice(event.name, postfix.mailbox)) for event in EVENTS}
         self.assertEqual({event.name: shape(self.notice(event.name)) for event in EVENTS}, expected)
 
     def test_verp(self):
@@ -144,7 +133,7 @@ class Notices(unittest.TestCase):
     def test_transcripts_for_the_postmaster(self):
         """notify_classes = policy, protocol: what was said, at the end of a session in which something was refused."""
         def transcripts():
-            return [text for text in self.texts(self.mail.mailbox("fred")) if "Transcript of session follows." in text]
+            return [text for text in self.mail.messages("fred") if "Transcript of session follows." in text]
         with smtplib.SMTP("127.0.0.1", self.mail.port["smtp"], timeout=30) as client:
             client.ehlo("quiet.example")
         with smtplib.SMTP("127.0.0.1", self.mail.port["smtp"], timeout=30) as client:
@@ -194,11 +183,7 @@ class Templates(unittest.TestCase):
         Event("failed", [("bad@remote.example", ())]).send(mail.port["smtp"])
 
         def subjects():
-            out = []
-            for path in mail.mailbox("wilma"):
-                with open(path, errors="replace") as file:
-                    out.append(email.message_from_file(file)["Subject"])
-            return sorted(out)
+            return sorted(email.message_from_string(text)["Subject"] for text in mail.messages("wilma"))
         mail.wait_for(lambda: len(subjects()) >= 3, 40, "three notices")
         self.assertEqual(subjects(), ["Delayed Mail (still being retried)", "Sorry", "Successful Mail Delivery Report"])
 

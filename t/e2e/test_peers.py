@@ -139,9 +139,6 @@ class Peers(unittest.TestCase):
             smtp.ehlo()
             smtp.sendmail(sender, list(recipients), content.replace(b"\n", b"\r\n"), options)
 
-    def logged(self, pattern, seconds=20):
-        return self.mail.wait_for(lambda: re.search(pattern, self.mail.log()), seconds, pattern)
-
     def arrived(self, domain, mark, seconds=20):
         """What came out at the other end of the host that serves `domain`."""
         sink = self.sinks[domain]
@@ -158,28 +155,28 @@ class Peers(unittest.TestCase):
                 text = b".\n..\n.dots\n\nlast %d" % number + b" \t\n"
                 self.send("a@" + domain, content=b"Subject: plain %d\n\n" % number + text)
                 self.assertEqual(self.body(self.arrived(domain, b"Subject: plain %d" % number)), text)
-                self.logged(r"to=<a@%s>, relay=mx\.%s\[%s\]:25, .*dsn=2\.\d\.\d, status=sent \(250[- ]" % (domain, domain, HOSTS_BY_DOMAIN[domain]))
+                self.mail.wait_log(r"to=<a@%s>, relay=mx\.%s\[%s\]:25, .*dsn=2\.\d\.\d, status=sent \(250[- ]" % (domain, domain, HOSTS_BY_DOMAIN[domain]))
 
     def test_starttls(self):
         for domain in ("postfix.example", "exim.example"):
             with self.subTest(domain):
                 self.send("a@tls-" + domain)
-                done = self.logged(r"to=<a@tls-%s>, relay=mx\.%s\[[\d.]+\]:25, .*status=(\w+) .*" % (domain, domain))
+                done = self.mail.wait_log(r"to=<a@tls-%s>, relay=mx\.%s\[[\d.]+\]:25, .*status=(\w+) .*" % (domain, domain))
                 self.assertEqual(done.group(1), "sent", done.group(0))
-                self.logged(r"TLS connection established to mx\.%s\[[\d.]+\]:25: TLSv1\.[23] with cipher" % domain)
+                self.mail.wait_log(r"TLS connection established to mx\.%s\[[\d.]+\]:25: TLSv1\.[23] with cipher" % domain)
 
     def test_authentication(self):
         self.send("a@auth.example", content=b"Subject: let me in\n\nx\n")
-        done = self.logged(r"to=<a@auth\.example>, .*status=(\w+) .*")
+        done = self.mail.wait_log(r"to=<a@auth\.example>, .*status=(\w+) .*")
         self.assertEqual(done.group(1), "sent", done.group(0))
         self.arrived("exim.example", b"Subject: let me in")
 
     def test_the_hosts_file_where_it_is_wanted(self):
         self.send("native@exim.example", content=b"Subject: by hosts file\n\nx\n")
         self.arrived("exim.example", b"Subject: by hosts file")
-        self.logged(r"to=<native@exim\.example>, relay=box\.hosts\.example\[192\.0\.2\.22\]:25, .*status=sent")
+        self.mail.wait_log(r"to=<native@exim\.example>, relay=box\.hosts\.example\[192\.0\.2\.22\]:25, .*status=sent")
         self.send("names@exim.example")
-        self.logged(r"to=<names@exim\.example>, relay=none, .*dsn=5\.4\.4, status=bounced \(Host or domain name not found\. "
+        self.mail.wait_log(r"to=<names@exim\.example>, relay=none, .*dsn=5\.4\.4, status=bounced \(Host or domain name not found\. "
                     r"Name service error for name=box\.hosts\.example type=AA?A?A?: Host not found\)")
 
     def test_eight_bit(self):
@@ -199,7 +196,7 @@ class Peers(unittest.TestCase):
             with self.subTest(domain), self.mail.smtp() as smtp:
                 smtp.ehlo()
                 smtp.sendmail("fred@example.org", ["dön@" + domain], "Subject: utf8 ü\r\n\r\nx\r\n".encode(), ["SMTPUTF8", "BODY=8BITMIME"])
-                done = self.logged(r"to=<dön@%s>, .*dsn=(\S+), status=(\w+) .*" % domain)
+                done = self.mail.wait_log(r"to=<dön@%s>, .*dsn=(\S+), status=(\w+) .*" % domain)
                 if done.group(2) == "sent":
                     self.arrived(domain, "Subject: utf8 ü".encode())
                 else:
@@ -223,15 +220,15 @@ class Peers(unittest.TestCase):
 
     def test_refused_recipients(self):
         self.send("bad@postfix.example", "slow@postfix.example", "good@postfix.example", content=b"Subject: mixed\n\nx\n")
-        self.logged(r"to=<bad@postfix\.example>, .*dsn=5\.1\.1, status=bounced \(host mx\.postfix\.example\[192\.0\.2\.21\] said: 550 5\.1\.1 .*"
+        self.mail.wait_log(r"to=<bad@postfix\.example>, .*dsn=5\.1\.1, status=bounced \(host mx\.postfix\.example\[192\.0\.2\.21\] said: 550 5\.1\.1 .*"
                     r"no such user \(in reply to RCPT TO command\)\)")
-        self.logged(r"to=<slow@postfix\.example>, .*dsn=4\.2\.1, status=deferred \(host .* said: 450 4\.2\.1 .*\(in reply to RCPT TO command\)\)")
-        self.logged(r"to=<good@postfix\.example>, .*status=sent")
+        self.mail.wait_log(r"to=<slow@postfix\.example>, .*dsn=4\.2\.1, status=deferred \(host .* said: 450 4\.2\.1 .*\(in reply to RCPT TO command\)\)")
+        self.mail.wait_log(r"to=<good@postfix\.example>, .*status=sent")
         self.send("bad@exim.example", "good@exim.example")
-        self.logged(r"to=<bad@exim\.example>, .*dsn=5\.0\.0, status=bounced \(host .* said: 550 no such user \(in reply to RCPT TO command\)\)")
+        self.mail.wait_log(r"to=<bad@exim\.example>, .*dsn=5\.0\.0, status=bounced \(host .* said: 550 no such user \(in reply to RCPT TO command\)\)")
         self.send("bad@opensmtpd.example", "good@opensmtpd.example")
-        self.logged(r"to=<bad@opensmtpd\.example>, .*dsn=5\.\d\.\d, status=bounced \(host .* said: 550 .*\(in reply to RCPT TO command\)\)")
-        self.logged(r"to=<good@opensmtpd\.example>, .*status=sent")
+        self.mail.wait_log(r"to=<bad@opensmtpd\.example>, .*dsn=5\.\d\.\d, status=bounced \(host .* said: 550 .*\(in reply to RCPT TO command\)\)")
+        self.mail.wait_log(r"to=<good@opensmtpd\.example>, .*status=sent")
 
     def test_what_the_name_servers_say(self):
         wanted = {
@@ -250,7 +247,7 @@ class Peers(unittest.TestCase):
             self.send("a@" + domain, sender="wilma@example.org")
         for domain, pattern in wanted.items():
             with self.subTest(domain):
-                self.logged(r"to=<a@%s>, %s" % (re.escape(domain), pattern))
+                self.mail.wait_log(r"to=<a@%s>, %s" % (re.escape(domain), pattern))
 
     def test_dovecot_by_lmtp(self):
         for domain, relay in (("lmtp.example", re.escape("mail.example.org[" + self.mail.path("dovecot/lmtp") + "]")),
@@ -258,7 +255,7 @@ class Peers(unittest.TestCase):
             with self.subTest(domain):
                 self.send("fred@" + domain, "wilma@" + domain, content=b"Subject: local\n\n.\nbody\n")
                 for user in ("fred", "wilma"):
-                    self.logged(r"to=<%s@%s>, relay=%s, .*dsn=2\.\d\.\d, status=sent \(250 2\.0\.0 .* Saved\)" % (user, domain, relay))
+                    self.mail.wait_log(r"to=<%s@%s>, relay=%s, .*dsn=2\.\d\.\d, status=sent \(250 2\.0\.0 .* Saved\)" % (user, domain, relay))
                     folder = self.mail.path("dovecot/mail/%s@%s/new" % (user, domain))
                     with open(folder + "/" + os.listdir(folder)[0], "rb") as file:
                         self.assertTrue(file.read().replace(b"\r\n", b"\n").endswith(b"\n\n.\nbody\n"))

@@ -12,7 +12,7 @@ import time
 
 import imap_instance
 from imap_instance import PASSWORD, USER, Instance
-from suite import CORPUS, NOBODY, any_certificate
+from suite import CORPUS, any_certificate
 
 PORT = int(os.environ.get("POSTERN_POP3_TEST_PORT", "21110"))
 POP3_MASTER_CF = """
@@ -30,13 +30,7 @@ class Pop3Instance(Instance):
         for name in ("pop3d", "pop3d-session"):
             shutil.copy(os.path.join(imap_instance.BIN, name), self.bin)
         self.write("etc/master.cf", POP3_MASTER_CF.format(port=self.port, tls_port=self.tls_port))
-        self.own(self.dir)
-
-    def own(self, top):
-        if os.geteuid() == 0:
-            for where, _, names in os.walk(top):
-                for path in [where] + [os.path.join(where, name) for name in names]:
-                    os.lchown(path, NOBODY, NOBODY)
+        self.give_away()
 
     def deliver(self, messages):
         new = self.path("home/Maildir/new")
@@ -45,7 +39,7 @@ class Pop3Instance(Instance):
         for number, text in enumerate(messages):
             with open(os.path.join(new, "17000000%05d.M1P1.host" % number), "wb") as file:
                 file.write(text)
-        self.own(self.path("home"))
+        self.give_away()
 
     def login(self, tls=False):
         if tls:
@@ -71,14 +65,6 @@ class Pop3Instance(Instance):
             except socket.timeout:
                 pass
             return got
-
-    def wait_log(self, pattern):
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
-            if re.search(pattern, self.log()):
-                return True
-            time.sleep(0.05)
-        return False
 
 
 def check(condition, what):
@@ -121,7 +107,7 @@ def test_logins(mail):
         check(b"+OK Logged in.\r\n+OK 2 55\r\n+OK Logging out.\r\n" in got, got)
     check(mail.wait_log(r"pop3-login: Login: user=<fred>, method=PLAIN, rip=127\.0\.0\.1, lip=127\.0\.0\.1, mpid=\d+, TLS, session=<"),
           "Login line: " + mail.log())
-    check(mail.wait_log(r"pop3\(fred\)<\d+><[^>]+>: Disconnected: Logged out top=0/0, retr=0/0, del=0/2, size=55"), mail.log())
+    mail.wait_log(r"pop3\(fred\)<\d+><[^>]+>: Disconnected: Logged out top=0/0, retr=0/0, del=0/2, size=55")
 
 
 def test_refusals(mail):
@@ -130,7 +116,7 @@ def test_refusals(mail):
     check([line[:11] for line in lines[1:5]] == [b"+OK", b"-ERR [AUTH]", b"+OK", b"-ERR [AUTH]"], got)
     check(all(line.startswith(b"-ERR") for line in lines[5:8]), got)
     check(lines[8] == b"+OK Logging out", got)
-    check(mail.wait_log(r"pop3-login: Aborted login \(auth failed, \d attempts in \d+ secs\): user=<"), mail.log())
+    mail.wait_log(r"pop3-login: Aborted login \(auth failed, \d attempts in \d+ secs\): user=<")
     got = mail.raw(b"STLS\r\nUSER fred\r\n", until=b"TLS negotiation now.\r\n")
     check(b"+OK Begin TLS" in got and b"USER" not in got, got)
 

@@ -8,15 +8,13 @@ import glob
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 import unittest
 
-from suite import BIN, NOBODY, as_nobody
+from suite import BIN, Scratch, as_nobody
 
 PROGRAMS = ["postern-master", "cleanup", "pickup", "postdrop", "qmgr", "bounce", "showq", "sendmail", "postqueue", "postsuper"]
 
@@ -162,27 +160,19 @@ agent   unix - - n - 1 agent {dir}
 """
 
 
-class Instance:
+class Instance(Scratch):
     def __init__(self):
-        self.dir = tempfile.mkdtemp(prefix="postern-queue-")
-        os.chmod(self.dir, 0o755)
+        super().__init__("postern-queue-")
         for name in ("libexec", "etc", "queue", "data"):
-            os.mkdir(os.path.join(self.dir, name))
+            os.mkdir(self.path(name))
         for name in PROGRAMS:
-            shutil.copy(os.path.join(BIN, name), os.path.join(self.dir, "libexec"))
+            shutil.copy(os.path.join(BIN, name), self.path("libexec"))
         self.write("libexec/agent", AGENT)
         self.write("log", "")
-        os.chmod(os.path.join(self.dir, "libexec/agent"), 0o755)
+        os.chmod(self.path("libexec/agent"), 0o755)
         self.write("etc/main.cf", MAIN_CF.format(dir=self.dir))
         self.write("etc/master.cf", MASTER_CF.replace("{dir}", self.dir))
-        for where, _, names in os.walk(self.dir):
-            for path in [where] + [os.path.join(where, name) for name in names]:
-                if os.geteuid() == 0:
-                    os.chown(path, NOBODY, NOBODY)
-
-    def write(self, name, text):
-        with open(os.path.join(self.dir, name), "w") as file:
-            file.write(text)
+        self.give_away()
 
     def run(self, *words, input=None, check=None):
         result = subprocess.run([os.path.join(BIN, words[0]), *words[1:]], input=input, text=True, timeout=60, stdout=subprocess.PIPE,
@@ -202,18 +192,11 @@ class Instance:
 
     def stop(self):
         self.control("abort")
-        for _ in range(100):
-            if self.control("status").returncode != 0:
-                return
-            time.sleep(0.05)
+        self.wait_for(lambda: self.control("status").returncode != 0, 30, "the instance ends")
 
     def remove(self):
         self.stop()
         shutil.rmtree(self.dir)
-
-    def log(self):
-        with open(os.path.join(self.dir, "log")) as file:
-            return file.read()
 
     def send(self, sender, *recipients, body="hello\n", options=()):
         self.run("sendmail", "-i", "-f", sender, *options, *recipients, input="Subject: test\n\n" + body, check=0)
@@ -232,18 +215,6 @@ class Instance:
     def queue_files(self):
         return [path for path in glob.glob(self.dir + "/queue/*/*")
                 if path.split("/")[-2] in ("maildrop", "incoming", "active", "deferred", "hold", "corrupt")]
-
-    def wait(self, what, condition, patience=20):
-        end = time.time() + patience
-        while time.time() < end:
-            value = condition()
-            if value:
-                return value
-            time.sleep(0.05)
-        raise AssertionError("no %s; log:\n%s\nfiles: %s" % (what, self.log()[-20000:], self.queue_files()))
-
-    def wait_log(self, pattern, patience=20):
-        return self.wait(pattern, lambda: re.search(pattern, self.log()), patience)
 
     def pids(self, name):
         found = []
@@ -271,7 +242,7 @@ class QueueTest(unittest.TestCase):
     def test_a_message_is_delivered_and_removed(self):
         self.suite.send("me@here.example", "keep-a@here.example", "ok-b@here.example")
         self.suite.wait_log(r": removed")
-        self.suite.wait("empty queue", lambda: not self.suite.queue_files())
+        self.suite.wait_for(lambda: not self.suite.queue_files(), 20, "empty queue")
         self.assertEqual(sorted(line[1] for line in self.suite.deliveries()), ["keep-a@here.example", "ok-b@here.example"])
         log = self.suite.log()
         self.assertRegex(log, r"postfix/qmgr\[\d+\]: [0-9A-F]+: from=<me@here.example>, size=\d+, nrcpt=2 \(queue active\)\n")
@@ -281,8 +252,8 @@ class QueueTest(unittest.TestCase):
     def test_the_sender_is_told_of_a_failure_with_the_whole_message(self):
         self.suite.send("keep-me@here.example", "bounce-x@here.example", "ok-y@here.example", body="line one\nline two\n")
         path = self.suite.dir + "/kept-keep-me@here.example"
-        self.suite.wait("notice", lambda: os.path.exists(path))
-        self.suite.wait("empty queue", lambda: not self.suite.queue_files())
+        self.suite.wait_for(lambda: os.path.exists(path), 20, "notice")
+        self.suite.wait_for(lambda: not self.suite.queue_files(), 20, "empty queue")
         with open(path) as file:
             notice = file.read()
         self.assertIn("Subject: Undelivered Mail Returned to Sender\n", notice)
@@ -295,12 +266,12 @@ class QueueTest(unittest.TestCase):
     def test_success_reports_and_null_senders(self):
         self.suite.send("keep-me@here.example", "ok-y@here.example", options=("-N", "success"))
         path = self.suite.dir + "/kept-keep-me@here.example"
-        self.suite.wait("report", lambda: os.path.exists(path))
+        self.suite.wait_for(lambda: os.path.exists(path), 20, "report")
         with open(path) as file:
             self.assertIn("Subject: Successful Mail Delivery Report\n", file.read())
         self.suite.send("", "bounce-z@here.example")
         self.suite.wait_log(r"bounce-z.*status=bounced")
-        self.suite.wait("empty queue", lambda: not self.suite.queue_files())
+        self.suite.wait_for(lambda: not self.suite.queue_files(), 20, "empty queue")
         self.assertEqual(self.suite.log().count("notification:"), 1)
 
     def test_mail_without_a_transport_waits_with_a_clear_reason(self):
@@ -308,7 +279,7 @@ class QueueTest(unittest.TestCase):
         self.suite.wait_log(r"to=<far@elsewhere.example>, relay=none, delay=\S+, delays=\S+, dsn=4.3.0, status=deferred "
                             r"\(mail transport unavailable\)")
         self.assertIn("warning: connect to transport private/smtp: ", self.suite.log())
-        entry = self.suite.wait("listing", lambda: [e for e in self.suite.listing() if e["queue_name"] == "deferred"])[0]
+        entry = self.suite.wait_for(lambda: [e for e in self.suite.listing() if e["queue_name"] == "deferred"], 20, "listing")[0]
         self.assertEqual(entry["sender"], "me@here.example")
         self.assertEqual(entry["recipients"], [{"address": "far@elsewhere.example", "delay_reason": "mail transport unavailable"}])
         text = self.suite.run("postqueue", "-p", check=0).stdout
@@ -318,26 +289,26 @@ class QueueTest(unittest.TestCase):
 
     def test_retry_flush_and_flush_one(self):
         self.suite.send("me@here.example", "later-a@here.example")
-        self.suite.wait("deferral", lambda: [e for e in self.suite.listing() if e["queue_name"] == "deferred"])
+        self.suite.wait_for(lambda: [e for e in self.suite.listing() if e["queue_name"] == "deferred"], 20, "deferral")
         attempts = self.suite.log().count("(not now)")
-        self.suite.wait("second attempt by the clock", lambda: self.suite.log().count("(not now)") > attempts)
+        self.suite.wait_for(lambda: self.suite.log().count("(not now)") > attempts, 20, "second attempt by the clock")
         open(self.suite.dir + "/now", "w").close()
-        entry = self.suite.wait("deferral", lambda: [e for e in self.suite.listing() if e["queue_name"] == "deferred"])[0]
+        entry = self.suite.wait_for(lambda: [e for e in self.suite.listing() if e["queue_name"] == "deferred"], 20, "deferral")[0]
         self.suite.run("postqueue", "-i", entry["queue_id"], check=0)
-        self.suite.wait("empty queue", lambda: not self.suite.queue_files())
+        self.suite.wait_for(lambda: not self.suite.queue_files(), 20, "empty queue")
         os.remove(self.suite.dir + "/now")
         self.suite.send("me@here.example", "later-b@off.example")
-        self.suite.wait("deferral", lambda: [e for e in self.suite.listing() if e["queue_name"] == "deferred"])
+        self.suite.wait_for(lambda: [e for e in self.suite.listing() if e["queue_name"] == "deferred"], 20, "deferral")
         open(self.suite.dir + "/now", "w").close()
         self.suite.run("postqueue", "-s", "off.example", check=0)
-        self.suite.wait("empty queue", lambda: not self.suite.queue_files())
+        self.suite.wait_for(lambda: not self.suite.queue_files(), 20, "empty queue")
         self.suite.run("postqueue", "-f", check=0)
         self.assertEqual(self.suite.run("postqueue", "-p", check=0).stdout, "Mail queue is empty\n")
 
     def test_postsuper_on_a_running_system(self):
         for name in "abc":
             self.suite.send("me@here.example", "later-%s@here.example" % name)
-        self.suite.wait("deferrals", lambda: len([e for e in self.suite.listing() if e["queue_name"] == "deferred"]) == 3)
+        self.suite.wait_for(lambda: len([e for e in self.suite.listing() if e["queue_name"] == "deferred"]) == 3, 20, "deferrals")
         ids = {e["recipients"][0]["address"]: e["queue_id"] for e in self.suite.listing()}
         held, deleted, requeued = (ids["later-%s@here.example" % name] for name in "abc")
         said = self.suite.run("postsuper", "-h", held, "-d", deleted, "-r", requeued, check=0).stdout
@@ -347,19 +318,19 @@ class QueueTest(unittest.TestCase):
         open(self.suite.dir + "/now", "w").close()
         self.suite.run("postqueue", "-f", check=0)
         self.suite.run("sendmail", "-q", check=0)
-        self.suite.wait("delivery of the requeued one", lambda: any(d[1] == "later-c@here.example" for d in self.suite.deliveries()), 70)
+        self.suite.wait_for(lambda: any(d[1] == "later-c@here.example" for d in self.suite.deliveries()), 70, "delivery of the requeued one")
         self.assertEqual([e["queue_name"] for e in self.suite.listing()], ["hold"])
         self.assertRegex(self.suite.run("postqueue", "-p", check=0).stdout, r"\n%s! +\d+ " % held)
         self.assertEqual(self.suite.run("postsuper", "-H", "ALL", check=0).stdout, "postsuper: Released from hold: 1 message\n")
-        self.suite.wait("delivery of the held one", lambda: any(d[1] == "later-a@here.example" for d in self.suite.deliveries()))
-        self.suite.wait("empty queue", lambda: not self.suite.queue_files())
+        self.suite.wait_for(lambda: any(d[1] == "later-a@here.example" for d in self.suite.deliveries()), 20, "delivery of the held one")
+        self.suite.wait_for(lambda: not self.suite.queue_files(), 20, "empty queue")
         self.assertFalse(any(d[1] == "later-b@here.example" for d in self.suite.deliveries()))
         bad = self.suite.run("postsuper", "-d", "ALL", "nonsense")
         self.assertEqual((bad.returncode, bad.stdout), (1, "postsuper: fatal: invalid directory name: nonsense\n"))
 
     def test_the_commands_when_the_system_is_down(self):
         self.suite.send("me@here.example", "defer-a@here.example")
-        self.suite.wait("deferral", lambda: [e for e in self.suite.listing() if e["queue_name"] == "deferred"])
+        self.suite.wait_for(lambda: [e for e in self.suite.listing() if e["queue_name"] == "deferred"], 20, "deferral")
         self.suite.stop()
         text = self.suite.run("postqueue", "-p", check=0).stdout
         self.assertIn("warning: Mail system is down -- accessing queue directly (Connect to the ", text)
@@ -371,15 +342,15 @@ class QueueTest(unittest.TestCase):
 
     def test_an_agent_that_dies_gets_the_message_again(self):
         self.suite.send("me@here.example", "die-a@here.example")
-        self.suite.wait("delivery", lambda: any(d[1] == "die-a@here.example" for d in self.suite.deliveries()), 30)
-        self.suite.wait("empty queue", lambda: not self.suite.queue_files())
+        self.suite.wait_for(lambda: any(d[1] == "die-a@here.example" for d in self.suite.deliveries()), 30, "delivery")
+        self.suite.wait_for(lambda: not self.suite.queue_files(), 20, "empty queue")
 
     def test_reload_repeats_no_delivery(self):
         for number in range(30):
             self.suite.send("me@here.example", *["slow-%d-%d@here.example" % (number, i) for i in range(3)])
             if number % 6 == 5:
                 self.assertEqual(self.suite.control("reload").returncode, 0)
-        self.suite.wait("empty queue", lambda: not self.suite.queue_files(), 60)
+        self.suite.wait_for(lambda: not self.suite.queue_files(), 60, "empty queue")
         addresses = [delivery[1] for delivery in self.suite.deliveries()]
         self.assertEqual(len(set(addresses)), 90)
         again = sorted(address for address in set(addresses) if addresses.count(address) > 1)
@@ -390,11 +361,11 @@ class QueueTest(unittest.TestCase):
         for number in range(messages):
             self.suite.send("me@here.example", *["%s-%d-%d@here.example" % (random.choice(["ok", "slow"]), number, i) for i in range(5)])
             if number % 4 == 3:
-                pid = self.suite.wait("qmgr process", lambda: self.suite.pids("qmgr"))[0]
+                pid = self.suite.wait_for(lambda: self.suite.pids("qmgr"), 20, "qmgr process")[0]
                 time.sleep(random.random() / 5)
                 os.kill(pid, signal.SIGKILL)
                 kills += 1
-        self.suite.wait("empty queue", lambda: not self.suite.queue_files(), 90)
+        self.suite.wait_for(lambda: not self.suite.queue_files(), 90, "empty queue")
         counts = {}
         for queue_id, address, _ in self.suite.deliveries():
             counts[address] = counts.get(address, 0) + 1

@@ -54,9 +54,8 @@ def shape(mail, *words):
 
 def numbers_in(mail, user):
     found = {}
-    for path in mail.mailbox(user):
-        with open(path) as file:
-            number = re.search(r"^Subject: number (\d+)$", file.read(), re.M).group(1)
+    for text in mail.messages(user):
+        number = re.search(r"^Subject: number (\d+)$", text, re.M).group(1)
         found[number] = found.get(number, 0) + 1
     return found
 

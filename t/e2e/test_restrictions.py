@@ -391,9 +391,8 @@ class Restrictions(unittest.TestCase):
         replies = smtp(GOOD, BASE + 81, ["EHLO c.example", "MAIL FROM:<s@good.example>", "RCPT TO:<prepend@example.org>", "DATA",
                                          "Subject: prepended\r\n\r\nhello\r\n."])
         self.assertTrue(replies[-1].startswith("250 2.0.0 Ok: queued"), replies)
-        self.mail.wait_for(lambda: self.mail.mailbox("prepend"), 20, "the message arrives")
-        with open(self.mail.mailbox("prepend")[0]) as file:
-            self.assertIn("\nX-Policy: was here\n", file.read())
+        message = self.mail.wait_for(lambda: self.mail.messages("prepend"), 20, "the message arrives")[0]
+        self.assertIn("\nX-Policy: was here\n", message)
 
     def test_debians_spf_policy_server(self):
         if not self.has_spf:

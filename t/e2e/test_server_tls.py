@@ -202,15 +202,7 @@ class ServerTls(unittest.TestCase):
             smtp.starttls(context=self.context("friend"))
             smtp.ehlo("c.example")
             smtp.sendmail("a@else.example", ["fred@example.org"], "Subject: certified\r\n\r\nhello\r\n")
-        def message():
-            for path in self.mail.mailbox("fred"):
-                with open(path) as file:
-                    text = file.read()
-                if "certified" in text:
-                    return text
-            return None
-
-        text = self.mail.wait_for(message, 10, "the message")
+        text = self.mail.wait_for(lambda: [text for text in self.mail.messages("fred") if "certified" in text], 20, "the message")[0]
         self.assertRegex(text, r"\(using TLSv1\.3 with cipher \S+ \(256/256 bits\)\n\t key-exchange X25519 server-signature \S+ \([^)]*\) "
                                r"server-digest SHA256 client-signature ECDSA \(prime256v1\) client-digest SHA256\)\n")
         self.assertRegex(text, r'\(Client CN "friend", Issuer "Authority ca" \(verified OK\)\)')

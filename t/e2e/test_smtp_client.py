@@ -80,23 +80,11 @@ class Client(unittest.TestCase):
                 text = text.encode()
             smtp.sendmail(sender, list(recipients), text.replace(b"\n", b"\r\n"), mail_options, rcpt_options)
 
-    def logged(self, pattern, seconds=15):
-        return self.mail.wait_for(lambda: re.search(pattern, self.mail.log()), seconds, pattern)
-
-    def in_mailbox(self, user, text):
-        """The message that contains `text`, or nothing."""
-        for path in self.mail.mailbox(user):
-            with open(path) as file:
-                message = file.read()
-            if text in message:
-                return message
-        return ""
-
     def test_a_message_is_delivered_as_it_was(self):
         peer, domain = self.peer()
         text = b"Subject: dots\n\n.\n..two\n.one\nlast line\n"
         self.send("a@" + domain, text=text)
-        self.logged(r"to=<a@%s>, relay=127\.0\.0\.1\[127\.0\.0\.1\]:\d+, delay=[\d.]+, delays=[\d.]+/[\d.]+/[\d.]+/[\d.]+, "
+        self.mail.wait_log(r"to=<a@%s>, relay=127\.0\.0\.1\[127\.0\.0\.1\]:\d+, delay=[\d.]+, delays=[\d.]+/[\d.]+/[\d.]+/[\d.]+, "
                     r"dsn=2\.0\.0, status=sent \(250 2\.0\.0 Ok: queued as 1\)" % re.escape(domain))
         message = peer.messages[0]
         self.assertTrue(message["content"].endswith(b"\r\n\r\n.\r\n..two\r\n.one\r\nlast line\r\n"), message["content"])
@@ -106,7 +94,7 @@ class Client(unittest.TestCase):
     def test_the_envelope_leaves_in_one_piece(self):
         peer, domain = self.peer()
         self.send("a@" + domain, "b@" + domain, "c@" + domain)
-        self.logged(r"to=<c@%s>.*status=sent" % domain)
+        self.mail.wait_log(r"to=<c@%s>.*status=sent" % domain)
         self.assertEqual(peer.verbs(), ["EHLO", "MAIL", "RCPT", "RCPT", "RCPT", "DATA", "QUIT"])
         self.assertEqual(len(peer.messages[0]["recipients"]), 3)
 
@@ -126,30 +114,30 @@ class Client(unittest.TestCase):
     def test_without_pipelining(self):
         peer, domain = self.peer(features=["8BITMIME"])
         self.send("a@" + domain, "b@" + domain)
-        self.logged(r"to=<b@%s>.*status=sent" % domain)
+        self.mail.wait_log(r"to=<b@%s>.*status=sent" % domain)
         self.assertEqual(peer.messages[0]["sender"], "MAIL FROM:<fred@example.org>")
 
     def test_helo_when_ehlo_is_not_known(self):
         peer, domain = self.peer(replies={"EHLO": "500 5.5.2 what?"})
         self.send("a@" + domain)
-        self.logged(r"to=<a@%s>.*status=sent" % domain)
+        self.mail.wait_log(r"to=<a@%s>.*status=sent" % domain)
         self.assertEqual(peer.verbs()[:2], ["EHLO", "HELO"])
 
     def test_one_recipient_is_refused(self):
         refuse = lambda command: "550 5.1.1 <x> unknown\n" .strip() if "<b@" in command else ""
         peer, domain = self.peer(replies={"RCPT": refuse})
         self.send("a@" + domain, "b@" + domain)
-        self.logged(r"to=<a@%s>.*status=sent" % domain)
-        self.logged(r"to=<b@%s>, relay=127\.0\.0\.1\[127\.0\.0\.1\]:\d+, .*dsn=5\.1\.1, status=bounced \(host "
+        self.mail.wait_log(r"to=<a@%s>.*status=sent" % domain)
+        self.mail.wait_log(r"to=<b@%s>, relay=127\.0\.0\.1\[127\.0\.0\.1\]:\d+, .*dsn=5\.1\.1, status=bounced \(host "
                     r"127\.0\.0\.1\[127\.0\.0\.1\] said: 550 5\.1\.1 <x> unknown \(in reply to RCPT TO command\)\)" % domain)
-        bounce = self.mail.wait_for(lambda: self.in_mailbox("fred", "<b@%s>: host" % domain), 15, "the bounce")
+        bounce = self.mail.wait_for(lambda: [text for text in self.mail.messages("fred") if "<b@%s>: host" % domain in text], 20, "the bounce")[0]
         self.assertIn("Diagnostic-Code: smtp; 550 5.1.1 <x> unknown", bounce)
         self.assertIn("Remote-MTA: dns; 127.0.0.1", bounce)
 
     def test_all_recipients_are_refused_and_data_went_along(self):
         peer, domain = self.peer(replies={"RCPT": "450 4.2.1 later", "DATA": "354 go on"})
         self.send("a@" + domain)
-        self.logged(r"to=<a@%s>.*dsn=4\.2\.1, status=deferred \(host 127\.0\.0\.1\[127\.0\.0\.1\] said: 450 4\.2\.1 later" % domain)
+        self.mail.wait_log(r"to=<a@%s>.*dsn=4\.2\.1, status=deferred \(host 127\.0\.0\.1\[127\.0\.0\.1\] said: 450 4\.2\.1 later" % domain)
         self.mail.wait_for(lambda: "QUIT" in peer.verbs(), 5, "QUIT")
         self.assertEqual(peer.messages[0]["content"] if peer.messages else b"", b"")
 
@@ -167,7 +155,7 @@ class Client(unittest.TestCase):
                 wanted.append(r"to=<a@%s>.*dsn=%s.5.7, status=%s \(host 127\.0\.0\.1\[127\.0\.0\.1\] %s\)"
                               % (domain, "5" if hard else "4", "bounced" if hard else "deferred", text % reply))
         for pattern in wanted:
-            self.logged(pattern)
+            self.mail.wait_log(pattern)
 
     def test_lost_connections_at_each_stage(self):
         cases = {"CONNECT": "receiving the initial server greeting", "EHLO": "performing the EHLO handshake",
@@ -180,7 +168,7 @@ class Client(unittest.TestCase):
             wanted.append(r"to=<a@%s>.*dsn=4\.4\.2, status=deferred \(lost connection with 127\.0\.0\.1\[127\.0\.0\.1\] while %s\)"
                           % (domain, doing))
         for pattern in wanted:
-            self.logged(pattern)
+            self.mail.wait_log(pattern)
 
     def test_silence_at_each_stage(self):
         wanted = []
@@ -191,14 +179,14 @@ class Client(unittest.TestCase):
             wanted.append(r"to=<a@%s>.*dsn=4\.4\.2, status=deferred \(conversation with 127\.0\.0\.1\[127\.0\.0\.1\] timed out while %s"
                           % (domain, doing))
         for pattern in wanted:
-            self.logged(pattern)
+            self.mail.wait_log(pattern)
 
     def test_nobody_listens(self):
         Client.next_port += 1
         domain = "u%d.example" % Client.next_port
         self.send("a@" + domain)
-        self.logged(r"connect to 127\.0\.0\.1\[127\.0\.0\.1\]:%d: Connection refused" % Client.next_port)
-        self.logged(r"to=<a@%s>, relay=none, .*dsn=4\.4\.1, status=deferred \(connect to 127\.0\.0\.1\[127\.0\.0\.1\]:\d+: "
+        self.mail.wait_log(r"connect to 127\.0\.0\.1\[127\.0\.0\.1\]:%d: Connection refused" % Client.next_port)
+        self.mail.wait_log(r"to=<a@%s>, relay=none, .*dsn=4\.4\.1, status=deferred \(connect to 127\.0\.0\.1\[127\.0\.0\.1\]:\d+: "
                     r"Connection refused\)" % domain)
 
     def test_the_next_server_is_asked_after_soft_failures(self):
@@ -206,33 +194,33 @@ class Client(unittest.TestCase):
         peer, domain = self.peer()
         dead = Client.next_port - 1
         self.send("a@two%d-%d.example" % (dead, Client.next_port))
-        self.logged(r"to=<a@two%d-.*status=sent" % dead)
+        self.mail.wait_log(r"to=<a@two%d-.*status=sent" % dead)
         soft, _ = self.peer(replies={"RCPT": lambda command: "450 4.1.1 no" if "<b@" in command else ""})
         first = Client.next_port
         good, _ = self.peer()
         self.send("a@two%d-%d.example" % (first, Client.next_port), "b@two%d-%d.example" % (first, Client.next_port))
-        self.logged(r"to=<b@two%d-.*relay=127\.0\.0\.1\[127\.0\.0\.1\]:%d, .*status=sent" % (first, Client.next_port))
+        self.mail.wait_log(r"to=<b@two%d-.*relay=127\.0\.0\.1\[127\.0\.0\.1\]:%d, .*status=sent" % (first, Client.next_port))
         self.assertEqual([len(p.messages) for p in (soft, good)], [1, 1])
 
     def test_wrong_answers_to_pipelined_commands(self):
         peer, domain = self.peer(replies={"RCPT": "this is no reply"})
         self.send("a@" + domain)
-        self.logged(r"non-ESMTP response from 127\.0\.0\.1\[127\.0\.0\.1\]:\d+: this is no reply")
-        self.logged(r"to=<a@%s>.*dsn=4\.5\.0, status=deferred" % domain)
+        self.mail.wait_log(r"non-ESMTP response from 127\.0\.0\.1\[127\.0\.0\.1\]:\d+: this is no reply")
+        self.mail.wait_log(r"to=<a@%s>.*dsn=4\.5\.0, status=deferred" % domain)
 
     def test_long_lines_are_folded(self):
         peer, domain = self.peer()
         self.send("a@" + domain, text="Subject: long\n\n" + "x" * 2500 + "\n")
-        self.logged(r"to=<a@%s>.*status=sent" % domain)
+        self.mail.wait_log(r"to=<a@%s>.*status=sent" % domain)
         lines = peer.messages[0]["content"].split(b"\r\n\r\n", 1)[1].split(b"\r\n")
         self.assertEqual(lines[:3], [b"x" * 998, b" " + b"x" * 997, b" " + b"x" * 505])
-        self.logged(r"breaking line > 998 bytes with <CR><LF>SPACE")
+        self.mail.wait_log(r"breaking line > 998 bytes with <CR><LF>SPACE")
 
     def test_a_large_message(self):
         peer, domain = self.peer()
         body = b"".join(b"%06d .dot\n.%06d\n" % (i, i) for i in range(60000))
         self.send("a@" + domain, text=b"Subject: large\n\n" + body)
-        self.logged(r"to=<a@%s>.*status=sent" % domain, 30)
+        self.mail.wait_log(r"to=<a@%s>.*status=sent" % domain, 30)
         self.assertEqual(peer.messages[0]["content"].split(b"\r\n\r\n", 1)[1].replace(b"\r\n", b"\n"), body)
 
     def test_a_server_that_trickles(self):
@@ -261,21 +249,21 @@ class Client(unittest.TestCase):
         port = Client.next_port
         self.send("a@u%d.example" % port)
         self.send("a@s%d.example" % port)
-        self.logged(r"to=<a@s%d\.example>.*dsn=4\.4\.2, status=deferred \(conversation with .* timed out while performing the EHLO handshake" % port)
-        self.logged(r"to=<a@u%d\.example>.*dsn=5\.5\.0, status=bounced" % port)
+        self.mail.wait_log(r"to=<a@s%d\.example>.*dsn=4\.4\.2, status=deferred \(conversation with .* timed out while performing the EHLO handshake" % port)
+        self.mail.wait_log(r"to=<a@u%d\.example>.*dsn=5\.5\.0, status=bounced" % port)
 
     def test_chunks(self):
         features = ["PIPELINING", "CHUNKING", "8BITMIME"]
         peer, domain = self.peer(features=features)
         self.send("a@" + domain, text=b"Subject: dots\n\n.\n..two\nlast line\n")
-        self.logged(r"to=<a@%s>.*status=sent" % domain)
+        self.mail.wait_log(r"to=<a@%s>.*status=sent" % domain)
         self.assertEqual(peer.verbs(), ["EHLO", "MAIL", "RCPT", "BDAT", "QUIT"])
         self.assertTrue(peer.messages[0]["content"].endswith(b"\r\n\r\n.\r\n..two\r\nlast line\r\n"), peer.messages[0]["content"])
         body = b"".join(b"%06d .dot\n.%06d\n" % (i, i) for i in range(60000))
         for lmtp in (False, True):
             peer, domain = self.peer(features=features, lmtp=lmtp)
             self.send("a@" + domain, "b@" + domain, text=b"Subject: large\n\n" + body)
-            self.logged(r"to=<b@%s>.*status=sent" % domain, 30)
+            self.mail.wait_log(r"to=<b@%s>.*status=sent" % domain, 30)
             self.assertEqual(peer.messages[0]["content"].split(b"\r\n\r\n", 1)[1].replace(b"\r\n", b"\n"), body)
             self.assertGreater(peer.verbs().count("BDAT"), 3)
 
@@ -284,33 +272,33 @@ class Client(unittest.TestCase):
         unknown = lambda command: "550 5.1.1 unknown" if "<b@" in command else ""
         peer, domain = self.peer(lmtp=True, features=["PIPELINING", "CHUNKING"], replies={".": refuse, "RCPT": unknown})
         self.send("a@" + domain, "b@" + domain, "c@" + domain)
-        self.logged(r"to=<a@%s>.*status=sent" % domain)
-        self.logged(r"to=<b@%s>.*dsn=5\.1\.1, status=bounced \(.*in reply to RCPT TO command" % domain)
-        self.logged(r"to=<c@%s>.*dsn=5\.2\.2, status=bounced \(.*in reply to BDAT command" % domain)
+        self.mail.wait_log(r"to=<a@%s>.*status=sent" % domain)
+        self.mail.wait_log(r"to=<b@%s>.*dsn=5\.1\.1, status=bounced \(.*in reply to RCPT TO command" % domain)
+        self.mail.wait_log(r"to=<c@%s>.*dsn=5\.2\.2, status=bounced \(.*in reply to BDAT command" % domain)
 
     def test_a_chunk_is_refused(self):
         for reply, dsn, status in (("552 5.3.4 too big", "5.3.4", "bounced"), ("452 4.3.1 no room", "4.3.1", "deferred")):
             peer, domain = self.peer(features=["PIPELINING", "CHUNKING"], replies={"BDAT": reply})
             self.send("a@" + domain, text="Subject: x\n\n" + "y" * 70 + "\n" + ("z" * 70 + "\n") * 60000)
-            self.logged(r"to=<a@%s>.*dsn=%s, status=%s \(host .* said: %s \(in reply to BDAT command\)\)" % (domain, dsn, status, reply))
+            self.mail.wait_log(r"to=<a@%s>.*dsn=%s, status=%s \(host .* said: %s \(in reply to BDAT command\)\)" % (domain, dsn, status, reply))
             self.assertEqual(peer.messages, [])
 
     def test_the_connection_ends_between_chunks(self):
         peer, domain = self.peer(features=["PIPELINING", "CHUNKING"], replies={"BDAT": None})
         self.send("a@" + domain, text="Subject: x\n\n" + ("z" * 70 + "\n") * 60000)
-        self.logged(r"to=<a@%s>.*dsn=4\.4\.2, status=deferred \(lost connection with .* while sending message body\)" % domain)
+        self.mail.wait_log(r"to=<a@%s>.*dsn=4\.4\.2, status=deferred \(lost connection with .* while sending message body\)" % domain)
 
     def test_size_is_known_before_it_is_sent(self):
         peer, domain = self.peer(features=["SIZE 1000", "PIPELINING"])
         self.send("a@" + domain, text="Subject: x\n\n" + "y\n" * 2000)
-        self.logged(r"to=<a@%s>.*dsn=5\.3\.4, status=bounced \(message size \d+ exceeds size limit 1000 of server "
+        self.mail.wait_log(r"to=<a@%s>.*dsn=5\.3\.4, status=bounced \(message size \d+ exceeds size limit 1000 of server "
                     r"127\.0\.0\.1\[127\.0\.0\.1\]\)" % domain)
         self.assertNotIn("MAIL", peer.verbs())
 
     def test_dsn_requests_are_passed_on(self):
         peer, domain = self.peer()
         self.send("a@" + domain, mail_options=["RET=HDRS", "ENVID=abc+2B"], rcpt_options=["NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;o+2Bx@y"])
-        self.logged(r"to=<a@%s>.*status=sent" % domain)
+        self.mail.wait_log(r"to=<a@%s>.*status=sent" % domain)
         self.assertRegex(peer.messages[0]["sender"], r" RET=HDRS ENVID=abc\+2B$")
         self.assertEqual(peer.messages[0]["recipients"], ["RCPT TO:<a@%s> ORCPT=rfc822;o+2Bx@y NOTIFY=SUCCESS,FAILURE" % domain])
 
@@ -319,14 +307,14 @@ class Client(unittest.TestCase):
         with self.mail.smtp() as smtp:
             smtp.ehlo()
             smtp.sendmail("fred@example.org", ["dön@" + domain], "Subject: ü\n\nx\n".encode(), ["SMTPUTF8", "BODY=8BITMIME"])
-        self.logged(r"to=<.*@%s>.*dsn=5\.6\.7, status=bounced \(SMTPUTF8 is required, but was not offered by host" % domain)
+        self.mail.wait_log(r"to=<.*@%s>.*dsn=5\.6\.7, status=bounced \(SMTPUTF8 is required, but was not offered by host" % domain)
 
     def test_connections_are_used_again(self):
         peer, domain = self.peer()
         for _ in range(8):
             self.send("a@" + domain)
         self.mail.wait_for(lambda: len(peer.messages) == 8, 15, "eight messages")
-        self.logged(r"to=<a@%s>, relay=127\.0\.0\.1\[127\.0\.0\.1\]:\d+, conn_use=\d+, .*status=sent" % domain)
+        self.mail.wait_log(r"to=<a@%s>, relay=127\.0\.0\.1\[127\.0\.0\.1\]:\d+, conn_use=\d+, .*status=sent" % domain)
         self.assertLess(peer.sessions, 8)
         self.mail.wait_for(lambda: peer.verbs().count("QUIT") == peer.sessions, 5, "QUIT for each")
 
@@ -343,26 +331,26 @@ class Client(unittest.TestCase):
         refuse = lambda command: "552 5.2.2 over quota" if "<b@" in command else "451 4.3.0 later" if "<c@" in command else ""
         peer, domain = self.peer(lmtp=True, replies={".": refuse})
         self.send("a@" + domain, "b@" + domain, "c@" + domain)
-        self.logged(r"postern/lmtp\[\d+\]: \w+: to=<a@%s>.*status=sent|postfix/lmtp\[\d+\]: \w+: to=<a@%s>.*status=sent" % (domain, domain))
-        self.logged(r"to=<b@%s>.*dsn=5\.2\.2, status=bounced \(host .* said: 552 5\.2\.2 over quota \(in reply to end of DATA command\)\)" % domain)
-        self.logged(r"to=<c@%s>.*dsn=4\.3\.0, status=deferred" % domain)
+        self.mail.wait_log(r"postern/lmtp\[\d+\]: \w+: to=<a@%s>.*status=sent|postfix/lmtp\[\d+\]: \w+: to=<a@%s>.*status=sent" % (domain, domain))
+        self.mail.wait_log(r"to=<b@%s>.*dsn=5\.2\.2, status=bounced \(host .* said: 552 5\.2\.2 over quota \(in reply to end of DATA command\)\)" % domain)
+        self.mail.wait_log(r"to=<c@%s>.*dsn=4\.3\.0, status=deferred" % domain)
         self.assertEqual(peer.commands[0], "LHLO mail.example.org")
 
     def test_lmtp_over_a_unix_socket(self):
         peer = Peer(path=self.mail.path("lmtp-socket"), lmtp=True)
         self.addCleanup(peer.close)
         self.send("a@unix.example", "b@unix.example")
-        self.logged(r"to=<b@unix\.example>, relay=mail\.example\.org\[%s\], .*status=sent" % re.escape(self.mail.path("lmtp-socket")))
+        self.mail.wait_log(r"to=<b@unix\.example>, relay=mail\.example\.org\[%s\], .*status=sent" % re.escape(self.mail.path("lmtp-socket")))
         self.assertEqual(len(peer.messages), 1)
 
     def test_a_bad_next_hop_is_a_mistake_of_ours(self):
         self.send("a@bad.example")
-        self.logged(r"to=<a@bad\.example>, relay=none, .*dsn=4\.3\.5, status=deferred")
+        self.mail.wait_log(r"to=<a@bad\.example>, relay=none, .*dsn=4\.3\.5, status=deferred")
 
     def test_eight_bit_content_for_a_seven_bit_server(self):
         peer, domain = self.peer(features=["PIPELINING"])
         self.send("a@" + domain, text="Subject: x\n\nd\u00f6n\n".encode(), mail_options=["BODY=8BITMIME"])
-        self.logged(r"to=<a@%s>.*status=sent" % domain)
+        self.mail.wait_log(r"to=<a@%s>.*status=sent" % domain)
         self.assertIn(b"\r\nContent-Transfer-Encoding: quoted-printable\r\n", peer.messages[0]["content"])
         self.assertTrue(peer.messages[0]["content"].endswith(b"\r\n\r\nd=C3=B6n\r\n"))
 
@@ -376,9 +364,9 @@ class Client(unittest.TestCase):
         self.mail.wait_for(lambda: "DATA" in peer.verbs(), 10, "DATA")
         time.sleep(0.3)
         self.kill("qmgr")
-        self.logged(r"to=<a@%s>.*status=sent" % domain)
+        self.mail.wait_log(r"to=<a@%s>.*status=sent" % domain)
         queue_id = re.search(r"(\w+): to=<a@%s>" % domain, self.mail.log()).group(1)
-        self.logged(r"qmgr\[\d+\]: %s: removed" % queue_id, 30)
+        self.mail.wait_log(r"qmgr\[\d+\]: %s: removed" % queue_id, 30)
         self.assertEqual(len(peer.messages), 1)
 
     def test_no_copy_from_a_delivery_that_nobody_waits_for(self):
@@ -386,7 +374,7 @@ class Client(unittest.TestCase):
         self.send("a@" + domain)
         self.mail.wait_for(lambda: "DATA" in peer.verbs(), 10, "DATA")
         self.kill("qmgr")
-        self.logged(r"to=<a@%s>.*status=sent" % domain, 30)
+        self.mail.wait_log(r"to=<a@%s>.*status=sent" % domain, 30)
         time.sleep(1)
         self.assertEqual(len(peer.messages), 1)
 
@@ -394,9 +382,9 @@ class Client(unittest.TestCase):
         refuse = lambda command: 1.5 if "<b@" in command else ""
         peer, domain = self.peer(lmtp=True, replies={".": refuse})
         self.send("a@" + domain, "b@" + domain)
-        self.logged(r"to=<a@%s>.*status=sent" % domain)
+        self.mail.wait_log(r"to=<a@%s>.*status=sent" % domain)
         self.kill("lmtp")
-        self.logged(r"to=<b@%s>.*status=sent" % domain, 30)
+        self.mail.wait_log(r"to=<b@%s>.*status=sent" % domain, 30)
         self.assertEqual(len(re.findall(r"to=<a@%s>.*status=sent" % domain, self.mail.log())), 1)
         self.assertTrue(all("<a@" not in recipient for message in peer.messages[1:] for recipient in message["recipients"]))
 
@@ -410,7 +398,7 @@ class Client(unittest.TestCase):
             wait_listening(Client.next_port)
             domain = "%s%d.example" % ("l" if options == ["-L"] else "u", Client.next_port)
             self.send("a@" + domain, "b@" + domain)
-            self.logged(r"to=<b@%s>.*status=sent" % domain)
+            self.mail.wait_log(r"to=<b@%s>.*status=sent" % domain)
             sink.kill()
             sink.wait()
 

@@ -89,14 +89,11 @@ class Tls(unittest.TestCase):
         with self.mail.smtp() as smtp:
             smtp.sendmail("fred@example.org", [recipient], "Subject: hi\r\n\r\nbody\r\n")
 
-    def logged(self, pattern, seconds=15):
-        return self.mail.wait_for(lambda: re.search(pattern, self.mail.log()), seconds, pattern)
-
     def attempt(self, level, **options):
         peer, port = self.peer(level, **options)
         domain = "u%d-x.example" % port
         self.send("a@" + domain)
-        line = self.logged(r"to=<a@%s>.*" % re.escape(domain)).group(0)
+        line = self.mail.wait_log(r"to=<a@%s>.*" % re.escape(domain)).group(0)
         log = re.findall(r".* \w+ TLS connection \w+ to localhost\[127\.0\.0\.1\]:%d: .*" % port, self.mail.log())
         return peer, line, log[-1] if log else ""
 
@@ -127,7 +124,7 @@ class Tls(unittest.TestCase):
         peer, port = self.peer(1, auth=refuse, features=["AUTH PLAIN"])
         for n in range(3):
             self.send("%d@c%d.example" % (n, port))
-            self.logged(r"to=<%d@c%d\.example>.*dsn=5\.7\.8, status=bounced \(SASL %sauthentication failed; server localhost\[127\.0\.0\.1\] "
+            self.mail.wait_log(r"to=<%d@c%d\.example>.*dsn=5\.7\.8, status=bounced \(SASL %sauthentication failed; server localhost\[127\.0\.0\.1\] "
                         r"said: 535 5\.7\.8 wrong\)" % (n, port, r"\[CACHED\] " if n else ""))
         self.assertEqual(len([verb for verb in peer.verbs() if verb == "AUTH"]), 1)
         with open(self.mail.path("data/refused.lmdb"), "rb") as file:
@@ -144,7 +141,7 @@ class Tls(unittest.TestCase):
         self.assertIn(", tls=verify, dsn=", line)
         peer, port = self.peer(2, tls=self.good)
         self.send("a@q%d.example" % port)
-        self.logged(r"to=<a@q%d\.example>.*status=sent" % port)
+        self.mail.wait_log(r"to=<a@q%d\.example>.*status=sent" % port)
         self.assertFalse(re.search(r"TLS connection established to localhost\[127\.0\.0\.1\]:%d" % port, self.mail.log()))
 
     def test_the_wrong_name(self):
@@ -177,7 +174,7 @@ class Tls(unittest.TestCase):
         said = iter(["250-peer\n250 STARTTLS", "250-peer\n250 8BITMIME\n250 2.1.0 for the MAIL of somebody else"])
         peer, port = self.peer(3, tls=self.good, replies={"EHLO": lambda _: next(said, "")})
         self.send("a@e%d.example" % port)
-        self.logged(r"to=<a@e%d\.example>.*dsn=4\.7\.0, status=deferred \(host localhost\[127\.0\.0\.1\] answered commands that were not sent\)" % port)
+        self.mail.wait_log(r"to=<a@e%d\.example>.*dsn=4\.7\.0, status=deferred \(host localhost\[127\.0\.0\.1\] answered commands that were not sent\)" % port)
         self.assertNotIn("MAIL", peer.verbs())
 
     def test_replies_in_front_of_the_handshake_are_dropped(self):
@@ -191,21 +188,21 @@ class Tls(unittest.TestCase):
         peer, port = self.peer(3, tls=self.good)
         for i in range(3):
             self.send("a%d@u%d-y.example" % (i, port))
-            self.logged(r"to=<a%d@u%d-y\.example>.*status=sent" % (i, port))
-        self.logged(r"TLS connection reused to localhost\[127\.0\.0\.1\]:%d" % port)
+            self.mail.wait_log(r"to=<a%d@u%d-y\.example>.*status=sent" % (i, port))
+        self.mail.wait_log(r"TLS connection reused to localhost\[127\.0\.0\.1\]:%d" % port)
         self.assertGreaterEqual(peer.reused, 1)
 
     def test_wrapped(self):
         peer, port = self.peer(50, tls=self.own, wrapped=True)
         self.send("a@w%d.example" % port)
-        self.logged(r"to=<a@w%d\.example>.*status=sent" % port)
+        self.mail.wait_log(r"to=<a@w%d\.example>.*status=sent" % port)
         self.assertTrue(peer.messages[0]["tls"])
         self.assertNotIn("STARTTLS", peer.verbs())
 
     def login(self, mechanisms, auth, **options):
         peer, port = self.peer(60, features=["PIPELINING", "AUTH " + mechanisms], auth=auth, **options)
         self.send("a@s%d.example" % port)
-        return peer, self.logged(r"to=<a@s%d\.example>.*" % port).group(0)
+        return peer, self.mail.wait_log(r"to=<a@s%d\.example>.*" % port).group(0)
 
     def test_plain_and_login(self):
         said = []

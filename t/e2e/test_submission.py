@@ -11,12 +11,11 @@ import shutil
 import signal
 import struct
 import subprocess
-import tempfile
 import threading
 import time
 import unittest
 
-from suite import BIN, NOBODY, as_nobody, wait_until
+from suite import BIN, NOBODY, Scratch, as_nobody, wait_until
 
 MAIN_CF = """
 queue_directory = {dir}/queue
@@ -81,24 +80,18 @@ HEADER_CASES = [
 ]
 
 
-class Instance:
+class Instance(Scratch):
     def __init__(self, queue_on=None):
-        self.dir = tempfile.mkdtemp(prefix="postern-submit-")
+        super().__init__("postern-submit-")
         for name in ("etc", "data", "queue"):
-            os.mkdir(os.path.join(self.dir, name))
+            os.mkdir(self.path(name))
         if queue_on:
-            queue_on(os.path.join(self.dir, "queue"))
+            queue_on(self.path("queue"))
         for name in "maildrop incoming active deferred hold corrupt public private pid".split():
-            os.mkdir(os.path.join(self.dir, "queue", name))
-        with open(os.path.join(self.dir, "etc/main.cf"), "w") as file:
-            file.write(MAIN_CF.format(dir=self.dir, bin=BIN))
-        with open(os.path.join(self.dir, "etc/master.cf"), "w") as file:
-            file.write(MASTER_CF)
-        for where, _, names in os.walk(self.dir):
-            for path in [where] + [os.path.join(where, name) for name in names]:
-                if os.geteuid() == 0:
-                    os.chown(path, NOBODY, NOBODY)
-        self.uid = NOBODY if os.geteuid() == 0 else os.geteuid()
+            os.mkdir(self.path("queue/" + name))
+        self.write("etc/main.cf", MAIN_CF.format(dir=self.dir, bin=BIN))
+        self.write("etc/master.cf", MASTER_CF)
+        self.give_away()
 
     def run(self, program, arguments, data="", timeout=60):
         environment = dict(os.environ, MAIL_CONFIG=os.path.join(self.dir, "etc"), NAME="Test User")
@@ -130,13 +123,6 @@ class Instance:
         for name in out:
             os.unlink(os.path.join(self.dir, "queue/incoming", name))
         return out
-
-    def log(self):
-        try:
-            with open(os.path.join(self.dir, "log")) as file:
-                return file.read()
-        except FileNotFoundError:
-            return ""
 
     def pids(self, program):
         found = []

@@ -7,13 +7,12 @@ import email
 import os
 import re
 import socket
-import subprocess
 import time
 import unittest
 
 import postfix_peer
 from smtp_peer import Peer
-from suite import PASSWORD, Suite
+from suite import PASSWORD, Suite, texts
 
 BASE = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 
@@ -99,9 +98,7 @@ def send(port, name):
 def transcripts(paths):
     """The notices among these messages, by the session they are about: fields and text."""
     found = {}
-    for path in paths:
-        with open(path, errors="replace") as file:
-            message = email.message_from_file(file)
+    for message in map(email.message_from_string, texts(paths)):
         if "errors from" not in (message["Subject"] or ""):
             continue
         text = message.get_payload()
@@ -246,24 +243,16 @@ class Secrets(unittest.TestCase):
         mail.start()
         for name in ("plain", "login"):
             send(mail.port["smtp"], name)
-        mail.wait_for(lambda: len(re.findall("errors from 127", "".join(self.read(mail, "fred")))) >= 2, 20, "two transcripts")
-        mail.wait_for(lambda: len([text for text in self.read(mail, "wilma") if "multipart/report" in text]) >= 2, 20, "two bounces")
-        everything = mail.log() + "".join(self.read(mail, "fred") + self.read(mail, "wilma"))
+        mail.wait_for(lambda: len(re.findall("errors from 127", "".join(mail.messages("fred")))) >= 2, 20, "two transcripts")
+        mail.wait_for(lambda: len([text for text in mail.messages("wilma") if "multipart/report" in text]) >= 2, 20, "two bounces")
+        everything = mail.log() + "".join(mail.messages("fred") + mail.messages("wilma"))
         for secret in (self.SECRET, base64.b64encode(self.SECRET.encode()).decode(),
                        base64.b64encode(("\0me\0" + self.SECRET).encode()).decode()):
             self.assertNotIn(secret, everything)
         self.assertIn("unrecognized command: AUTH PLAIN (not shown)", everything)
-        notices = "".join(self.read(mail, "fred"))
+        notices = "".join(mail.messages("fred"))
         for line in (" Out: AUTH PLAIN (not shown)\n", " Out: AUTH LOGIN\n", " In:  334 (not shown)\n", " Out: (not shown)\n"):
             self.assertIn(line, notices)
-
-    @staticmethod
-    def read(mail, user):
-        out = []
-        for path in mail.mailbox(user):
-            with open(path, errors="replace") as file:
-                out.append(file.read())
-        return out
 
 
 class Bounds(unittest.TestCase):
@@ -274,12 +263,12 @@ class Bounds(unittest.TestCase):
         mail.start()
         talk(mail.port["smtp"], "long", (["NONSENSE"] * 20 + ["RSET"]) * 2 + ["NOOP " + "x" * 400] * 300 + ["NONSENSE last", "QUIT"])
 
-        def texts():
-            return [text for text in Secrets.read(mail, "fred") if "Transcript of session follows." in text]
-        mail.wait_for(lambda: len(texts()) >= 3, 20, "three parts")
-        sizes = sorted(len(text) for text in texts())
+        def parts():
+            return [text for text in mail.messages("fred") if "Transcript of session follows." in text]
+        mail.wait_for(lambda: len(parts()) >= 3, 20, "three parts")
+        sizes = sorted(len(text) for text in parts())
         self.assertEqual(len(sizes), 3)
-        last = [text for text in texts() if "NONSENSE last" in text]
+        last = [text for text in parts() if "NONSENSE last" in text]
         self.assertEqual(len(last), 1)
         self.assertIn(" [earlier lines were not kept]\n", last[0])
         self.assertLess(sizes[-1], 48 * 1024)

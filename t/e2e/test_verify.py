@@ -151,9 +151,7 @@ class Verify(unittest.TestCase):
     def test_report_of_sendmail_bv(self):
         done = self.mail.run("sendmail", "-bv", "-f", "wilma@example.org", "good@remote.example", "bad@remote.example", "fred@example.org")
         self.assertEqual((done.returncode, done.stdout), (0, b"Mail Delivery Status Report will be mailed to <wilma@example.org>.\n"))
-        report = self.mail.wait_for(lambda: self.mail.mailbox("wilma"), 20, "the report")
-        with open(report[0]) as file:
-            text = file.read()
+        text = self.mail.wait_for(lambda: self.mail.messages("wilma"), 20, "the report")[0]
         self.assertIn("Subject: Mail Delivery Status Report\n", text)
         found = dict(re.findall(r"Final-Recipient: rfc822; (\S+)\n(?:[^\n]+\n)*?Action: (\S+)\n", text))
         self.assertEqual(found, {"good@remote.example": "deliverable", "bad@remote.example": "undeliverable", "fred@example.org": "deliverable"})
