@@ -252,13 +252,7 @@ bool Message::drops(std::string_view field_name) const {
 Refusal Message::header_end() {
     header_ended_ = true;
     const Config& config = shared_.config;
-    const bool walk = shared_.checks.checks_parts() || shared_.strict.headers || shared_.strict.body || shared_.strict.encoding_domain;
-    if (walk && begin_.check_headers_and_body) {
-        walker_.emplace(MimeWalker::Limits{static_cast<std::size_t>(config.line_length_limit()), static_cast<std::size_t>(config.header_size_limit()),
-                                           static_cast<std::size_t>(config.mime_nesting_limit()),
-                                           static_cast<std::size_t>(config.mime_boundary_length_limit()), !config.disable_mime_input_processing()});
-        walker_->start_body(content_type_, transfer_encoding_);
-    }
+    walk_body();
     const bool complete = begin_.complete_headers || config.always_add_missing_headers();
     const bool resent = !resent_.empty();
     const std::int64_t now = begin_.envelope.arrival_usec / 1000000;
@@ -318,8 +312,7 @@ Task<queue::FromCleanup> Message::finish() {
     splitter_.finish();
     Refusal no = take_pieces();
     if (!no && walker_) {
-        walker_->finish();
-        no = check_pieces();
+        no = end_body();
     }
     if (!no) {
         no = work_out_recipients();

@@ -78,6 +78,8 @@ private:
     Refusal refuse_mime(const char* why, std::string_view text) const;
     Refusal judge_field(std::string_view field) const;
     Refusal judge_piece(const MimeWalker::Piece& piece) const;
+    void walk_body();
+    Refusal end_body();
     Refusal check_body(std::string_view bytes);
     Refusal check_pieces();
     Refusal check_piece(MimeWalker::Piece piece);
@@ -99,9 +101,10 @@ private:
     HeaderSet seen_;
     std::string resent_;                       ///< "Resent-" once a resent field was seen
     std::vector<std::string> extra_bcc_;       ///< BCC actions
-    std::optional<MimeWalker> walker_;         ///< takes the body apart, when parts of it are checked
+    std::optional<MimeWalker> walker_;         ///< takes the body apart, when parts of it are checked or may say 8bit
     std::string content_type_, transfer_encoding_;
     bool part_field_kept_ = true;
+    bool checks_pieces_ = false;               ///< else the walker only scans
     bool header_ended_ = false, skip_header_checks_ = false, skip_body_checks_ = false, discard_ = false;
     bool committed_ = false;
 };

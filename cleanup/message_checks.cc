@@ -133,8 +133,7 @@ void Message::note_mime_field(std::string_view name, const std::string& field) {
         content_type_ = unfold(find_field(field, "content-type").value);
     } else if (equals_ignoring_case(name, "content-transfer-encoding")) {
         transfer_encoding_ = trim(unfold(find_field(field, "content-transfer-encoding").value));
-        const bool eight_bit = equals_ignoring_case(transfer_encoding_, "8bit") || equals_ignoring_case(transfer_encoding_, "binary");
-        if (eight_bit && shared_.config.detect_8bit_encoding_header()) {   // the next server is told so (RFC 6152)
+        if (declares_eight_bit(field) && shared_.config.detect_8bit_encoding_header()) {   // the next server is told so (RFC 6152)
             envelope_.encoding = queue::kEncoding8bit;
         }
     }
@@ -178,7 +177,34 @@ Refusal Message::check_pieces() {
     return {};
 }
 
+/// The body begins: somebody follows its structure when that may matter.
+void Message::walk_body() {
+    const Config& config = shared_.config;
+    const bool mime = !config.disable_mime_input_processing();
+    const bool wanted = shared_.checks.checks_parts() || shared_.strict.headers || shared_.strict.body || shared_.strict.encoding_domain;
+    checks_pieces_ = wanted && begin_.check_headers_and_body;
+    if (!checks_pieces_ && (!mime || !config.detect_8bit_encoding_header() || envelope_.encoding == queue::kEncoding8bit)) {
+        return;
+    }
+    walker_.emplace(MimeWalker::Limits{static_cast<std::size_t>(config.line_length_limit()), static_cast<std::size_t>(config.header_size_limit()),
+                                       static_cast<std::size_t>(config.mime_nesting_limit()),
+                                       static_cast<std::size_t>(config.mime_boundary_length_limit()), mime});
+    walker_->start_body(content_type_, transfer_encoding_);
+}
+
+Refusal Message::end_body() {
+    walker_->finish();
+    if (walker_->declares_eight_bit() && shared_.config.detect_8bit_encoding_header()) {
+        envelope_.encoding = queue::kEncoding8bit;
+    }
+    return checks_pieces_ ? check_pieces() : Refusal();
+}
+
 Refusal Message::check_body(std::string_view bytes) {
+    if (!checks_pieces_) {
+        walker_->scan(bytes);
+        return add_body(bytes);
+    }
     const auto size_limit = static_cast<std::uint64_t>(shared_.config.body_checks_size_limit());
     if (!shared_.strict.body && walker_->is_plain_body(size_limit)) {   // the rest is of no interest
         walker_->finish();

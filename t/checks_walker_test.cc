@@ -128,6 +128,39 @@ TEST_CASE("long lines and long fields come in pieces", "[checks]") {
     CHECK(std::find(pieces.begin(), pieces.end(), "HY: z\n") != pieces.end());
 }
 
+TEST_CASE("a scan finds the part that says 8bit as a walk does", "[checks]") {
+    const auto scan = [](const std::string& mail, std::size_t cut) {
+        MimeWalker scanner(MimeWalker::Limits{}), walker(MimeWalker::Limits{});
+        for (std::size_t at = 0; at < mail.size(); at += cut) {
+            scanner.scan(std::string_view(mail).substr(at, cut));
+            walker.feed(std::string_view(mail).substr(at, cut));
+        }
+        scanner.finish();
+        walker.finish();
+        CHECK(scanner.declares_eight_bit() == walker.declares_eight_bit());
+        return scanner.declares_eight_bit();
+    };
+    const std::string multipart = "Content-Type: multipart/mixed; boundary=b\n\n", part = "text\n--no\n- -b\n\n--b\nA: b\n";
+    const std::string says = "Content-Transfer-Encoding: ";
+    const std::string nested = "Content-Type: message/rfc822\n\n", inner = "Content-Type: multipart/mixed; boundary=c\n\n--c\n";
+    for (std::size_t cut = 1; cut < 60; ++cut) {
+        CAPTURE(cut);
+        CHECK(scan(multipart + part + says + "8bit\n\nx\n--b--\n", cut));
+        CHECK(scan(multipart + part + says + "\n\tBINARY\n\nx\n--b--\n", cut));
+        CHECK(scan(multipart + part + says + "8bit", cut));
+        CHECK(scan(multipart + part + inner + "B: c\n" + says + "8bit\n\n--c--\n--b--\n", cut));
+        CHECK(scan(multipart + part + nested + says + "8bit\n\nx\n", cut));
+        CHECK(scan(nested + says + "8bit\n\nx\n", cut));
+        CHECK_FALSE(scan(multipart + part + says + "8bit (x)\n\nx\n--b--\n", cut));
+        CHECK_FALSE(scan(multipart + part + says + "8bit \n\nx\n--b--\n", cut));
+        CHECK_FALSE(scan(multipart + part + says + "7bit\n\nx\n--b--\n", cut));
+        CHECK_FALSE(scan(multipart + part + "\n" + says + "8bit\n\nx\n--b--\n", cut));
+        CHECK_FALSE(scan("Content-Type: text/plain\n\n--b\n" + says + "8bit\n\n", cut));
+    }
+    CHECK_FALSE(scan(multipart + std::string(5000, 'x') + "--b\n" + says + "8bit\n", 4096));
+    CHECK(scan(multipart + std::string(5000, 'x') + "\n--b\n" + says + "8bit\n", 4096));
+}
+
 TEST_CASE("offsets begin again in each part", "[checks]") {
     MimeWalker walker(MimeWalker::Limits{});
     walker.feed(kMail);

@@ -405,10 +405,28 @@ TEST_CASE("a header that says 8bit counts like BODY=8BITMIME", "[cleanup]") {
         return c.envelope.encoding;
     };
     CHECK(encoding("", "8bit", queue::kEncodingUnspecified) == queue::kEncoding8bit);
-    CHECK(encoding("", "\n Binary ", queue::kEncoding7bit) == queue::kEncoding8bit);
+    CHECK(encoding("", "\n Binary", queue::kEncoding7bit) == queue::kEncoding8bit);
     CHECK(encoding("", "8bit or so", queue::kEncodingUnspecified) == queue::kEncodingUnspecified);
     CHECK(encoding("", "base64", queue::kEncoding7bit) == queue::kEncoding7bit);
+    CHECK(encoding("", "8bit ", queue::kEncodingUnspecified) == queue::kEncodingUnspecified);   // as exact as Postfix
     CHECK(encoding("detect_8bit_encoding_header = no\n", "8bit", queue::kEncodingUnspecified) == queue::kEncodingUnspecified);
+}
+
+TEST_CASE("a part that says 8bit counts like BODY=8BITMIME", "[cleanup]") {
+    const auto encoding = [](const std::string& settings, const std::string& value) {
+        Cleanup c(settings);
+        queue::Begin begin = remote_mail("Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Transfer-Encoding: " + value + "\n\nx\n--b--\n");
+        begin.envelope.recipients = {{"a@x.example", "", "", 0}};
+        REQUIRE(c.submit(std::move(begin)));
+        return c.envelope.encoding;
+    };
+    for (const std::string also : {"", "body_checks = regexp:{{/never/ WARN}}\n"}) {
+        CAPTURE(also);
+        CHECK(encoding(also, "8bit") == queue::kEncoding8bit);
+        CHECK(encoding(also, "7bit") == queue::kEncodingUnspecified);
+        CHECK(encoding(also + "detect_8bit_encoding_header = no\n", "8bit") == queue::kEncodingUnspecified);
+        CHECK(encoding(also + "disable_mime_input_processing = yes\n", "8bit") == queue::kEncodingUnspecified);
+    }
 }
 
 TEST_CASE("enable_original_recipient decides what a duplicate is", "[cleanup]") {

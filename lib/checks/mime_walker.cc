@@ -9,6 +9,13 @@
 
 namespace postern {
 
+bool declares_eight_bit(std::string_view field) {
+    field.remove_prefix(std::min(field.size(), field.find(':') + 1));
+    field.remove_prefix(std::min(field.size(), field.find_first_not_of(" \t\n\v\f\r")));
+    field.remove_suffix(field.ends_with('\n') ? 1 : 0);
+    return equals_ignoring_case(field, "8bit") || equals_ignoring_case(field, "binary");
+}
+
 void MimeWalker::start_body(std::string_view content_type, std::string_view transfer_encoding) {
     content_type_ = content_type;
     transfer_encoding_ = transfer_encoding;
@@ -17,18 +24,43 @@ void MimeWalker::start_body(std::string_view content_type, std::string_view tran
 
 void MimeWalker::feed(std::string_view bytes) {
     while (!bytes.empty()) {
-        const std::size_t end = bytes.find('\n');
-        const std::size_t room = limits_.line - std::min(limits_.line, line_.size());
-        const std::size_t take = std::min(end == std::string_view::npos ? bytes.size() : end + 1, std::max<std::size_t>(room, 1));
-        line_ += bytes.substr(0, take);
-        bytes.remove_prefix(take);
-        const bool whole = line_.ends_with('\n');
-        if (!whole && line_.size() < limits_.line) {
-            return;
-        }
-        line(std::exchange(line_, {}));
-        line_goes_on_ = !whole;
+        take_line(bytes);
     }
+}
+
+void MimeWalker::scan(std::string_view bytes) {
+    while (!bytes.empty() && !is_plain_body(0)) {
+        if (!skip_body_line(bytes)) {
+            take_line(bytes);
+        }
+    }
+    pieces_.clear();
+}
+
+/// In a body nothing but delimiter lines matters to scan().  False when there may be one, or this is no body.
+bool MimeWalker::skip_body_line(std::string_view& bytes) {
+    if (in_header_ || nested_begins_ || !line_.empty() || (bytes[0] == '-' && !line_goes_on_)) {
+        return false;
+    }
+    const std::size_t end = bytes.find('\n');
+    line_goes_on_ = end == std::string_view::npos;
+    bytes.remove_prefix(line_goes_on_ ? bytes.size() : end + 1);
+    return true;
+}
+
+/// Takes a line, or as much of it as is there and line_length_limit lets through at a time.
+void MimeWalker::take_line(std::string_view& bytes) {
+    const std::size_t end = bytes.find('\n');
+    const std::size_t room = limits_.line - std::min(limits_.line, line_.size());
+    const std::size_t take = std::min(end == std::string_view::npos ? bytes.size() : end + 1, std::max<std::size_t>(room, 1));
+    line_ += bytes.substr(0, take);
+    bytes.remove_prefix(take);
+    const bool whole = line_.ends_with('\n');
+    if (!whole && line_.size() < limits_.line) {
+        return;
+    }
+    line(std::exchange(line_, {}));
+    line_goes_on_ = !whole;
 }
 
 void MimeWalker::finish() {
@@ -80,6 +112,7 @@ void MimeWalker::end_field() {
         content_type_ = unfold(find_field(field_, "content-type").value);
     } else if (equals_ignoring_case(name, "content-transfer-encoding")) {
         transfer_encoding_ = trim(unfold(find_field(field_, "content-transfer-encoding").value));
+        declares_eight_bit_ = declares_eight_bit_ || postern::declares_eight_bit(field_);
     }
     if (!field_cut_) {
         pieces_.push_back({about_mime ? LineKind::mime_header : header_, false, 0, std::move(field_), false});

@@ -13,6 +13,9 @@
 
 namespace postern {
 
+/// `field`, a Content-Transfer-Encoding of any header, is "8bit" or "binary" and nothing else: no comment, no blank at the end.
+bool declares_eight_bit(std::string_view field);
+
 class MimeWalker {
 public:
     struct Limits {
@@ -37,15 +40,21 @@ public:
     void start_body(std::string_view content_type, std::string_view transfer_encoding);
     /// Bytes, cut anywhere.  Completed pieces are added to pieces().
     void feed(std::string_view bytes);
+    /// The same for somebody who wants to know what the structure says, not the bytes: no pieces, and hardly any work in long bodies.
+    void scan(std::string_view bytes);
     /// The end: what waits comes out; a last line keeps having no LF.
     void finish();
     /// Nothing but body will come, and `offset` bytes of it have been.
     bool is_plain_body(std::uint64_t offset) const { return !in_header_ && boundaries_.empty() && !nested_begins_ && offset_ >= offset; }
     /// The encoding of a multipart or message that RFC 2045 section 6.4 forbids there; empty when all is well so far.
     const std::string& forbidden_encoding() const { return forbidden_encoding_; }
+    /// The header of a part or of an attached message says that 8-bit bytes follow.
+    bool declares_eight_bit() const { return declares_eight_bit_; }
     std::vector<Piece> take_pieces() { return std::exchange(pieces_, {}); }
 
 private:
+    void take_line(std::string_view& bytes);
+    bool skip_body_line(std::string_view& bytes);
     void line(std::string text);
     void header_line(std::string text);
     void body_line(std::string text);
@@ -64,6 +73,7 @@ private:
     std::uint64_t offset_ = 0;
     bool in_header_ = true;
     bool eight_bit_ = false;                ///< the part that we are in says so
+    bool declares_eight_bit_ = false;
     bool line_goes_on_ = false;             ///< the line was cut: what comes is its rest
     bool field_cut_ = false;
     bool nested_begins_ = false;            ///< the next line, when empty, is followed by an attached message's header

@@ -21,6 +21,7 @@ class Peer:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.context.load_cert_chain(*tls)
         self.tls_sessions, self.reused, self.lock = 0, 0, threading.Lock()
+        self.open = 0   # conversations that have not ended
         if path:
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.bind(path)
@@ -55,6 +56,8 @@ class Peer:
 
     def _guard(self, client):
         talk = Talk(self, client)
+        with self.lock:
+            self.open += 1
         try:
             talk.run()
         except (OSError, ValueError, EOFError):
@@ -62,6 +65,8 @@ class Peer:
         finally:
             talk.client.close()
             client.close()
+            with self.lock:
+                self.open -= 1
 
 
 class Talk:

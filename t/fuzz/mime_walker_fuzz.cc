@@ -1,4 +1,4 @@
-// The structure of hostile messages: every byte that goes in comes out, however it is cut.
+// The structure of hostile messages: every byte that goes in comes out, however it is cut, and who only scans hears the same.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -14,7 +14,7 @@ std::string walk(std::string_view mail, std::size_t cut, std::string& kinds) {
     limits.line = 100;
     limits.field = 300;
     limits.nesting = 5;
-    MimeWalker walker(limits);
+    MimeWalker walker(limits), scanner(limits);
     std::string out;
     const auto take = [&] {
         for (const MimeWalker::Piece& piece : walker.take_pieces()) {
@@ -24,10 +24,15 @@ std::string walk(std::string_view mail, std::size_t cut, std::string& kinds) {
     };
     for (std::size_t at = 0; at < mail.size(); at += cut) {
         walker.feed(mail.substr(at, cut));
+        scanner.scan(mail.substr(at, cut));
         take();
     }
     walker.finish();
+    scanner.finish();
     take();
+    if (walker.declares_eight_bit() != scanner.declares_eight_bit()) {
+        std::abort();
+    }
     return out;
 }
 
