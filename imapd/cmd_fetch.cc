@@ -203,6 +203,7 @@ Task<bool> write_messages(Session& session, Plan& plan) {
                 write_from_index(session, plan, *reader, static_cast<store::Uid>(uid));
             }
             if (session.client().congested()) {
+                reader->pause();                     // the client may take its time
                 const bool alive = co_await session.relieve();
                 if (!alive) {
                     co_return false;

@@ -95,6 +95,7 @@ Task<Sent> send_whole(Session& session, store::Reader& reader, store::Uid uid, c
     const int fd = message->fd.get();
     std::string chunk(static_cast<std::size_t>(std::min<std::uint64_t>(kChunk, message->size)), '\0');
     CrlfCounter counter;
+    bool at_once = false;                            // the chunk still holds all of it
     for (std::uint64_t at = 0; at < message->size;) {
         const Result<std::size_t> got = read_at(fd, chunk, at, message->size);
         if (!got || *got == 0) {
@@ -102,12 +103,15 @@ Task<Sent> send_whole(Session& session, store::Reader& reader, store::Uid uid, c
         }
         counter.add(std::string_view(chunk).substr(0, *got));
         at += *got;
+        at_once = *got == message->size;
+    }
+    if (!at_once) {
+        reader.pause();                              // the client may take its time
     }
     write_literal_head(session.out(), label, counter.size());
     session.counters().body_count += 1;
     session.counters().body_bytes += counter.size();
     CrlfWriter writer;
-    const bool at_once = message->size <= kChunk;    // the chunk still holds all of it
     for (std::uint64_t at = 0; at < message->size;) {
         std::size_t size = static_cast<std::size_t>(message->size);
         if (!at_once) {
@@ -130,36 +134,14 @@ Task<Sent> send_whole(Session& session, store::Reader& reader, store::Uid uid, c
     co_return Sent::done;
 }
 
-/// The header with its empty line, CRLF line ends; only as much of the file is read as needed.
-Result<std::string> read_header(store::Reader& reader, store::Uid uid) {
-    const Result<store::Message> message = reader.message(uid);
-    if (!message) {
-        return message.error();
+/// The header with its empty line, CRLF line ends.
+Result<std::string> wire_header(store::Reader& reader, store::Uid uid) {
+    const Result<std::string> header = reader.header(uid);
+    if (!header) {
+        return header.error();
     }
-    std::string text;
-    std::string chunk(8192, '\0');
-    while (text.size() < message->size) {
-        const Result<std::size_t> got = read_at(message->fd.get(), chunk, text.size(), message->size);
-        if (!got) {
-            return got.error();
-        }
-        if (*got == 0) {
-            break;
-        }
-        // The empty line may lie across the seam.
-        const std::size_t from = text.size() - std::min<std::size_t>(text.size(), 3);
-        text.append(chunk, 0, *got);
-        if (text.find("\n\n", from) != std::string::npos || text.find("\n\r\n", from) != std::string::npos ||
-            text.front() == '\n' || starts_with_ignoring_case(text, "\r\n")) {
-            break;
-        }
-        chunk.resize(std::min(chunk.size() * 2, std::size_t{1} << 20));
-    }
-    const MessageParts parts = split_message(text);
-    std::string_view header = text;
-    header.remove_suffix(parts.body.size());         // what is left ends with the empty line, if there is one
     std::string out;
-    CrlfWriter().append(out, header, header.find('\0') != std::string_view::npos);
+    CrlfWriter().append(out, *header, header->find('\0') != std::string::npos);
     return out;
 }
 
@@ -212,7 +194,7 @@ Sent send_header(Session& session, store::Reader& reader, store::Uid uid, const 
         text += "\r\n";
         return write_header(session, label, text, item.partial);
     }
-    const Result<std::string> header = read_header(reader, uid);
+    const Result<std::string> header = wire_header(reader, uid);
     if (!header) {
         return failure(header.error());
     }
@@ -385,6 +367,9 @@ Task<Sent> send_text_item(Session& session, store::Reader& reader, store::Uid ui
     const Result<void> loaded = load(session, reader, uid);
     if (!loaded) {
         co_return failure(loaded.error());
+    }
+    if (session.fetched().text.size() > kChunk) {
+        reader.pause();                              // the client may take its time
     }
     if (item.kind == Kind::binary || item.kind == Kind::binary_size) {
         co_return co_await send_binary(session, item, label);

@@ -1,6 +1,7 @@
 /// Reading many messages: index blocks and cache entries in order, files only for what was never computed.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <optional>
 #include <tuple>
@@ -16,13 +17,12 @@ namespace {
 constexpr std::size_t kFlushEntries = 512;
 constexpr std::size_t kFlushBytes = 4u << 20;
 constexpr std::uint64_t kMaxParsed = std::uint64_t{2} << 30;      ///< a message beyond it is not looked into
+constexpr std::size_t kMaxHeader = 64u << 20;                     ///< a header beyond it is not read
 
-Result<void> read_whole(const Message& message, std::uint64_t limit, std::string& out) {
-    if (message.size > limit) {
-        return Error(Errc::too_big, "message is too big to be read at once");
-    }
-    out.resize(message.size);
-    std::size_t have = 0;
+/// Appends the next `size` bytes of the file, or what there still is.
+Result<void> read_on(const Message& message, std::size_t size, std::string& out) {
+    std::size_t have = out.size();
+    out.resize(have + size);
     while (have < out.size()) {
         const ssize_t n = pread(message.fd.get(), out.data() + have, out.size() - have, static_cast<off_t>(have));
         if (n < 0 && errno == EINTR) {
@@ -37,6 +37,40 @@ Result<void> read_whole(const Message& message, std::uint64_t limit, std::string
         have += static_cast<std::size_t>(n);
     }
     out.resize(have);
+    return {};
+}
+
+Result<void> read_whole(const Message& message, std::uint64_t limit, std::string& out) {
+    if (message.size > limit) {
+        return Error(Errc::too_big, "message is too big to be read at once");
+    }
+    out.clear();
+    return read_on(message, message.size, out);
+}
+
+/// Whether the empty line that ends a header is in `text`, of which the first `seen` bytes were looked at before.
+bool header_ends(std::string_view text, std::size_t seen) {
+    const std::size_t from = seen - std::min<std::size_t>(seen, 3);        // it may lie across the seam
+    return text.find("\n\n", from) != std::string_view::npos || text.find("\n\r\n", from) != std::string_view::npos ||
+           text.starts_with('\n') || text.starts_with("\r\n");
+}
+
+/// Reads as much of the file as its header needs, and leaves that header, with its empty line.
+Result<void> read_header(const Message& message, std::string& out) {
+    out.clear();
+    for (std::size_t size = 8192; out.size() < message.size; size = std::min(size * 2, std::size_t{1} << 20)) {
+        const std::size_t seen = out.size();
+        if (seen > kMaxHeader) {
+            return Error(Errc::too_big, "header is too big to be read");
+        }
+        if (Result<void> read = read_on(message, std::min<std::uint64_t>(size, message.size - seen), out); !read) {
+            return read;
+        }
+        if (out.size() == seen || header_ends(out, seen)) {
+            break;
+        }
+    }
+    out.resize(out.size() - split_message(out).body.size());
     return {};
 }
 
@@ -245,10 +279,7 @@ Reader::~Reader() { impl_->flush(); }
 
 std::unique_ptr<Reader> Mailbox::reader() { return std::make_unique<Reader>(*this); }
 
-void Reader::pause() {
-    impl_->flush();
-    impl_->end();
-}
+void Reader::pause() { impl_->end(); }
 
 Result<Row> Reader::row(Uid uid) {
     Result<Entry> entry = impl_->entry(uid);
@@ -320,16 +351,24 @@ Result<std::string_view> Reader::header_fields(Uid uid, std::span<const std::str
         pick_cached_fields(impl_->last.headers, names, impl_->fields);
         return std::string_view(impl_->fields);
     }
+    Result<std::string> text = header(uid);
+    if (!text) {
+        return text.error();
+    }
+    impl_->fields = named_fields(split_message(*text).header, names);
+    return std::string_view(impl_->fields);
+}
+
+Result<std::string> Reader::header(Uid uid) {
     Result<Message> opened = message(uid);
     if (!opened) {
         return opened.error();
     }
-    if (Result<void> read = read_whole(*opened, kMaxParsed, impl_->text); !read) {
+    std::string stored;
+    if (Result<void> read = read_header(*opened, stored); !read) {
         return read.error();
     }
-    impl_->last.uid = 0;
-    impl_->fields = named_fields(split_message(impl_->text).header, names);
-    return std::string_view(impl_->fields);
+    return stored;
 }
 
 Result<Message> Reader::message(Uid uid) {

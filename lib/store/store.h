@@ -323,6 +323,9 @@ public:
     /// colon.  The usual ones (see kCachedHeaders in header_cache.h) come from the cache.
     Result<std::string_view> header_fields(Uid uid, std::span<const std::string> names);
     Result<Message> message(Uid uid);
+    /// The header as it is stored, with its empty line if it has one; no more of the file is read than that.
+    /// Errors: too_big (64 MiB).
+    Result<std::string> header(Uid uid);
     /// The whole text with CRLF line ends.  Errors: too_big.
     Result<std::string> text(Uid uid, std::uint64_t limit_bytes);
     /// A name for the message that never changes (POP3 UIDL %f and %g, RFC 8474 EMAILID).

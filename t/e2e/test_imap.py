@@ -169,6 +169,34 @@ class ImapTest(unittest.TestCase):
             client.logout()
         self.assertLessEqual(len(pids), 2)
 
+    def test_a_client_that_does_not_read_does_not_hold_old_index_pages(self):
+        client = self.login()
+        client.select()
+        for size in (100, 8 << 20):
+            text = MESSAGE + (b"x" * 70 + b"\r\n") * (size // 72)
+            self.assertEqual(client.append("INBOX", None, None, text)[0], "OK")
+        for items in ("BODY.PEEK[]", "BODY.PEEK[TEXT]", "BINARY.PEEK[1]"):
+            stalled = socket.socket()
+            stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            stalled.settimeout(60)
+            stalled.connect(("127.0.0.1", self.port))
+            stalled.sendall(b'a LOGIN %s "%s"\r\nb SELECT INBOX\r\nc FETCH 1:2 (FLAGS %s)\r\n' %
+                            (USER.encode(), PASSWORD.encode(), items.encode()))
+            seen = b""
+            while b"* 2 FETCH" not in seen:
+                seen += stalled.recv(100)
+            before = self.index_size()
+            for turn in range(300):
+                client.store("1", "-+"[turn % 2] + "FLAGS.SILENT", "\\Flagged")
+            self.assertLess(self.index_size() - before, 300 << 10, items)
+            stalled.close()
+        client.logout()
+
+    def index_size(self):
+        files = glob.glob(self.instance.path("home/Maildir/postern.index/*"))
+        self.assertTrue(files)
+        return sum(os.stat(name).st_size for name in files)
+
     def test_many_sessions_at_once(self):
         failures = []
 
