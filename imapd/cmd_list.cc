@@ -15,13 +15,6 @@ namespace postern::imapd {
 
 namespace {
 
-void append_separator(std::string& out, char separator) {
-    out += " \"";
-    out += separator == '\\' || separator == '"' ? "\\" : "";
-    out += separator;
-    out += "\" ";
-}
-
 void write_line(Session& session, std::string_view verb, std::string_view flags, const std::string& name,
                 std::string_view after = "") {
     std::string& out = session.out();
@@ -29,8 +22,9 @@ void write_line(Session& session, std::string_view verb, std::string_view flags,
     out += verb;
     out += " (";
     out += flags;
-    out += ')';
+    out += ") ";
     append_separator(out, session.account().separator());
+    out += ' ';
     append_mailbox(out, name);
     out += after;
     out += "\r\n";
@@ -73,9 +67,9 @@ void write_root(Session& session, std::string_view verb) {
     std::string& out = session.out();
     out += "* ";
     out += verb;
-    out += " (\\Noselect)";
+    out += " (\\Noselect) ";
     append_separator(out, session.account().separator());
-    out += "\"\"\r\n";
+    out += " \"\"\r\n";
 }
 
 /// For RECURSIVEMATCH: names above a subscribed mailbox that the patterns themselves do not find.

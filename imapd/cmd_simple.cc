@@ -1,5 +1,4 @@
 /// The commands that take a few lines each.
-#include <fmt/format.h>
 
 #include "imapd/capability.h"
 #include "imapd/commands.h"
@@ -89,7 +88,9 @@ Task<std::string> cmd_namespace(Session& session, Command& command) {
     if (!command.parser.end()) {
         co_return command.bad();
     }
-    session.out() += fmt::format("* NAMESPACE ((\"\" \"{}\")) NIL NIL\r\n", session.account().separator());
+    session.out() += "* NAMESPACE ((\"\" ";
+    append_separator(session.out(), session.account().separator());
+    session.out() += ")) NIL NIL\r\n";
     co_return "OK Namespace completed.";
 }
 

@@ -50,6 +50,13 @@ void append_astring(std::string& out, std::string_view text) {
     }
 }
 
+void append_separator(std::string& out, char separator) {
+    out += '"';
+    out += separator == '\\' || separator == '"' ? "\\" : "";
+    out += separator;
+    out += '"';
+}
+
 void append_mailbox(std::string& out, std::string_view utf8_name) {
     const auto encoded = utf8_to_imap_utf7(utf8_name);
     append_astring(out, encoded ? std::string_view(*encoded) : utf8_name);

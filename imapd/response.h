@@ -19,6 +19,9 @@ void append_astring(std::string& out, std::string_view text);
 /// A mailbox name as the client must see it: UTF-8 in, modified UTF-7 out (RFC 3501 section 5.1.3).
 void append_mailbox(std::string& out, std::string_view utf8_name);
 
+/// The separator between levels of names, as a quoted string (LIST, NAMESPACE).
+void append_separator(std::string& out, char separator);
+
 /// The UTF-8 name for what the client sent; INBOX in any case becomes "INBOX".
 /// Errors: syntax (no modified UTF-7, control characters, empty).
 Result<std::string> mailbox_from_client(std::string_view name, char separator);

@@ -22,13 +22,15 @@ namespace postern::imapd {
 /// A user's mail in a directory of its own, removed at the end.
 class ScratchAccount {
 public:
-    ScratchAccount() {
+    /// `separator` as in store::AccountOptions.
+    explicit ScratchAccount(char separator = 0) {
         char name[] = "/tmp/postern-imapd-XXXXXX";
         directory_ = ::mkdtemp(name);
         store::AccountOptions options;
         options.location = "maildir:" + directory_ + "/Maildir";
         options.user = "fred";
         options.home = directory_;
+        options.separator = separator;
         auto opened = store::Account::open(options);
         if (!opened) {
             throw std::runtime_error(opened.error().what);

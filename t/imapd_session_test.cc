@@ -45,6 +45,14 @@ TEST_CASE("commands that need nothing", "[imapd]") {
     CHECK(client.done());
 }
 
+TEST_CASE("a separator that must be quoted is quoted", "[imapd]") {
+    ScratchAccount scratch('\\');
+    Dialogue client(scratch);
+    CHECK(has(client.command("NAMESPACE"), "* NAMESPACE ((\"\" \"\\\\\")) NIL NIL\r\n"));
+    CHECK(has(client.command("LIST \"\" \"\""), "* LIST (\\Noselect) \"\\\\\" \"\"\r\n"));
+    CHECK(has(client.command("LIST \"\" *"), "\"\\\\\" INBOX\r\n"));
+}
+
 TEST_CASE("imap_capability adds or replaces", "[imapd]") {
     ScratchAccount scratch;
     Dialogue adds(scratch, "imap_capability = +X-ONE X-TWO\n");
