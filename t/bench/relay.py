@@ -105,31 +105,7 @@ def bench_syscalls(servers):
     for server in servers:
         burst(server, 20, 200)
         time.sleep(3)     # kept connections are gone, as before any other burst
-        calls = traced(server, lambda: burst(server, 20, messages))
-        run.note("relay, 20 connections, system calls", "calls/message", server, sum(calls.values()) / messages)
-        run.note("- fsync and fdatasync", "calls/message", server, (calls.get("fsync", 0) + calls.get("fdatasync", 0)) / messages)
-        top = sorted(calls.items(), key=lambda item: -item[1])[:14]
-        print("%s: %s" % (server.name, ", ".join("%s %.1f" % (name, count / messages) for name, count in top)))
-
-
-def traced(server, work):
-    """System calls of all processes of the server while `work` runs."""
-    with tempfile.NamedTemporaryFile("r") as table:
-        words = ["strace", "-f", "-c", "-U", "name,calls", "-o", table.name]
-        for pid in server.tree():
-            words += ["-p", str(pid)]
-        tracer = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(2)
-        work()
-        time.sleep(0.5)
-        tracer.terminate()
-        tracer.wait(30)
-        calls = {}
-        for line in table.read().split("\n"):
-            words = line.split()
-            if len(words) == 2 and words[1].isdigit() and words[0] != "total":
-                calls[words[0]] = int(words[1])
-        return calls
+        run.note_calls("relay, 20 connections, system calls", server, messages, run.traced(server, lambda: burst(server, 20, messages)))
 
 
 class SlowSink:

@@ -80,32 +80,43 @@ def bench_sendmail(servers, rounds):
             server.empty_mail()
 
 
+def traced(server, work):
+    """System calls of all processes of the server while `work` runs."""
+    with tempfile.NamedTemporaryFile("r") as table:
+        words = ["strace", "-f", "-c", "-U", "name,calls", "-o", table.name]
+        for pid in server.tree():
+            words += ["-p", str(pid)]
+        tracer = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(2)
+        work()
+        time.sleep(0.5)
+        tracer.terminate()
+        tracer.wait(30)
+        calls = {}
+        for line in table.read().split("\n"):
+            words = line.split()
+            if len(words) == 2 and words[1].isdigit() and words[0] != "total":
+                calls[words[0]] = int(words[1])
+        return calls
+
+
+def note_calls(label, server, messages, calls):
+    """System calls for one of so many messages, all and those that wait for the disk; prints the most frequent."""
+    note(label, "calls/message", server, sum(calls.values()) / messages)
+    note("- fsync and fdatasync", "calls/message", server, (calls.get("fsync", 0) + calls.get("fdatasync", 0)) / messages)
+    top = sorted(calls.items(), key=lambda item: -item[1])[:14]
+    print("%s: %s" % (server.name, ", ".join("%s %.1f" % (name, count / messages) for name, count in top)))
+
+
 def bench_syscalls(servers, _rounds):
     """Counted by strace -f -c over all processes of the server, in a run of its own."""
     messages = 200
     for server in servers:
         smtp_burst(server, 20, 200)
         server.empty_mail()
-        with tempfile.NamedTemporaryFile("r") as table:
-            words = ["strace", "-f", "-c", "-U", "name,calls", "-o", table.name]
-            for pid in server.tree():
-                words += ["-p", str(pid)]
-            tracer = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            time.sleep(2)
-            smtp_burst(server, 20, messages)
-            time.sleep(0.5)
-            tracer.terminate()
-            tracer.wait(30)
-            calls = {}
-            for line in table.read().split("\n"):
-                words = line.split()
-                if len(words) == 2 and words[1].isdigit() and words[0] != "total":
-                    calls[words[0]] = int(words[1])
-        note("system calls, SMTP to Maildir, 20 sessions", "calls/message", server, sum(calls.values()) / messages)
-        note("- fsync and fdatasync", "calls/message", server, (calls.get("fsync", 0) + calls.get("fdatasync", 0)) / messages)
+        calls = traced(server, lambda: smtp_burst(server, 20, messages))
+        note_calls("system calls, SMTP to Maildir, 20 sessions", server, messages, calls)
         server.empty_mail()
-        top = sorted(calls.items(), key=lambda item: -item[1])[:14]
-        print("%s: %s" % (server.name, ", ".join("%s %.1f" % (name, count / messages) for name, count in top)))
 
 
 # --- IMAP and POP3 ------------------------------------------------------------------------------------------------

@@ -4,25 +4,18 @@ import glob
 import os
 import shutil
 import subprocess
-import time
-import socket
+import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "build", "bin"))
+sys.path.insert(0, os.path.join(ROOT, "t", "e2e"))
+import dovecot_peer  # noqa: E402
+import postfix_peer  # noqa: E402
+from suite import wait_listening  # noqa: E402
+
 PASSWORD = "secret"
 VMAIL = 65534
 USERS = ["user%d" % i for i in range(20)]
-
-
-def wait_port(port, seconds=20):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            socket.create_connection(("127.0.0.1", port), 5).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise RuntimeError("nobody listens on port %d" % port)
 
 
 def run(*words, **options):
@@ -199,8 +192,8 @@ proxymap unix - - n - 4 proxymap
         run(self.dir + "/bin/postern", "-c", self.dir + "/etc", "start")
         shutil.chown(self.dir + "/bin/postdrop", group="postdrop")
         os.chmod(self.dir + "/bin/postdrop", 0o2755)
-        wait_port(self.smtp)
-        wait_port(self.imap)
+        wait_listening(self.smtp)
+        wait_listening(self.imap)
         with open(self.dir + "/queue/pid/master.pid") as file:
             self.master = int(file.read().split()[0])
 
@@ -213,37 +206,17 @@ class Postfix(Server):
 
     def __init__(self, where, port):
         self.dir, self.mail, self.smtp = where + "/postfix", where + "/postfix/mail", port
-        for name in ("etc", "mail", "queue", "data"):
-            os.makedirs(self.dir + "/" + name, exist_ok=True)
-        os.chmod(self.dir, 0o755)
-        self.empty_mail()
-        shutil.chown(self.dir + "/data", "postfix")
-        with open(self.dir + "/etc/main.cf", "w") as file:
-            file.write("""
-compatibility_level = 3.6
-queue_directory = {d}/queue
-data_directory = {d}/data
-maillog_file = {d}/log
-maillog_file_prefixes = {d}
-myhostname = mail.example.org
-mydestination = localhost
-alias_maps =
-inet_interfaces = loopback-only
-inet_protocols = ipv4
+        postfix_peer.lay_out(self.dir, """inet_interfaces = loopback-only
 mynetworks = 127.0.0.0/8
 virtual_mailbox_domains = example.org
 virtual_mailbox_maps = texthash:{d}/etc/mailboxes
 virtual_mailbox_base = {d}/mail
-virtual_uid_maps = static:{u}
-virtual_gid_maps = static:{u}
+virtual_uid_maps = static:%d
+virtual_gid_maps = static:%d
 smtpd_client_connection_count_limit = 0
 default_process_limit = 300
-""".format(d=self.dir, u=VMAIL))
-        with open("/usr/share/postfix/master.cf.dist") as dist, open(self.dir + "/etc/master.cf", "w") as file:
-            for line in dist:
-                if line.startswith("smtp      inet"):
-                    line = "127.0.0.1:%d inet n - y - - smtpd\n" % port
-                file.write(line)
+""" % (VMAIL, VMAIL), "127.0.0.1:%d inet n - y - - smtpd\n" % port)
+        self.empty_mail()
         with open(self.dir + "/etc/mailboxes", "w") as file:
             file.write("".join("%s@example.org %s/\n" % (user, user) for user in USERS))
         self.sendmail = ["/usr/sbin/sendmail", "-C", self.dir + "/etc"]
@@ -253,7 +226,7 @@ default_process_limit = 300
         # A second instance must be known to the first one for sendmail -C by root's set-gid helper.
         subprocess.run(["postconf", "alternate_config_directories=" + self.dir + "/etc"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         run("postfix", "-c", self.dir + "/etc", "start")
-        wait_port(self.smtp)
+        wait_listening(self.smtp)
         with open(self.dir + "/queue/pid/master.pid") as file:
             self.master = int(file.read().split()[0])
 
@@ -268,67 +241,26 @@ class Dovecot(Server):
     def __init__(self, where, port):
         self.dir, self.mail = where + "/dovecot", where + "/dovecot/mail"
         self.imap, self.imaps, self.pop3 = port + 1, port + 2, port + 3
-        for name in ("run", "mail"):
-            os.makedirs(self.dir + "/" + name, exist_ok=True)
-        os.chmod(self.dir, 0o755)
+        os.makedirs(self.dir)
         certificate(self.dir)
-        self.empty_mail()
-        with open(self.dir + "/users", "w") as file:
-            file.write("".join("%s:{PLAIN}%s:%d:%d::%s/%s::\n" % (user, PASSWORD, VMAIL, VMAIL, self.mail, user) for user in USERS))
-        with open(self.dir + "/dovecot.conf", "w") as file:
-            file.write("""
-base_dir = {d}/run
-log_path = {d}/log
-protocols = imap pop3
-listen = 127.0.0.1
-ssl = yes
-ssl_cert = <{d}/cert.pem
-ssl_key = <{d}/key.pem
-disable_plaintext_auth = no
-mail_location = maildir:~
-first_valid_uid = 1
+        dovecot_peer.lay_out(self.dir, {"imap": self.imap, "imaps": self.imaps, "pop3": self.pop3}, self.dir, USERS, PASSWORD, """
 mail_max_userip_connections = 10000
-auth_failure_delay = 0
 default_client_limit = 4000
 default_process_limit = 1500
-passdb {{
-  driver = passwd-file
-  args = {d}/users
-}}
-userdb {{
-  driver = passwd-file
-  args = {d}/users
-}}
-service imap-login {{
-  inet_listener imap {{
-    port = {imap}
-  }}
-  inet_listener imaps {{
-    port = {imaps}
-    ssl = yes
-  }}
-}}
-service pop3-login {{
-  inet_listener pop3 {{
-    port = {pop3}
-  }}
-  inet_listener pop3s {{
-    port = 0
-  }}
-}}
-service imap {{
+service imap {
   process_limit = 2000
-}}
-service pop3 {{
+}
+service pop3 {
   process_limit = 2000
-}}
-""".format(d=self.dir, imap=self.imap, imaps=self.imaps, pop3=self.pop3))
+}
+""")
+        self.empty_mail()
 
     def start(self):
-        run("dovecot", "-c", self.dir + "/dovecot.conf")
-        wait_port(self.imap)
+        run("dovecot", "-c", self.dir + "/conf")
+        wait_listening(self.imap)
         found = subprocess.run(["pgrep", "-f", "dovecot -c " + self.dir], stdout=subprocess.PIPE, text=True).stdout.split()
         self.master = int(found[0])
 
     def stop(self):
-        subprocess.run(["doveadm", "-c", self.dir + "/dovecot.conf", "stop"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(["doveadm", "-c", self.dir + "/conf", "stop"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

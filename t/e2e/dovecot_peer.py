@@ -21,7 +21,6 @@ disable_plaintext_auth = no
 auth_mechanisms = plain login scram-sha-1 scram-sha-256
 mail_location = maildir:~
 first_valid_uid = 1
-mail_max_userip_connections = 1000
 auth_failure_delay = 0
 passdb {{
   driver = passwd-file
@@ -36,7 +35,8 @@ service imap-login {{
     port = {imap}
   }}
   inet_listener imaps {{
-    port = 0
+    port = {imaps}
+    ssl = yes
   }}
 }}
 service pop3-login {{
@@ -64,20 +64,26 @@ def available():
     return os.geteuid() == 0 and shutil.which("dovecot") is not None
 
 
+def lay_out(where, ports, certificates, users, password=PASSWORD, extra=""):
+    """The settings, WHERE/conf, the passwords, WHERE/users, and empty directories for the mail, WHERE/mail/USER.  `ports` has "imap",
+    "imaps" and "pop3"; 0: not served.  `certificates` is a directory with cert.pem and key.pem."""
+    os.makedirs(where + "/run", exist_ok=True)
+    os.chmod(where, 0o755)
+    for user in users:
+        os.makedirs("%s/mail/%s" % (where, user), exist_ok=True)
+        os.chown("%s/mail/%s" % (where, user), NOBODY, NOBODY)
+    with open(where + "/users", "w") as file:
+        file.write("".join("%s:{PLAIN}%s:%d:%d::%s/mail/%s::\n" % (user, password, NOBODY, NOBODY, where, user) for user in users))
+    with open(where + "/conf", "w") as file:
+        file.write(CONF.format(d=where, cert=certificates, extra=extra, **ports))
+
+
 class Dovecot:
     """Listens on `port` (POP3) and `port` + 1 (IMAP).  `certificates` is a directory with cert.pem and key.pem."""
 
     def __init__(self, where, port, certificates, users=("fred", "wilma"), extra=""):
         self.dir, self.port = where, {"pop3": port, "imap": port + 1}
-        os.makedirs(where + "/run", exist_ok=True)
-        for user in users:
-            os.makedirs("%s/mail/%s" % (where, user), exist_ok=True)
-            os.chown("%s/mail/%s" % (where, user), NOBODY, NOBODY)
-        os.chmod(where, 0o755)
-        with open(where + "/users", "w") as file:
-            file.write("".join("%s:{PLAIN}%s:%d:%d::%s/mail/%s::\n" % (user, PASSWORD, NOBODY, NOBODY, where, user) for user in users))
-        with open(where + "/conf", "w") as file:
-            file.write(CONF.format(d=where, cert=certificates, extra=extra, **self.port))
+        lay_out(where, dict(self.port, imaps=0), certificates, users, extra="mail_max_userip_connections = 1000\n" + extra)
 
     def start(self):
         self.process = subprocess.Popen(["dovecot", "-F", "-c", self.dir + "/conf"])

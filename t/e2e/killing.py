@@ -71,13 +71,7 @@ def kill(mail, victim):
 
 def restart(mail):
     """The master may be dead: its children end by themselves, then it starts again."""
-    for _ in range(100):
-        if mail.control("status").returncode == 0:
-            return
-        if mail.control("start").returncode == 0:
-            return
-        time.sleep(0.1)
-    raise AssertionError("the mail system does not start again\n" + mail.log()[-3000:])
+    mail.wait_for(lambda: mail.control("status").returncode == 0 or mail.control("start").returncode == 0, 30, "the mail system starts again")
 
 
 def choose_seed(name, rounds):

@@ -5,7 +5,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
+
+from suite import wait_listening
 
 DIST = "/usr/share/postfix/master.cf.dist"
 
@@ -23,19 +24,7 @@ def beside(test, port, main="", master=""):
     return Postfix(where, port, main, master)
 
 
-class Postfix:
-    """`main` is added to main.cf, in which {d} stands for its directory; `port` is where its smtpd listens on 127.0.0.1.  Chrooted
-    services are not: files of the test are found by their paths."""
-
-    def __init__(self, where, port, main="", master=""):
-        self.dir, self.port = where + "/postfix", port
-        for name in ("etc", "queue", "data", "mail"):
-            os.makedirs(self.dir + "/" + name)
-        os.chmod(where, 0o755)
-        os.chmod(self.dir, 0o755)
-        shutil.chown(self.dir + "/data", "postfix")
-        os.chown(self.dir + "/mail", 65534, 65534)
-        text = """compatibility_level = 3.6
+COMMON = """compatibility_level = 3.6
 queue_directory = {d}/queue
 data_directory = {d}/data
 maillog_file = {d}/log
@@ -43,9 +32,41 @@ maillog_file_prefixes = {d}
 myhostname = mail.example.org
 mydestination = localhost
 alias_maps =
-local_recipient_maps =
-inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
+"""
+
+
+def lay_out(directory, main, master):
+    """An instance's directories and settings: `main` is added to what all have in main.cf, {d} in it stands for `directory`; `master`
+    replaces the row of smtpd on port 25."""
+    for name in ("etc", "queue", "data"):
+        os.makedirs(directory + "/" + name, exist_ok=True)
+    os.chmod(directory, 0o755)
+    shutil.chown(directory + "/data", "postfix")
+    settings = {line.split("=")[0].strip() for line in main.split("\n") if re.match(r"\w+ *=", line)}
+    common = "".join(line + "\n" for line in COMMON.splitlines() if line.split(" ")[0] not in settings)
+    with open(directory + "/etc/main.cf", "w") as file:
+        file.write((common + main).replace("{d}", directory))
+    with open(DIST) as dist, open(directory + "/etc/master.cf", "w") as file:
+        file.write("".join(line for line in dist if not line.startswith("smtp      inet")) + master)
+
+
+def control(directory, word):
+    """`postfix start` and its like, for the instance in `directory`."""
+    return subprocess.run(["postfix", "-c", directory + "/etc", word], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+class Postfix:
+    """`main` is added to main.cf, in which {d} stands for its directory; `port` is where its smtpd listens on 127.0.0.1.  Chrooted
+    services are not: files of the test are found by their paths."""
+
+    def __init__(self, where, port, main="", master=""):
+        self.dir, self.port = where + "/postfix", port
+        os.makedirs(self.dir + "/mail")
+        os.chmod(where, 0o755)
+        os.chown(self.dir + "/mail", 65534, 65534)
+        lay_out(self.dir, """local_recipient_maps =
+inet_interfaces = 127.0.0.1
 smtpd_peername_lookup = no
 virtual_mailbox_domains = example.org
 virtual_mailbox_base = {d}/mail
@@ -56,12 +77,10 @@ virtual_minimum_uid = 1
 minimal_backoff_time = 2s
 maximal_backoff_time = 5s
 queue_run_delay = 2s
-""" + main
-        self.write("etc/main.cf", text.replace("{d}", self.dir))
-        with open(DIST) as dist:
-            rows = [line for line in dist if not line.startswith("smtp      inet")]
-        rows = [re.sub(r"^(\S+\s+unix\s+\S+\s+\S+\s+)y", r"\1n", row) for row in rows]
-        self.write("etc/master.cf", "".join(rows) + "127.0.0.1:%d inet n - n - 4 smtpd\n" % port + master)
+""" + main, "127.0.0.1:%d inet n - n - 4 smtpd\n" % port + master)
+        with open(self.dir + "/etc/master.cf") as file:
+            rows = [re.sub(r"^(\S+\s+unix\s+\S+\s+\S+\s+)y", r"\1n", row) for row in file]
+        self.write("etc/master.cf", "".join(rows))
 
     def write(self, name, text):
         with open(self.dir + "/" + name, "w") as file:
@@ -75,7 +94,7 @@ queue_run_delay = 2s
         done = self.run("postfix", "start")
         if done.returncode != 0:
             raise AssertionError("postfix start: " + done.stdout.decode() + self.log())
-        time.sleep(1)
+        wait_listening(self.port)
         return self
 
     def __exit__(self, *_):

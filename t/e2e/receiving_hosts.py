@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import debian_tools
+import postfix_peer
 
 
 class Host:
@@ -61,20 +62,10 @@ class Postfix(Host):
     domain = "postfix.example"
 
     def start(self, _unpacked):
-        for name in ("etc", "queue", "data"):
-            os.makedirs(self.dir + "/" + name)
-        shutil.chown(self.dir + "/data", "postfix")
-        self.write("etc/main.cf", """compatibility_level = 3.6
-queue_directory = {d}/queue
-data_directory = {d}/data
-maillog_file = {d}/log
-maillog_file_prefixes = {d}
-myhostname = mx.postfix.example
+        postfix_peer.lay_out(self.dir, """myhostname = mx.postfix.example
 mydestination =
 local_recipient_maps =
-alias_maps =
 inet_interfaces = {a}
-inet_protocols = ipv4
 relay_domains = postfix.example
 relay_transport = smtp:[{host}]:{port}
 smtpd_recipient_restrictions = check_recipient_access inline:{{{{bad@postfix.example=550 5.1.1 no such user}},{{slow@postfix.example=450 4.2.1 later}}}}
@@ -83,13 +74,13 @@ smtpd_tls_cert_file = {cert}
 smtpd_tls_key_file = {key}
 smtputf8_enable = yes
 message_size_limit = 60000000
-""".format(d=self.dir, a=self.address, host=self.onward.split(":")[0], port=self.onward.split(":")[1], cert=self.cert, key=self.key))
-        shutil.copy("/usr/share/postfix/master.cf.dist", self.dir + "/etc/master.cf")
+""".format(a=self.address, host=self.onward.split(":")[0], port=self.onward.split(":")[1], cert=self.cert, key=self.key),
+                             "smtp inet n - y - - smtpd\n")
         subprocess.run(["postfix", "-c", self.dir + "/etc", "start"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.wait()
 
     def stop(self):
-        subprocess.run(["postfix", "-c", self.dir + "/etc", "stop"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        postfix_peer.control(self.dir, "stop")
 
 
 class Exim(Host):

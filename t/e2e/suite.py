@@ -28,6 +28,7 @@ PASSWORD = "se cret"
 
 # The build under sanitizers (make check-asan) has no system call filter and no Landlock, and ends with SIGABRT at a finding.
 SANITIZED = bool(os.environ.get("POSTERN_SANITIZED"))
+PATIENCE = 4 if SANITIZED else 1   # how much longer an event may take; waiting for one that comes soon costs nothing
 CRASH = re.compile(r".*killed (?:by|with) signal (?:4|6|7|8|11|31)\b.*")
 
 MAIN_CF = """
@@ -125,15 +126,16 @@ def listening(kind="tcp"):
 
 def wait_listening(*ports, kind="tcp", seconds=20):
     """Until a server that was just started is there."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while not set(ports) <= listening(kind):
         if time.monotonic() > deadline:
             raise AssertionError("nobody listens on %s" % (set(ports) - listening(kind)))
         time.sleep(0.02)
 
 
-def wait_until(condition, what, seconds=15):
+def wait_until(condition, what, seconds=20):
     """Until `condition()` is true; its value."""
+    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
@@ -287,7 +289,7 @@ class Suite(Scratch):
 
     def start(self):
         self.control("start", check=True)
-        self.wait_for(self.listening, 10, "the services listen")
+        self.wait_for(self.listening, 20, "the services listen")
         return self
 
     def listening(self):

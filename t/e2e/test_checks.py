@@ -4,7 +4,6 @@ Where Postfix is installed (and the test runs as root) it must make the same of 
 import os
 import re
 import smtplib
-import time
 import unittest
 
 import postfix_peer
@@ -120,9 +119,7 @@ class Checks(unittest.TestCase):
         before = len(self.peer.messages)
         reply = send(port, MESSAGE)
         self.assertEqual(reply[:3], "250", reply)
-        deadline = time.monotonic() + 20
-        while len(self.peer.messages) == before and time.monotonic() < deadline:
-            time.sleep(0.05)
+        self.mail.wait_for(lambda: len(self.peer.messages) > before, 20, "the message arrives")
         self.assertEqual(len(self.peer.messages), before + 1, self.mail.log()[-2000:])
         message = self.peer.messages[-1]
         message = message if isinstance(message, (str, bytes)) else message["content"]

@@ -11,7 +11,7 @@ import unittest
 
 import postfix_peer
 from smtp_peer import Peer
-from suite import Suite
+from suite import Suite, wait_until
 
 BASE = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 FIRST = BASE + 100
@@ -168,13 +168,9 @@ class ClientParameters(unittest.TestCase):
                 codes.append(client.data("\r\n".join(lines).encode())[0])
                 assert codes == [250] * 4, (name, codes)
         found = {}
-        deadline = time.monotonic() + 25
         for name, peer in peers.items():
-            while not fate(log(), "a@%s.example" % name) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            while peer.open and time.monotonic() < deadline:   # what a slow server was sent it reads when it wakes
-                time.sleep(0.05)
-            time.sleep(0.05)
+            wait_until(lambda: fate(log(), "a@%s.example" % name), "what becomes of " + name, 25)
+            wait_until(lambda: not peer.open, "the peer has read all: a slow one does when it wakes", 25)
             with peer.lock:
                 found[name] = {"fate": fate(log(), "a@%s.example" % name), "from": sorted(peer.clients),
                                "commands": [plain(command) for command in peer.commands if command not in ("QUIT", "RSET")],

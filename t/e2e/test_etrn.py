@@ -12,7 +12,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import postfix_peer  # noqa: E402
 from smtp_peer import Peer  # noqa: E402
-from suite import Suite, smtp_replies  # noqa: E402
+from suite import Suite, smtp_replies, wait_until  # noqa: E402
 
 BASE = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 # SITE and OTHER are ports to which mail for the two sites goes, once somebody listens there
@@ -92,15 +92,15 @@ class Etrn(unittest.TestCase):
         """Mail waits for both sites; ETRN for one of them has that, and that only, tried at once."""
         for recipient in ("a@site.example", "b@sub.site.example", "c@other.example"):
             send(recipient)
-        self.wait(lambda: len(re.findall(r"to=<[abc]@.*status=deferred \(connect to 127\.0\.0\.1", log())) == 3, log)
+        wait_until(lambda: len(re.findall(r"to=<[abc]@.*status=deferred \(connect to 127\.0\.0\.1", log())) == 3, "all three wait")
         with_mail = [Peer(port=site), Peer(port=site + 1)]
         try:
             self.assertEqual(smtp_replies(port, HELLO + ["ETRN site.example"])[-1], "250 Queuing started")
-            self.wait(lambda: re.search(r"to=<a@site\.example>, .*status=sent", log()), log)
+            wait_until(lambda: re.search(r"to=<a@site\.example>, .*status=sent", log()), "a has it")
             time.sleep(1)
             self.assertNotRegex(log(), r"to=<b@sub\.site\.example>, .*status=sent", "the site was asked for, not what is below it")
             self.assertEqual(smtp_replies(port, HELLO + ["ETRN @sub.site.example"])[-1], "250 Queuing started")
-            self.wait(lambda: re.search(r"to=<b@sub\.site\.example>, .*status=sent", log()), log)
+            wait_until(lambda: re.search(r"to=<b@sub\.site\.example>, .*status=sent", log()), "b has it")
             self.assertEqual(len(with_mail[0].messages), 2)
             self.assertEqual(with_mail[1].messages, [])
             self.assertEqual(len(re.findall(r"to=<c@other\.example>, ", log())), 1)
@@ -117,12 +117,6 @@ class Etrn(unittest.TestCase):
         wanted.update({site: (69, invalid % site) for site in ("", "site..example", "a b")})
         wanted["x." * 60] = (69, invalid % ("x." * 50 + "..."))
         self.assertEqual({site: run(site) for site in wanted}, wanted)
-
-    def wait(self, condition, log):
-        deadline = time.monotonic() + 15
-        while not condition():
-            self.assertLess(time.monotonic(), deadline, log()[-4000:])
-            time.sleep(0.05)
 
     def test_replies_and_mail(self):
         with Suite(settings(BASE + 40), "smtp unix - - n - 2 smtp\nrelay unix - - n - 2 smtp\n", port=BASE) as mail:

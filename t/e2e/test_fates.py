@@ -13,7 +13,7 @@ import unittest
 import postfix_peer
 import test_notice_forms as forms
 from smtp_peer import Peer
-from suite import Suite
+from suite import Suite, wait_until
 
 BASE = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 GOOD, SOFT, HARD, DEAD, SLOW = (BASE + 30 + i for i in range(5))
@@ -91,16 +91,11 @@ class Fates(unittest.TestCase):
         late = ["450 4.2.1 not yet"] * 2 + ["250 2.1.5 fine"]
         peers = [Peer(GOOD), Peer(SOFT, replies={"CONNECT": "421 4.3.2 busy"}), Peer(HARD, replies={"RCPT": "550 5.1.1 no"}), Peer(SLOW, replies={"RCPT": late})]
         replies = {message.name: self.submit(port, message) for message in MESSAGES}
-        deadline = time.monotonic() + 25
-        while time.monotonic() < deadline:
-            found = fates(log())[0]
-            notices = forms.collect(mailbox("wilma"))
-            if set(RECIPIENTS) | {"x@late.example again", "fred@example.org"} <= set(found) and len(notices.get("late", ())) == 2:
-                break
-            time.sleep(0.3)
+        wait_until(lambda: set(RECIPIENTS) | {"x@late.example again", "fred@example.org"} <= set(fates(log())[0]) and
+                   len(forms.collect(mailbox("wilma")).get("late", ())) == 2, "all outcomes", 25)
         for peer in peers:
             peer.close()
-        time.sleep(1)
+        time.sleep(1)     # for what should not come
         return fates(log()), forms.collect(mailbox("wilma")), replies
 
     def test_both(self):

@@ -8,14 +8,13 @@ import re
 import shutil
 import smtplib
 import sys
-import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import postfix_peer  # noqa: E402
 import root_suite  # noqa: E402
 from root_suite import ANN, BOB  # noqa: E402
-from suite import NOBODY  # noqa: E402
+from suite import NOBODY, wait_until  # noqa: E402
 
 PORT = int(os.environ.get("POSTERN_TEST_PORT", "24200"))
 MAIN = """mydestination = localhost, mail.example.org
@@ -122,10 +121,13 @@ class Side:
 
     def settle(self):
         """Until the queue has been without work for a while: what bounces or is forwarded comes back at once."""
-        deadline, quiet = time.monotonic() + 15, 0
-        while quiet < 5 and time.monotonic() < deadline:
-            time.sleep(0.04)
+        quiet = 0
+
+        def settled():
+            nonlocal quiet
             quiet = 0 if self.queued() else quiet + 1
+            return quiet >= 10
+        wait_until(settled, "the queue comes to rest")
 
     def normal(self, text):
         for what, by in ((self.home, "HOME"), (self.dir, "DIR")):

@@ -13,7 +13,7 @@ import unittest
 
 import postfix_peer
 from smtp_peer import Peer
-from suite import Suite
+from suite import Suite, wait_until
 
 BASE = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 PEER, BARE, SLOW = BASE + 20, BASE + 21, BASE + 22
@@ -190,12 +190,10 @@ class Forms(unittest.TestCase):
 
     @staticmethod
     def wait(mailbox):
-        deadline, found = time.monotonic() + 15, {}
-        while time.monotonic() < deadline:
+        def all_there():
             found = collect(mailbox("fred") + mailbox("wilma"))
-            if all(len(found.get(name, ())) >= count for name, count in COPIES.items()):
-                break
-            time.sleep(0.3)
+            return all(len(found.get(name, ())) >= count for name, count in COPIES.items())
+        wait_until(all_there, "all notices", 20)
         time.sleep(3)     # for what should not come
         return collect(mailbox("fred") + mailbox("wilma"))
 

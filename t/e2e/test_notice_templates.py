@@ -6,13 +6,12 @@ import os
 import re
 import shutil
 import tempfile
-import time
 import unittest
 
 import postfix_peer
 import test_notice_forms as forms
 from smtp_peer import Peer
-from suite import Suite
+from suite import Suite, wait_until
 
 BASE = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 TEMPLATES = """
@@ -116,12 +115,11 @@ class Templates(unittest.TestCase):
                 event.send(cls.mail.port["smtp"])
             for run in (cls.postfix.run, cls.mail.run):
                 run("sendmail", "-bv", "-f", "wilma@example.org", forms.BAD, "fred@example.org")
-            deadline = time.monotonic() + 20
-            while time.monotonic() < deadline:
+
+            def all_there():
                 cls.theirs, cls.ours = (collect(mailbox("fred") + mailbox("wilma")) for mailbox in (cls.postfix.mailbox, cls.mail.mailbox))
-                if all(len(found.get(name, ())) >= count for name, count in COPIES.items() for found in (cls.theirs, cls.ours)):
-                    break
-                time.sleep(0.3)
+                return all(len(found.get(name, ())) >= count for name, count in COPIES.items() for found in (cls.theirs, cls.ours))
+            wait_until(all_there, "all notices")
 
     def test_notices(self):
         for found in (self.theirs, self.ours):
@@ -155,9 +153,7 @@ class SoftBounce(unittest.TestCase):
             logs = []
             for port, log in ((BASE + 50, postfix.log), (mail.port["smtp"], mail.log)):
                 forms.Event("soft", [(one, ()) for one in SOFT]).send(port)
-                deadline = time.monotonic() + 15
-                while not set(SOFT) <= set(outcomes(log())) and time.monotonic() < deadline:
-                    time.sleep(0.2)
+                wait_until(lambda: set(SOFT) <= set(outcomes(log())), "all outcomes")
                 logs.append(outcomes(log()))
         theirs, ours = logs
         self.assertEqual(ours, theirs)

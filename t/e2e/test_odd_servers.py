@@ -9,11 +9,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from suite import Suite, wait_listening  # noqa: E402
+import postfix_peer  # noqa: E402
+from suite import Suite, wait_listening, wait_until  # noqa: E402
 
 PORT = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 COMMON = """
@@ -131,23 +131,17 @@ class Postfix:
 
     def __init__(self, where, port):
         self.dir, self.port = where, port
-        for name in ("etc", "queue", "data"):
-            os.makedirs(self.dir + "/" + name)
-        os.chmod(self.dir, 0o755)
-        shutil.chown(self.dir + "/data", "postfix")
-        with open(self.dir + "/etc/main.cf", "w") as file:
-            file.write("compatibility_level = 3.6\nqueue_directory = {d}/queue\ndata_directory = {d}/data\nmaillog_file = {d}/log\n"
-                       "maillog_file_prefixes = {d}\nmyhostname = mail.example.org\nmydestination =\nalias_maps =\ninet_interfaces = loopback-only\n"
-                       "inet_protocols = ipv4\n".format(d=self.dir) + COMMON.format(dir=self.dir + "/etc"))
-        with open("/usr/share/postfix/master.cf.dist") as dist, open(self.dir + "/etc/master.cf", "w") as file:
-            for line in dist:
-                file.write("127.0.0.1:%d inet n - n - - smtpd\n" % port if line.startswith("smtp      inet") else line)
+        postfix_peer.lay_out(where, "mydestination =\ninet_interfaces = loopback-only\n" + COMMON.format(dir=where + "/etc"),
+                             "127.0.0.1:%d inet n - n - - smtpd\n" % port)
 
     def start(self):
-        subprocess.run(["postfix", "-c", self.dir + "/etc", "start"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        done = postfix_peer.control(self.dir, "start")
+        if done.returncode != 0:
+            raise AssertionError(done.stdout.decode())
+        wait_listening(self.port)
 
     def stop(self):
-        subprocess.run(["postfix", "-c", self.dir + "/etc", "stop"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        postfix_peer.control(self.dir, "stop")
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def log(self):
@@ -181,13 +175,12 @@ class OddServers(unittest.TestCase):
         cls.mail.start()
         cls.addClassCleanup(cls.mail.stop)
         cls.postfix = None
-        if os.geteuid() == 0 and shutil.which("postfix"):
+        if postfix_peer.available():
             cls.postfix = Postfix(tempfile.mkdtemp(prefix="postern-odd-postfix-"), PORT + 20)
             with open(cls.postfix.dir + "/etc/transport", "w") as file:
                 file.write(TRANSPORT)
             cls.addClassCleanup(cls.postfix.stop)
             cls.postfix.start()
-            time.sleep(2)
 
     @staticmethod
     def fate(log, domain):
@@ -195,10 +188,7 @@ class OddServers(unittest.TestCase):
         return found and (re.sub(r":\d+$", "", found.group(1)), found.group(2), found.group(3), found.group(4))
 
     def what_postfix_says(self, domain):
-        end = time.monotonic() + 30
-        while not self.fate(self.postfix.log(), domain) and time.monotonic() < end:
-            time.sleep(0.1)
-        return self.fate(self.postfix.log(), domain)
+        return wait_until(lambda: self.fate(self.postfix.log(), domain), "what becomes of mail for " + domain, 30)
 
     @unittest.skipUnless(shutil.which("smtp-sink"), "smtp-sink is not installed")
     def test_smtp_sink_misbehaves(self):

@@ -12,8 +12,9 @@ import time
 import unittest
 
 import debian_tools
+import postfix_peer
 from dns_world import World
-from suite import Suite, smtp_replies
+from suite import Suite, smtp_replies, wait_listening
 
 BASE = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 ZONES = ["example.", "2.0.192.in-addr.arpa."]
@@ -245,34 +246,19 @@ class Postfix:
 
     def __init__(self, where, master):
         self.dir = where + "/postfix"
-        for name in ("etc", "queue", "data"):
-            os.makedirs(self.dir + "/" + name)
-        os.chmod(self.dir, 0o755)
-        shutil.chown(self.dir + "/data", "postfix")
-        with open(self.dir + "/etc/main.cf", "w") as file:
-            file.write("""compatibility_level = 3.6
-queue_directory = {d}/queue
-data_directory = {d}/data
-maillog_file = {d}/log
-maillog_file_prefixes = {d}
-myhostname = mail.example.org
-mydestination = localhost
-alias_maps =
-inet_protocols = ipv4
-virtual_mailbox_domains = example.org
+        postfix_peer.lay_out(self.dir, """virtual_mailbox_domains = example.org
 virtual_mailbox_maps = static:x
 smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
-""".format(d=self.dir) + MAIN)
-        with open("/usr/share/postfix/master.cf.dist") as dist, open(self.dir + "/etc/master.cf", "w") as file:
-            file.write("".join(line for line in dist if not line.startswith("smtp      inet")) + master)
+""" + MAIN, master)
 
     def __enter__(self):
-        subprocess.run(["postfix", "-c", self.dir + "/etc", "start"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(2)
+        done = postfix_peer.control(self.dir, "start")
+        if done.returncode != 0:
+            raise AssertionError(done.stdout.decode())
         return self
 
     def __exit__(self, *_):
-        subprocess.run(["postfix", "-c", self.dir + "/etc", "stop"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        postfix_peer.control(self.dir, "stop")
 
 
 def dialogue(address, port, helo, sender, recipient):
@@ -303,7 +289,7 @@ class Restrictions(unittest.TestCase):
         cls.mail = Suite(MAIN, master, users=("fred", "wilma", "prepend"))
         cls.addClassCleanup(cls.mail.stop)
         cls.mail.start()
-        time.sleep(1)
+        wait_listening(*cls.ports.values())
 
     def check(self, ports):
         wrong = []
@@ -323,6 +309,7 @@ class Restrictions(unittest.TestCase):
         master, ports = services(BASE + 130, self.where)
         master += self.policy.services(BASE + 180)
         with Postfix(self.where, master):
+            wait_listening(*ports.values())
             self.check(ports)
             self.assertEqual({who: self.rcpt(who, BASE + 181) for who in POLICY_REPLIES}, POLICY_REPLIES)
             theirs = self.policy_dialogue(BASE + 180)

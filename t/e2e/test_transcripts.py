@@ -12,7 +12,7 @@ import unittest
 
 import postfix_peer
 from smtp_peer import Peer
-from suite import PASSWORD, Suite, texts
+from suite import PASSWORD, Suite, texts, wait_until
 
 BASE = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 
@@ -144,15 +144,14 @@ class Compared(unittest.TestCase):
 
     def settled(self, mailbox, log, expected=len(DIALOGUES) - 1 + len(SERVERS) - 2):
         """All notices, when no more come."""
-        deadline, found = time.monotonic() + 25, {}
-        while time.monotonic() < deadline:
-            found = {user: transcripts(mailbox(user)) for user in ("fred", "wilma")}
-            count = sum(len(notices) for of_user in found.values() for notices in of_user.values())
-            if count >= expected:
-                time.sleep(1)
-                return {user: transcripts(mailbox(user)) for user in ("fred", "wilma")}
-            time.sleep(0.1)
-        raise AssertionError("%s\n%s" % ({user: sorted(notices) for user, notices in found.items()}, log()[-3000:]))
+        def found():
+            return {user: transcripts(mailbox(user)) for user in ("fred", "wilma")}
+        try:
+            wait_until(lambda: sum(len(notices) for of_user in found().values() for notices in of_user.values()) >= expected, "all notices", 25)
+        except AssertionError:
+            raise AssertionError("%s\n%s" % ({user: sorted(notices) for user, notices in found().items()}, log()[-3000:])) from None
+        time.sleep(1)     # for what should not come
+        return found()
 
     def test_who_hears_of_what(self):
         found = self.settled(self.mail.mailbox, self.mail.log)
