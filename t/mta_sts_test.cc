@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "lib/ipc/channel.h"
 #include "lib/mta_sts/client.h"
 #include "lib/mta_sts/policy.h"
 

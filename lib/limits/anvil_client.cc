@@ -1,6 +1,6 @@
 #include <unordered_map>
 
-#include "lib/ipc/channel.h"
+#include "lib/ipc/questions.h"
 #include "lib/limits/client_counts.h"
 #include "lib/log/log.h"
 
@@ -14,194 +14,115 @@ constexpr Millis kHoldOff = std::chrono::seconds(10);
 /// How long a closed connection may wait for company on its way to anvil.
 constexpr Millis kLazy(100);
 
-using Clock = std::chrono::steady_clock;
-using AnvilChannel = Channel<ToAnvil, FromAnvil>;
-
 }  // namespace
 
-struct AnvilClient::State {
-    using Shared = std::shared_ptr<State>;
-    /// A coroutine in ask(); lives in its frame.
-    struct Waiter {
-        std::optional<ClientNumbers> answer;
-        Notice news;
-    };
+struct AnvilClient::State : Questions<ToAnvil, FromAnvil> {
+    using Questions::Questions;
 
-    std::string path;
-    std::shared_ptr<AnvilChannel> channel;      ///< also kept by its reader; null: none
-    std::unordered_map<std::uint32_t, Waiter*> waiting;
     std::unordered_map<std::string, std::uint32_t> open;
-    std::uint32_t last_id = 0;
-    Clock::time_point not_before{};             ///< no new try before this
-    bool complained = false;
-    bool ended = false;
     Timer lazy;
     bool lazy_set = false;
 
-    void trouble(const std::string& what);
-    void disconnect();
+    /// Nothing is limited for a while.
+    void complain(const std::string& path, const std::string& why) override {
+        log_warning("problem talking to service {}: {}; clients are not limited", path, why);
+    }
+    void introduce(Link& link) override;
+    void hung_up(const Shared& self, bool answered) override;
+    void disconnected() override { company_leaves(); }
+    void company_leaves();
     static void lazy_time(void* self);
-    static Task<bool> connected(Shared self);
     static Task<> reconnect(Shared self);
-    static Task<> read_answers(Shared self, std::shared_ptr<AnvilChannel> channel);
-    static Task<> send_posted(std::shared_ptr<AnvilChannel> channel);
-    /// On the channel that is there.
-    static Task<std::optional<ClientNumbers>> ask(Shared self, ToAnvil request, std::uint32_t id);
+    static Task<> send_posted(std::shared_ptr<Link> link);
+    template <class Question>
+    static Task<std::optional<ClientNumbers>> numbers(Shared self, Question question);
 };
 
-/// Nothing is limited for a while; said once until it works again.
-void AnvilClient::State::trouble(const std::string& what) {
-    not_before = Clock::now() + kHoldOff;
-    if (!complained && !ended) {
-        log_warning("problem talking to service {}: {}; clients are not limited", path, what);
-    }
-    complained = true;
-}
-
-void AnvilClient::State::disconnect() {
-    if (channel) {
-        channel->close();   // its reader ends and lets go of it
-        channel.reset();
-    }
-    lazy.cancel();
-    lazy_set = false;
-    const auto waiters = std::move(waiting);
-    waiting.clear();
-    for (const auto& [id, waiter] : waiters) {
-        waiter->news.notify_all();
+/// A new anvil learns what is open.
+void AnvilClient::State::introduce(Link& link) {
+    for (const auto& [client, connections] : open) {
+        AnvilStillOpen still;
+        still.client = client;
+        still.connections = connections;
+        link.post(std::move(still));
     }
 }
 
-/// Connects when that is needed and may be tried; then tells what is open.
-Task<bool> AnvilClient::State::connected(Shared self) {
-    if (self->channel) {
-        co_return true;
+void AnvilClient::State::hung_up(const Shared& self, bool answered) {
+    if (!answered) {
+        trouble("lost connection");   // it may die at every start: not tried again at once
+    } else if (!open.empty() && !has_ended()) {
+        spawn(reconnect(self));   // anvil was started again
     }
-    if (self->ended || Clock::now() < self->not_before) {
-        co_return false;
-    }
-    Result<UniqueFd> socket = co_await connect_unix(self->path, kPatience);
-    if (!socket) {
-        self->trouble(socket.error().what);
-        co_return false;
-    }
-    if (!self->channel && !self->ended) {   // else somebody was faster
-        self->channel = std::make_shared<AnvilChannel>(std::move(*socket), kMaxAnvilMessage);
-        for (const auto& [client, connections] : self->open) {
-            AnvilStillOpen still;
-            still.client = client;
-            still.connections = connections;
-            self->channel->post(std::move(still));
-        }
-        spawn(read_answers(self, self->channel));
-    }
-    co_return self->channel != nullptr;
 }
 
 Task<> AnvilClient::State::reconnect(Shared self) {
     (void)co_await connected(self);   // what was posted goes out with the reader's first wait
 }
 
-Task<> AnvilClient::State::read_answers(Shared self, std::shared_ptr<AnvilChannel> channel) {
-    bool had_answered = false;
-    for (;;) {
-        Result<FromAnvil> message = co_await channel->receive(kForever);
-        if (!message) {
-            break;
-        }
-        const AnvilNumbers& numbers = std::get<AnvilNumbers>(*message);
-        const auto found = self->waiting.find(numbers.id);
-        if (found == self->waiting.end()) {
-            continue;   // given up
-        }
-        Waiter* const waiter = found->second;
-        self->waiting.erase(found);
-        waiter->answer = ClientNumbers{numbers.open, numbers.rate};
-        self->complained = false;
-        had_answered = true;
-        waiter->news.notify_all();
-    }
-    if (self->channel == channel) {
-        self->disconnect();
-        if (!had_answered) {
-            self->trouble("lost connection");   // it may die at every start: not tried again at once
-        } else if (!self->open.empty() && !self->ended) {
-            spawn(reconnect(self));   // anvil was started again: the new one learns what is open
-        }
-    }
+Task<> AnvilClient::State::send_posted(std::shared_ptr<Link> link) {
+    (void)co_await link->flush(kPatience);   // a lost connection is the reader's business
 }
 
-Task<> AnvilClient::State::send_posted(std::shared_ptr<AnvilChannel> channel) {
-    (void)co_await channel->flush(kPatience);   // a lost connection is the reader's business
+/// What waits for company has it, or nowhere to go.
+void AnvilClient::State::company_leaves() {
+    lazy.cancel();
+    lazy_set = false;
 }
 
 void AnvilClient::State::lazy_time(void* self) {
     auto* state = static_cast<State*>(self);
     state->lazy_set = false;
-    if (state->channel) {
-        spawn(send_posted(state->channel));
+    if (state->link()) {
+        spawn(send_posted(state->link()));
     }
 }
 
-Task<std::optional<ClientNumbers>> AnvilClient::State::ask(Shared self, ToAnvil request, std::uint32_t id) {
-    const std::shared_ptr<AnvilChannel> channel = self->channel;
-    Waiter waiter;
-    self->waiting[id] = &waiter;
-    std::visit([&](auto& message) { channel->post(std::move(message)); }, request);
-    if (self->lazy_set) {   // what waited for company has it
-        self->lazy.cancel();
-        self->lazy_set = false;
+/// On the channel that is there.
+template <class Question>
+Task<std::optional<ClientNumbers>> AnvilClient::State::numbers(Shared self, Question question) {
+    bool lost = false;
+    const std::optional<AnvilNumbers> answer = co_await ask(self, std::move(question), lost);
+    if (!answer) {
+        co_return std::nullopt;
     }
-    const Result<void> sent = co_await channel->flush(kPatience);
-    if (sent && !waiter.answer && self->channel == channel) {
-        co_await waiter.news.wait(kPatience);
-    }
-    self->waiting.erase(id);
-    if (!waiter.answer && self->channel == channel) {
-        self->trouble("no answer");
-        self->disconnect();
-    }
-    co_return waiter.answer;
+    co_return ClientNumbers{answer->open, answer->rate};
 }
 
-AnvilClient::AnvilClient(std::string path) : state_(std::make_shared<State>()) {
-    state_->path = std::move(path);
-}
+AnvilClient::AnvilClient(std::string path)
+    : state_(std::make_shared<State>(State::Service{std::move(path), kPatience, kPatience, kHoldOff, kMaxAnvilMessage})) {}
 
 AnvilClient::~AnvilClient() {
-    state_->ended = true;
-    state_->disconnect();
+    state_->end();
 }
 
 Task<std::optional<ClientNumbers>> AnvilClient::opened(std::string client) {
     const std::shared_ptr<State> state = state_;
-    const bool ready = co_await State::connected(state);
+    const State::Shared questions = state;
+    const bool ready = co_await State::connected(questions);
     ++state->open[client];   // after connected(), which tells what was open before
-    if (!ready || !state->channel) {
+    if (!ready || !state->link()) {
         co_return std::nullopt;
     }
     AnvilOpened request;
-    request.id = ++state->last_id;
     request.client = std::move(client);
-    const std::uint32_t id = request.id;
-    ToAnvil message(std::move(request));
-    co_return co_await State::ask(state, std::move(message), id);
+    state->company_leaves();
+    co_return co_await State::numbers(questions, std::move(request));
 }
 
 Task<std::optional<ClientNumbers>> AnvilClient::event(std::string client, ClientEvent what, std::uint32_t amount) {
     const std::shared_ptr<State> state = state_;
-    const bool ready = co_await State::connected(state);
-    if (!ready || !state->channel) {
+    const State::Shared questions = state;
+    const bool ready = co_await State::connected(questions);
+    if (!ready || !state->link()) {
         co_return std::nullopt;
     }
     AnvilEvent request;
-    request.id = ++state->last_id;
     request.client = std::move(client);
     request.what = static_cast<std::uint8_t>(what);
     request.amount = amount;
-    const std::uint32_t id = request.id;
-    ToAnvil message(std::move(request));
-    co_return co_await State::ask(state, std::move(message), id);
+    state->company_leaves();
+    co_return co_await State::numbers(questions, std::move(request));
 }
 
 void AnvilClient::closed(const std::string& client, const EventTally& uncounted, bool soon) {
@@ -212,7 +133,7 @@ void AnvilClient::closed(const std::string& client, const EventTally& uncounted,
     if (--found->second == 0) {
         state_->open.erase(found);
     }
-    if (!state_->channel) {
+    if (!state_->link()) {
         return;
     }
     const auto count = [&uncounted](ClientEvent what) { return uncounted[static_cast<std::size_t>(what)]; };
@@ -222,9 +143,9 @@ void AnvilClient::closed(const std::string& client, const EventTally& uncounted,
     message.recipient = count(ClientEvent::recipient);
     message.tls = count(ClientEvent::tls);
     message.auth = count(ClientEvent::auth);
-    state_->channel->post(std::move(message));
+    state_->link()->post(std::move(message));
     if (soon) {
-        spawn(State::send_posted(state_->channel));
+        spawn(State::send_posted(state_->link()));
     } else if (!state_->lazy_set) {
         state_->lazy_set = true;
         state_->lazy.start(kLazy, &State::lazy_time, state_.get());

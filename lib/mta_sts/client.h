@@ -1,13 +1,12 @@
 /// smtp's way to mta-sts(8): one connection, any number of questions at once.
 #pragma once
 
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "lib/async/loop.h"
-#include "lib/ipc/channel.h"
+#include "lib/base/result.h"
 #include "lib/mta_sts/messages.h"
 
 namespace postern {
