@@ -6,7 +6,6 @@ import re
 import shutil
 import smtplib
 import tempfile
-import time
 import unittest
 
 import postfix_peer
