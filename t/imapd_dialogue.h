@@ -1,6 +1,8 @@
 /// An IMAP conversation held in memory, over a real mail store in a scratch directory.
 #pragma once
 
+#include <catch2/catch.hpp>
+
 #include <stdlib.h>
 
 #include <chrono>
@@ -141,5 +143,17 @@ private:
 };
 
 inline bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+inline const std::string kMessage =
+    "From: Fred <fred@example.org>\r\nTo: joe@example.net\r\nSubject: first\r\n"
+    "Date: Mon, 7 Feb 1994 21:52:25 -0800\r\nMessage-ID: <1@example.org>\r\n\r\nbody line\r\nsecond\r\n";
+
+/// An INBOX with `count` copies of kMessage, selected.
+inline void fill(Dialogue& client, int count) {
+    for (int i = 0; i < count; ++i) {
+        REQUIRE(has(client.append("INBOX", kMessage), "OK [APPENDUID"));
+    }
+    REQUIRE(has(client.command("SELECT INBOX"), "OK [READ-WRITE]"));
+}
 
 }  // namespace postern::imapd
