@@ -15,10 +15,11 @@
 
 #include "lib/base/strings.h"
 #include "lib/config/config.h"
+#include "lib/log/destination.h"
 #include "lib/log/log.h"
 #include "lib/queue/drop_stream.h"
 #include "lib/queue/maildrop.h"
-#include "lib/queue/submit_access.h"
+#include "lib/queue/user_access.h"
 
 namespace {
 
@@ -88,6 +89,10 @@ Result<void> drop_message(const Config& config, int input) {
     if (envelope->recipients.empty()) {
         return Error(Errc::corrupt, "no recipients");
     }
+    const Result<void> sender = queue::check_login_sender(config, envelope->sender);
+    if (!sender) {
+        return sender;
+    }
     envelope->arrival_usec = 0;   // now, not what the caller says
     const std::int64_t now = static_cast<std::int64_t>(::time(nullptr)) * 1000000;
     const Result<void> described = (*writer)->envelope(queue::user_envelope(std::move(*envelope), ::getuid(), now));
@@ -109,10 +114,14 @@ int main(int argc, char** argv) {
         }
     }
     const Config config = load_config(directory);
-    log_set_tag(config.syslog_name() + "/postdrop");
+    LogDestination destination = log_destination(config);
+    destination.kind = LogDestination::Kind::syslog;   // the caller may not write the mail log
+    destination.echo_stderr = true;
+    log_open(config.syslog_name() + "/postdrop", std::move(destination));
     if (config.authorized_submit_users() != "static:anyone") {
         const std::string user = queue::login_name();
-        const Result<bool> allowed = queue::may_submit(config.authorized_submit_users(), user);
+        const Result<bool> allowed =
+            queue::user_listed(config, "authorized_submit_users", config.authorized_submit_users(), user);
         if (!allowed) {
             die(EX_CONFIG, allowed.error().what);
         }
@@ -123,6 +132,9 @@ int main(int argc, char** argv) {
     const Result<void> dropped = drop_message(config, STDIN_FILENO);
     if (!dropped) {
         const int status = status_of(dropped.error());
+        if (dropped.error().code == Errc::denied) {
+            die(status, dropped.error().what);
+        }
         die(status, fmt::format("uid={}: {}", ::getuid(),
                                 status == EX_UNAVAILABLE ? "message file too big" : dropped.error().what));
     }

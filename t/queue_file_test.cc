@@ -13,7 +13,6 @@
 #include "lib/queue/checksum.h"
 #include "lib/queue/queue_file.h"
 #include "lib/queue/queue_id.h"
-#include "lib/queue/submit_access.h"
 
 using namespace postern;
 using namespace postern::queue;
@@ -288,20 +287,4 @@ TEST_CASE("CRC-32C gives the published check value however the bytes are cut", "
         CHECK(crc32c(crc32c(0, std::string_view("123456789").substr(0, cut)), std::string_view("123456789").substr(cut)) ==
               0xe3069283U);
     }
-}
-
-TEST_CASE("a file in authorized_submit_users decides as if its words stood in the list", "[queue]") {
-    char name[] = "/tmp/submit-test-XXXXXX";
-    const UniqueFd file(::mkstemp(name));
-    REQUIRE(file);
-    const std::string words = "alice\n!mallory\n";
-    REQUIRE(::write(file.get(), words.data(), words.size()) == static_cast<ssize_t>(words.size()));
-    const auto may = [&](const std::string& list, const std::string& user) { return *may_submit(list, user); };
-    const std::string list = std::string(name) + ", static:all", turned = "!" + std::string(name) + ", static:all";
-    CHECK(may(list, "alice"));
-    CHECK_FALSE(may(list, "mallory"));
-    CHECK(may(list, "bob"));
-    CHECK_FALSE(may(turned, "alice"));
-    CHECK(may(turned, "mallory"));
-    ::unlink(name);
 }

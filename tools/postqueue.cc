@@ -18,6 +18,8 @@
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
 #include "lib/queue/queue_id.h"
+#include "lib/queue/user_access.h"
+#include "lib/sandbox/identity.h"
 #include "tools/queue_command.h"
 #include "tools/queue_listing.h"
 
@@ -90,7 +92,25 @@ private:
     std::uint64_t count_ = 0;
 };
 
+/// authorized_mailq_users and authorized_flush_users.  Root and the queue's owner are not asked for.
+void require_listed(const Config& config, std::string_view name, std::string_view list, std::string_view what) {
+    const uid_t uid = ::getuid();
+    const Result<UserIdentity> owner = find_user(config.mail_owner());
+    if (uid == 0 || (owner && owner->uid == uid)) {
+        return;
+    }
+    const std::string user = queue::login_name();
+    const Result<bool> listed = queue::user_listed(config, name, list, user);
+    if (!listed) {
+        die(EX_UNAVAILABLE, listed.error().what);
+    }
+    if (!*listed) {
+        die(EX_UNAVAILABLE, fmt::format("User {}({}) is not allowed to {} the mail queue", user, uid, what));
+    }
+}
+
 void show(const Config& config, bool json) {
+    require_listed(config, "authorized_mailq_users", config.authorized_mailq_users(), "view");
     Printer printer(json, config.enable_long_queue_ids());
     const auto print = [&](const ListedMessage& message) { printer.message(message); };
     const std::string& queue = config.queue_directory();
@@ -110,13 +130,18 @@ void show(const Config& config, bool json) {
     printer.end();
 }
 
+void require_flusher(const Config& config) {
+    require_listed(config, "authorized_flush_users", config.authorized_flush_users(), "flush");
+}
+
 /// fast_flush_domains decides, where qmgr runs: its tables need not be readable here.
-void ask_for_site(const std::string& queue, const std::string& site) {
+void ask_for_site(const Config& config, const std::string& site) {
     if (!valid_mail_domain(site, true)) {
         die(EX_UNAVAILABLE, fmt::format("Cannot flush mail queue - invalid destination: \"{}{}\"", printable(site, 100),
                                         site.size() > 100 ? "..." : ""));
     }
-    const Result<void> answer = ask_qmgr(queue, queue::FlushSite{site});
+    require_flusher(config);
+    const Result<void> answer = ask_qmgr(config.queue_directory(), queue::FlushSite{site});
     if (!answer) {
         die(EX_UNAVAILABLE, answer.error().code == Errc::io ? answer.error().what : "Cannot flush mail queue - mail system is down");
     }
@@ -127,7 +152,8 @@ void ask(const Config& config, const Options& options) {
     const std::string& queue = config.queue_directory();
     Result<void> answer;
     if (options.action == Action::flush) {
-        const Result<void> woken = wake_service(queue + "/public/" + config.pickup_service_name());
+        require_flusher(config);
+        const Result<void> woken = wake_service(queue + "/public/" + config.pickup_service_name(), config.trigger_timeout());
         if (!woken) {
             log_debug("{}", woken.error().what);   // qmgr's answer below says whether the system is up
         }
@@ -136,9 +162,10 @@ void ask(const Config& config, const Options& options) {
         if (!queue::is_queue_id(options.argument)) {
             die(EX_UNAVAILABLE, "Cannot flush queue ID - invalid name: \"" + options.argument + "\"");
         }
+        require_flusher(config);
         answer = ask_qmgr(queue, queue::FlushOne{options.argument});
     } else {
-        ask_for_site(queue, options.argument);
+        ask_for_site(config, options.argument);
         return;
     }
     if (answer) {

@@ -69,6 +69,7 @@ int run(const Config& config, Options options) {
 int main(int argc, char** argv) {
     ::signal(SIGPIPE, SIG_IGN);
     ::signal(SIGXFSZ, SIG_IGN);
+    sendmail::open_log(nullptr);
     const std::string name = argc > 0 ? argv[0] : "sendmail";
     const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
     Result<Options> options = sendmail::parse_options(name.substr(name.rfind('/') + 1), arguments);
@@ -83,6 +84,7 @@ int main(int argc, char** argv) {
         sendmail::report_fatal(config.error().what);
         return EX_CONFIG;
     }
+    sendmail::open_log(&*config);
     ::setenv("MAIL_CONFIG", directory.c_str(), 1);   // what we become reads the same files
     return run(*config, std::move(*options));
 }

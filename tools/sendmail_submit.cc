@@ -17,10 +17,11 @@
 #include "lib/base/utf8.h"
 #include "lib/mail/address.h"
 #include "lib/mail/verp.h"
+#include "lib/log/destination.h"
 #include "lib/log/log.h"
 #include "lib/queue/drop_stream.h"
 #include "lib/queue/maildrop.h"
-#include "lib/queue/submit_access.h"
+#include "lib/queue/user_access.h"
 #include "tools/sendmail_input.h"
 
 namespace postern::sendmail {
@@ -115,6 +116,9 @@ Result<std::unique_ptr<Submission>> start_postdrop(const Config& config) {
 }
 
 Result<std::unique_ptr<Submission>> start_submission(const Config& config) {
+    if (queue::submission_is_restricted(config)) {
+        return start_postdrop(config);
+    }
     Result<std::unique_ptr<queue::QueueFileWriter>> writer = queue::create_maildrop_file(
         config.queue_directory(), static_cast<std::uint64_t>(config.message_size_limit()));
     if (writer) {
@@ -182,7 +186,8 @@ Result<void> complete_envelope(const Config& config, Options& options) {
     }
     if (config.authorized_submit_users() != "static:anyone") {
         const std::string name = user != nullptr ? user->pw_name : "unknown";
-        const Result<bool> allowed = queue::may_submit(config.authorized_submit_users(), name);
+        const Result<bool> allowed =
+            queue::user_listed(config, "authorized_submit_users", config.authorized_submit_users(), name);
         if (!allowed) {
             return allowed.error();
         }
@@ -246,12 +251,14 @@ int copy_content(int input, InputFilter& filter, Submission& submission) {
 
 }  // namespace
 
-void report(LogLevel level, const std::string& text) {
-    log_open("postfix/sendmail", LogDestination{LogDestination::Kind::syslog, {}, false, true, 0});
-    log_line(level, "{}", fmt::make_format_args(text));
+void open_log(const Config* config) {
+    LogDestination destination = config == nullptr ? LogDestination() : log_destination(*config);
+    destination.kind = LogDestination::Kind::syslog;   // a user may not write the mail log
+    destination.echo_stderr = true;
+    log_open((config == nullptr ? "postfix" : config->syslog_name()) + "/sendmail", std::move(destination));
 }
 
-void report_fatal(const std::string& text) { report(LogLevel::fatal, text); }
+void report_fatal(const std::string& text) { log_line(LogLevel::fatal, "{}", fmt::make_format_args(text)); }
 
 int submit(const Config& config, Options options, int input) {
     if (options.recipients.empty() && !options.recipients_from_header) {
@@ -259,7 +266,7 @@ int submit(const Config& config, Options options, int input) {
         return EX_USAGE;
     }
     for (const std::string& warning : options.warnings) {
-        report(LogLevel::warning, warning);
+        log_warning("{}", warning);
     }
     const Result<void> complete = complete_envelope(config, options);
     if (!complete) {

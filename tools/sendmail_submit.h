@@ -20,6 +20,9 @@ public:
 /// The exit status for a message of this kind that was read from `input`; EX_OK means: on stable storage.
 int submit(const Config& config, Options options, int input);
 
+/// Where messages to the user go besides standard error: syslog, in the facility and under the name that `config` says, if any.
+void open_log(const Config* config);
+
 /// Prints "sendmail: fatal: TEXT" to standard error and the mail log.
 void report_fatal(const std::string& text);
 
