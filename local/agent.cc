@@ -130,6 +130,7 @@ void Agent::log(const Message& message, const queue::Recipient& recipient, Outco
     line.dsn = outcome.dsn;
     line.status = softened ? "SOFTBOUNCE" : status_word(outcome, request.verify_only);
     line.text = outcome.text;
+    line.resolution = resolution_;
     log_delivery(line);
     outcome.logged = true;
 }

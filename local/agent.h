@@ -29,10 +29,11 @@ public:
 
     /// soft_bounce: what fails for good is tried again, and its line says SOFTBOUNCE.
     void set_soft_bounce(bool soft) { soft_bounce_ = soft; }
-    /// soft_bounce and info_log_address_format.
+    /// soft_bounce, info_log_address_format and delay_logging_resolution_limit.
     void obey(const Config& config) {
         set_soft_bounce(config.soft_bounce());
         quotes_ = config.info_log_address_format() != "internal";
+        resolution_ = static_cast<int>(config.delay_logging_resolution_limit());
     }
 
     /// One connection from qmgr: request after request.  The recipients of one request are worked on together.
@@ -54,6 +55,7 @@ private:
     Deliverer deliver_;
     GroupDeliverer deliver_group_;
     bool soft_bounce_ = false;
+    int resolution_ = 2;
     bool quotes_ = true;           ///< addresses in the log have quotes where RFC 5321 wants them
 };
 

@@ -23,6 +23,7 @@
 #include "lib/queue/messages.h"
 #include "lib/sasl/password_scheme.h"
 #include "master/instance.h"
+#include "master/logrotate.h"
 #include "master/plan.h"
 
 namespace postern::master {
@@ -250,6 +251,25 @@ int flush(const ControlContext& context) {
     return done ? 0 : fail("flush the queue: {}", done.error().what);
 }
 
+/// A master that runs is told to begin a new file, as by "reload"; without one the next start makes it.
+int logrotate(const ControlContext& context) {
+    const std::optional<Config> config = load_config(context);
+    if (!config) {
+        return 1;
+    }
+    const auto reopen = [&]() -> Result<void> {
+        const std::optional<pid_t> master = running_master(config->queue_directory());
+        log_reopen();
+        return !master || ::kill(*master, SIGHUP) == 0 ? Result<void>() : errno_error(fmt::format("signal process {}", *master));
+    };
+    const Result<std::string> done = rotate_log(*config, reopen);
+    if (!done) {
+        return fail("logfile rotation failed: {}", done.error().what);
+    }
+    say("{}", *done);
+    return 0;
+}
+
 /// postdrop and postqueue have the group that may write to maildrop and reach public sockets.
 int set_permissions(const ControlContext& context) {
     const std::optional<Config> config = load_config(context);
@@ -286,6 +306,7 @@ const std::vector<ControlCommand>& control_commands() {
         {"status", "say whether the mail system runs", &status},
         {"check", "report everything about the configuration", &check},
         {"flush", "try to deliver all queued mail now", &flush},
+        {"logrotate", "begin a new maillog_file and compress the old one", &logrotate},
         {"set-permissions", "set owners and modes of queue directories and commands", &set_permissions},
         {"version", "print the version", &version},
     };

@@ -41,6 +41,7 @@ void Manager::settle(Message& message, std::uint32_t index, std::uint8_t outcome
                   : outcome == queue::kBounced ? "bounced"
                                                : "deferred";
     line.text = done.reason;
+    line.resolution = static_cast<int>(config_.delay_logging_resolution_limit());
     if (message.fates[index] == Fate::pending) {
         log_delivery(line);
     }

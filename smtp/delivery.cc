@@ -88,6 +88,7 @@ void Delivery::answer(std::size_t i, Fate fate) {
     line.dsn = why.dsn;
     line.status = softened ? "SOFTBOUNCE" : status_word(fate.outcome, request_.verify_only);
     line.text = why.text;
+    line.resolution = static_cast<int>(client_.config().delay_logging_resolution_limit());
     log_delivery(line);
     queue::RecipientDone done;
     done.index = request_.recipients[i].index;

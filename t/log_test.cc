@@ -2,6 +2,7 @@
 #include "lib/log/log.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,9 +14,11 @@
 #include <sstream>
 #include <thread>
 
+#include "lib/config/config.h"
 #include "lib/log/capture.h"
 #include "lib/log/clean.h"
 #include "lib/log/delivery.h"
+#include "lib/log/destination.h"
 
 using namespace postern;
 
@@ -136,6 +139,46 @@ TEST_CASE("after rotation reopening goes on in the new file", "[log]") {
     ::unlink(rotated.c_str());
 }
 
+TEST_CASE("a new file has the mode that was asked for, and an old one keeps its own", "[log]") {
+    const Scratch file;
+    const auto mode = [&file] {
+        struct stat info {};
+        REQUIRE(::stat(file.path.c_str(), &info) == 0);
+        return info.st_mode & 07777;
+    };
+    REQUIRE(::unlink(file.path.c_str()) == 0);
+    const mode_t before = ::umask(077);
+    REQUIRE(log_open("postfix/x", {.kind = LogDestination::Kind::file, .path = file.path, .mode = 0644}));
+    CHECK(mode() == 0644);
+    REQUIRE(log_open("postfix/x", {.kind = LogDestination::Kind::file, .path = file.path, .mode = 0600}));
+    CHECK(mode() == 0644);
+    REQUIRE(::unlink(file.path.c_str()) == 0);
+    log_reopen();
+    CHECK(mode() == 0600);
+    ::umask(before);
+}
+
+TEST_CASE("main.cf says where lines go", "[log]") {
+    const auto destination = [](std::string_view text) {
+        const Result<Config> config = Config::from_text(text);
+        REQUIRE(config);
+        return log_destination(*config);
+    };
+    CHECK(destination("").facility == 2);
+    CHECK(destination("").mode == 0600);
+    CHECK(destination("syslog_facility = local5\n").facility == 21);
+    CHECK(destination("syslog_facility = AUTHPRIV\n").facility == 10);
+    CHECK(destination("maillog_file = /var/log/mail\nmaillog_file_permissions = 0640\n").mode == 0640);
+    CHECK_FALSE(Config::from_text("syslog_facility = kernel\n"));
+    CHECK_FALSE(Config::from_text("maillog_file_permissions = 0666\n"));
+    const Result<Config> elsewhere = Config::from_text("myhostname = a.example\nmaillog_file = /variable/log\n");
+    REQUIRE_FALSE(elsewhere);
+    CHECK(elsewhere.error().what == "main.cf, line 2: maillog_file = /variable/log: not below a directory of maillog_file_prefixes "
+                                    "(/var, /dev/stdout); accepted: a file there, or its directory added to maillog_file_prefixes");
+    CHECK(Config::from_text("maillog_file = /variable/log\nmaillog_file_prefixes = /dev/stdout /variable\n"));
+    CHECK(Config::from_text("maillog_file = /dev/stdout\n"));
+}
+
 TEST_CASE("a file that cannot be opened is reported", "[log]") {
     CHECK_FALSE(log_open("x", {.kind = LogDestination::Kind::file, .path = "/nonexistent/dir/log"}));
     log_open("postern", {});
@@ -189,17 +232,26 @@ TEST_CASE("a sink sees every line and its level", "[log]") {
 }
 
 TEST_CASE("delays have two significant digits and at most two decimals", "[log]") {
-    CHECK(format_delay(0) == "0");
-    CHECK(format_delay(-5) == "0");
-    CHECK(format_delay(4'000) == "0");
-    CHECK(format_delay(6'000) == "0.01");
-    CHECK(format_delay(70'000) == "0.07");
-    CHECK(format_delay(100'000) == "0.1");
-    CHECK(format_delay(123'456) == "0.12");
-    CHECK(format_delay(999'999) == "1");
-    CHECK(format_delay(1'234'567) == "1.2");
-    CHECK(format_delay(12'345'678) == "12");
-    CHECK(format_delay(1'200'400'000) == "1200");
+    CHECK(format_delay(0, 2) == "0");
+    CHECK(format_delay(-5, 2) == "0");
+    CHECK(format_delay(4'000, 2) == "0");
+    CHECK(format_delay(6'000, 2) == "0.01");
+    CHECK(format_delay(70'000, 2) == "0.07");
+    CHECK(format_delay(100'000, 2) == "0.1");
+    CHECK(format_delay(123'456, 2) == "0.12");
+    CHECK(format_delay(999'999, 2) == "1");
+    CHECK(format_delay(1'234'567, 2) == "1.2");
+    CHECK(format_delay(12'345'678, 2) == "12");
+    CHECK(format_delay(1'200'400'000, 2) == "1200");
+    CHECK(format_delay(1'234'567, 0) == "1");
+    CHECK(format_delay(499'999, 0) == "0");
+    CHECK(format_delay(500'000, 0) == "1");
+    CHECK(format_delay(123'456, 1) == "0.1");
+    CHECK(format_delay(4'321, 3) == "0.004");
+    CHECK(format_delay(4'321, 4) == "0.0043");
+    CHECK(format_delay(4'321, 6) == "0.0043");
+    CHECK(format_delay(7, 6) == "0.000007");
+    CHECK(format_delay(123'456, 6) == "0.12");
 }
 
 TEST_CASE("a delivery line is Postfix's", "[log]") {

@@ -247,6 +247,23 @@ Config Config::defaults() {
     return Config(std::move(state));
 }
 
+/// maillog_file_prefixes keep a slip of the pen from writing log lines over something else.
+std::optional<Error> Config::log_file_problem() const {
+    const Result<std::string> file = expand("$maillog_file"), prefixes = expand("$maillog_file_prefixes");
+    if (!file || !prefixes || file->empty()) {
+        return std::nullopt;
+    }
+    for (const std::string& prefix : split_list(*prefixes)) {
+        const bool whole = file->size() == prefix.size() || prefix.ends_with('/') || (*file)[prefix.size()] == '/';
+        if (file->starts_with(prefix) && whole) {
+            return std::nullopt;
+        }
+    }
+    return Error(Errc::config, fmt::format("{}: maillog_file = {}: not below a directory of maillog_file_prefixes ({}); accepted: a "
+                                           "file there, or its directory added to maillog_file_prefixes",
+                                           value_line("maillog_file"), printable(*file, 200), printable(*prefixes, 200)));
+}
+
 std::vector<Error> Config::bad_values() const {
     std::vector<Error> problems;
     for (const Setting& one : state_->settings) {
@@ -264,6 +281,9 @@ std::vector<Error> Config::bad_values() const {
         if (problem) {
             problems.push_back(*std::move(problem));
         }
+    }
+    if (std::optional<Error> problem = log_file_problem()) {
+        problems.push_back(*std::move(problem));
     }
     // Defaults that refer to what was set, such as $message_size_limit in imap_literal_size_limit.
     for (std::size_t i = 0; i < kParameterCount && problems.empty(); ++i) {

@@ -98,6 +98,7 @@ private:
     explicit Config(std::unique_ptr<State> state);
     static Result<Config> make(std::string_view text, const std::string& file, const std::string& directory,
                                const Overrides& overrides, bool check);
+    std::optional<Error> log_file_problem() const;
     std::unique_ptr<State> state_;
 };
 

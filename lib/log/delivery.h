@@ -26,6 +26,7 @@ struct DeliveryLine {
     std::string_view dsn;          ///< "2.0.0"
     std::string_view status;       ///< sent, deferred, bounced, expired, undeliverable, deliverable
     std::string_view text;         ///< what stands in ( )
+    int resolution = 2;            ///< delay_logging_resolution_limit
 };
 
 /// `4A1B2C: to=<a@b.example>, relay=none, delay=0.07, delays=0.05/0.01/0/0.01, dsn=2.0.0, status=sent (text)`
@@ -33,8 +34,8 @@ std::string format_delivery_line(const DeliveryLine& line);
 /// The same, written to the log.
 void log_delivery(const DeliveryLine& line);
 
-/// A time in seconds with two significant digits and at most two decimals (delay_logging_resolution_limit):
-/// 0.07, 1.2, 35, 1200.
-std::string format_delay(std::int64_t microseconds);
+/// A time in seconds with two significant digits and at most `decimals` digits behind the point
+/// (delay_logging_resolution_limit, 0 to 6): with 2, 0.07, 1.2, 35, 1200.
+std::string format_delay(std::int64_t microseconds, int decimals);
 
 }  // namespace postern

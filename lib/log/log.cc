@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <pthread.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -24,8 +25,8 @@ namespace {
 constexpr std::size_t kMaxText = 2000;   // as in Postfix; syslog daemons cut much longer ones
 constexpr std::array<std::string_view, 6> kPrefix = {"", "", "warning: ", "error: ", "fatal: ", "panic: "};
 constexpr std::array<std::string_view, 6> kLevelName = {"debug", "info", "warning", "error", "fatal", "panic"};
-// RFC 5424 section 6.2.1: facility mail (2) times 8, plus debug, info, warning, err, crit, crit.
-constexpr std::array<int, 6> kPriority = {23, 22, 20, 19, 18, 18};
+// RFC 5424 section 6.2.1: debug, info, warning, err, crit, crit.
+constexpr std::array<int, 6> kSeverity = {7, 6, 4, 3, 2, 2};
 
 /// The one place where the process keeps state that is not handed around: a line must be possible
 /// wherever something goes wrong.
@@ -63,11 +64,20 @@ int connect_syslog() {
     return fd;
 }
 
-int open_file(const std::string& path) {
+int open_file(const std::string& path, mode_t mode) {
     if (path == "/dev/stdout" || path == "/dev/stderr") {   // these may be sockets, which cannot be opened
         return ::fcntl(path == "/dev/stdout" ? STDOUT_FILENO : STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
     }
-    return ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
+    constexpr int kHow = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY;
+    const int existing = ::open(path.c_str(), kHow);
+    if (existing >= 0 || errno != ENOENT) {
+        return existing;
+    }
+    const int made = ::open(path.c_str(), kHow | O_CREAT | O_EXCL, 0600);
+    if (made >= 0) {
+        ::fchmod(made, mode);   // whatever the umask is
+    }
+    return made >= 0 || errno != EEXIST ? made : ::open(path.c_str(), kHow);   // another program was quicker
 }
 
 /// "Nov 22 10:55:01"; made once a second and thread.
@@ -150,7 +160,7 @@ void to_json(const Log& log, LogLevel level, std::string_view text, const timesp
 
 void to_syslog(Log& log, LogLevel level, std::string_view text, const timespec& now) {
     fmt::memory_buffer line;
-    fmt::format_to(std::back_inserter(line), "<{}>{} {}[{}]: {}", kPriority[static_cast<std::size_t>(level)],
+    fmt::format_to(std::back_inserter(line), "<{}>{} {}[{}]: {}", log.destination.facility * 8 + kSeverity[static_cast<std::size_t>(level)],
                    date_text(now.tv_sec), log.tag, log.pid.load(std::memory_order_relaxed), text);
     for (int attempt = 0; attempt < 2; ++attempt) {
         if (::send(log.fd.get(), line.data(), line.size(), MSG_NOSIGNAL) >= 0 || errno == EAGAIN) {
@@ -227,7 +237,7 @@ bool log_open(std::string program_tag, LogDestination destination) {
         log.fd.reset(connect_syslog());
         return true;   // a machine without syslog is an ordinary container, not an error
     }
-    log.fd.reset(open_file(log.destination.path));
+    log.fd.reset(open_file(log.destination.path, log.destination.mode));
     return static_cast<bool>(log.fd);
 }
 
@@ -238,7 +248,7 @@ void log_reopen() {
     if (log.destination.kind != LogDestination::Kind::file || !log.fd) {
         return;
     }
-    const UniqueFd fresh(open_file(log.destination.path));
+    const UniqueFd fresh(open_file(log.destination.path, log.destination.mode));
     if (fresh) {
         ::dup3(fresh.get(), log.fd.get(), O_CLOEXEC);
     }

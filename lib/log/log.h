@@ -1,6 +1,6 @@
 /// Logging: one line per event, in the shapes that log analysers know from Postfix.
 ///
-/// A line goes to syslog (facility mail), to a file, or to standard error.  Whatever the text
+/// A line goes to syslog, to a file, or to standard error.  Whatever the text
 /// contains, a line stays one line: control characters and bytes that are not UTF-8 are replaced by
 /// '?', so that nobody on the network can forge a log entry.
 ///
@@ -9,6 +9,8 @@
 #pragma once
 
 #include <fmt/core.h>
+
+#include <sys/types.h>
 
 #include <string>
 #include <string_view>
@@ -29,6 +31,8 @@ struct LogDestination {
     bool json = false;           ///< log_format = json: one object a line; not for standard_error
     bool echo_stderr = false;    ///< warnings and worse also on standard error, as commands do
     int verbosity = 0;           ///< number of -v options; log_debug() is silent at 0
+    int facility = 2;            ///< of syslog (RFC 5424 section 6.2.1): mail, unless syslog_facility says otherwise
+    mode_t mode = 0600;          ///< of a file that is made (maillog_file_permissions)
 };
 
 /// Opens the log; call it before chroot and before rights are given up.  `program_tag` is
