@@ -6,12 +6,11 @@
 
 #include "lib/log/log.h"
 #include "lib/queue/maildrop.h"
+#include "lib/queue/user_access.h"
 
 namespace postern::cleanup {
 namespace {
 
-/// How long a submitter may be silent in the middle of a message; smtpd's own client may be slow.
-constexpr Millis kContentPatience = std::chrono::seconds(3600);
 /// Between messages a session looks this often whether the process is to end.
 constexpr Millis kIdlePatience = std::chrono::seconds(5);
 
@@ -22,7 +21,7 @@ public:
 
     Task<> run() {
         for (;;) {
-            const Millis patience = message_ ? kContentPatience : kIdlePatience;
+            const Millis patience = message_ ? ipc_timeout() : kIdlePatience;
             Result<queue::ToCleanup> in = co_await channel_.receive(patience);
             if (!in && in.error().code == Errc::timeout && !message_ && !hooks_.draining()) {
                 continue;
@@ -138,7 +137,7 @@ Task<> serve_submitter(SubmitterChannel channel, Submitter submitter, Shared& sh
 Task<> serve_connection(Connection client, const queue::TrustedPeers& trusted, Shared& shared,
                         const SessionHooks& hooks) {
     const Submitter submitter{trusted.contains(client.peer_uid), client.peer_uid};
-    if (!submitter.trusted && shared.config.authorized_submit_users() != "static:anyone") {
+    if (!submitter.trusted && queue::submission_is_restricted(shared.config)) {
         log_warning("connection from uid {} refused", client.peer_uid);
         co_return;
     }

@@ -19,7 +19,7 @@ bool Manager::room_for_old() const { return room() && active_old_ < active_limit
 /// qmgr_clog_warn_time: says which destination fills the active queue, in Postfix's words.
 void Manager::warn_of_clog() {
     const std::int64_t every = config_.qmgr_clog_warn_time().count() * kSecond;
-    if (every == 0 || room_for_old() || clock_() < last_clog_usec_ + every) {
+    if (every == 0 || !config_.helpful_warnings() || room_for_old() || clock_() < last_clog_usec_ + every) {
         return;
     }
     last_clog_usec_ = clock_();

@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "lib/base/strings.h"
+#include "lib/config/config.h"
 #include "lib/log/capture.h"
 #include "lib/table/index_file.h"
 #include "lib/table/table.h"
@@ -62,6 +63,36 @@ std::string ask(const std::string& spec, std::string_view key) {
 }
 
 }  // namespace
+
+TEST_CASE("a table that cannot be opened fails lookups until it can, where daemon_table_open_error_is_fatal is off", "[table]") {
+    const Scratch scratch;
+    const std::string path = scratch.path + "/later", spec = "texthash:" + path;
+    TableContext context = table_context(*Config::from_text(""));
+    CHECK_FALSE(context.open_error_is_fatal);
+    CHECK(table_context(*Config::from_text("daemon_table_open_error_is_fatal = yes\n")).open_error_is_fatal);
+    CHECK(command_table_context(*Config::from_text("")).open_error_is_fatal);
+    CHECK_FALSE(open_table(spec, {}));
+    const LogCapture log;
+    const TablePtr table = opened(spec, context);
+    REQUIRE(log.lines().size() == 1);
+    CHECK(log.last().substr(0, 7) == "error: ");
+    CHECK(log.last().find(path) != std::string::npos);
+    const Lookup now = table->lookup("Key");
+    REQUIRE_FALSE(now);
+    CHECK(now.error().code == Errc::temporary);
+    CHECK(now.error().what.substr(0, spec.size() + 17) == spec + " is unavailable. ");
+    CHECK(table->name() == spec);
+    scratch.file("later", "key value\n");
+    for (int i = 0; i < 30 && ask(*table, "Key") != "value"; ++i) {
+        ::usleep(100 * 1000);
+    }
+    CHECK(ask(*table, "Key") == "value");
+    CHECK(log.lines().size() == 1);
+    CHECK(opened("regexp:" + scratch.path + "/none", context)->is_pattern());
+    CHECK_FALSE(table->is_pattern());
+    CHECK_FALSE(open_table("nosuch:thing", context));                 // mistakes are not put off
+    CHECK_FALSE(open_table("inline:{a", context));
+}
 
 TEST_CASE("logical lines join continuations and leave out comments and empty lines", "[table]") {
     MapLines lines("# c\n\na b\n  c\n# in between\n\td\n\n \nnext\n#x");

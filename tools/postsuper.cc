@@ -217,7 +217,7 @@ void do_work(const Config& config, const Kind& kind, const std::vector<std::stri
         log_total("Released from hold", count.released);
     }
     if (kind.surgery == Surgery::requeue && count.done > 0) {
-        const Result<void> woken = wake_service(config.queue_directory() + "/public/" + config.pickup_service_name());
+        const Result<void> woken = wake_service(config.queue_directory() + "/public/" + config.pickup_service_name(), config.trigger_timeout());
         if (!woken) {
             log_debug("{}", woken.error().what);   // pickup looks when it is started
         }

@@ -232,7 +232,7 @@ int table_command(std::string_view program, SourceFormat format, int argc, char*
     if (!config) {
         fatal("{}", config.error().what);
     }
-    TableContext context = table_context(*config);
+    TableContext context = command_table_context(*config);
     context.proxymap_socket.clear();   // a command opens tables with its caller's rights
     context.fold_case = line.make.fold_case;
     if (line.query) {

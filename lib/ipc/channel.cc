@@ -1,5 +1,7 @@
 #include "lib/ipc/channel.h"
 
+#include <atomic>
+
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -255,7 +257,15 @@ Task<Result<UniqueFd>> connect_unix(std::string path, Millis timeout) {
     }
 }
 
-Result<UniqueFd> connect_unix_blocking(const std::string& path) {
+namespace {
+std::atomic<long> g_ipc_timeout_ms{3'600'000};   ///< as set_offload_threads() a matter of the whole process
+}
+
+void set_ipc_timeout(Millis timeout) { g_ipc_timeout_ms = static_cast<long>(timeout.count()); }
+
+Millis ipc_timeout() { return Millis(g_ipc_timeout_ms.load()); }
+
+Result<UniqueFd> connect_unix_blocking(const std::string& path, Millis limit) {
     Result<sockaddr_un> address = unix_address(path);
     if (!address) {
         return address.error();
@@ -264,7 +274,7 @@ Result<UniqueFd> connect_unix_blocking(const std::string& path) {
     if (!fd) {
         return errno_error("socket");
     }
-    const timeval patience{10, 0};
+    const timeval patience{static_cast<time_t>(limit.count() / 1000), static_cast<suseconds_t>(limit.count() % 1000 * 1000)};
     ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     Result<bool> connected = try_connect(fd.get(), *address, path);
     if (!connected) {
@@ -276,8 +286,8 @@ Result<UniqueFd> connect_unix_blocking(const std::string& path) {
     return fd;
 }
 
-Result<void> wake_service(const std::string& path) {
-    Result<UniqueFd> fd = connect_unix_blocking(path);
+Result<void> wake_service(const std::string& path, Millis patience) {
+    Result<UniqueFd> fd = connect_unix_blocking(path, patience);
     if (!fd) {
         return fd.error();
     }

@@ -153,8 +153,12 @@ private:
 /// Errors: not_found, denied, closed (nobody listens), timeout.
 Task<Result<UniqueFd>> connect_unix(std::string path, Millis timeout);
 
-/// The same, blocking: for commands.  Sends kTriggerFrame with wake_service().
-Result<UniqueFd> connect_unix_blocking(const std::string& path);
-Result<void> wake_service(const std::string& path);
+/// The same, blocking: for commands.  Sends kTriggerFrame with wake_service(); `patience` is trigger_timeout.
+Result<UniqueFd> connect_unix_blocking(const std::string& path, Millis patience = std::chrono::seconds(10));
+Result<void> wake_service(const std::string& path, Millis patience);
+
+/// How long one program waits for another's answer where nothing else bounds it: ipc_timeout, which every service sets at its start.
+void set_ipc_timeout(Millis timeout);
+Millis ipc_timeout();
 
 }  // namespace postern

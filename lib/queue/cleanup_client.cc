@@ -10,8 +10,6 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr Millis kConnectPatience = std::chrono::seconds(30);
-/// Covers a slow disk and all table lookups; Postfix's ipc_timeout.
-constexpr Millis kAnswerPatience = std::chrono::seconds(3600);
 constexpr Millis kSendPatience = std::chrono::seconds(300);
 /// A connection that was used more recently is not looked at before use.
 constexpr auto kFresh = std::chrono::seconds(1);
@@ -39,7 +37,7 @@ Task<Result<void>> CleanupClient::connect() {
 }
 
 Task<Result<FromCleanup>> CleanupClient::answer() {
-    Result<FromCleanup> got = co_await channel_.receive(kAnswerPatience);
+    Result<FromCleanup> got = co_await channel_.receive(ipc_timeout());
     last_used_ = steady_clock::now();
     if (!got) {
         channel_.close();

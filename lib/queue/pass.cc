@@ -10,7 +10,6 @@ namespace postern::queue {
 namespace {
 
 constexpr Millis kConnectPatience = std::chrono::seconds(30);
-constexpr Millis kPatience = std::chrono::hours(1);
 
 RecipientDone deferred(std::string dsn, std::string reason) {
     RecipientDone done;
@@ -65,7 +64,7 @@ Task<std::vector<PassedOn>> pass_on(Deliver request, std::string destination) {
         rest = deferred("", "mail transport " + service + " is not available: " + socket.error().what);
     } else {
         Channel<ToAgent, FromAgent> agent(std::move(*socket));
-        Result<FromAgent> answer = co_await agent.receive(kPatience);
+        Result<FromAgent> answer = co_await agent.receive(ipc_timeout());
         const bool ready = answer && std::holds_alternative<Ready>(*answer);
         if (answer && !ready) {
             take(std::move(*answer), out, rest);
@@ -74,7 +73,7 @@ Task<std::vector<PassedOn>> pass_on(Deliver request, std::string destination) {
             agent.post(std::move(request));
         }
         for (std::size_t answers = 0; ready && answer && rest.dsn.empty() && answers < out.size(); ++answers) {
-            answer = co_await agent.receive(kPatience);
+            answer = co_await agent.receive(ipc_timeout());
             if (answer) {
                 take(std::move(*answer), out, rest);
             }

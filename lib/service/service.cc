@@ -10,7 +10,9 @@
 #include <cstdlib>
 #include <utility>
 
+#include "lib/async/offload.h"
 #include "lib/base/strings.h"
+#include "lib/ipc/channel.h"
 #include "lib/log/destination.h"
 #include "lib/log/log.h"
 #include "lib/sandbox/identity.h"
@@ -114,6 +116,8 @@ Service::Service(std::string_view program, int argc, char** argv) : state_(std::
     if (!log_open(state_->config.syslog_name() + "/" + std::string(program), std::move(destination))) {
         log_warning("{}", errno_error("open " + state_->config.maillog_file()).what);
     }
+    set_offload_threads(static_cast<std::size_t>(state_->config.offload_threads()));
+    set_ipc_timeout(state_->config.ipc_timeout());
     ::umask(077);
     const std::string& directory = state_->config.queue_directory();
     if (::chdir(directory.c_str()) != 0) {

@@ -1,4 +1,6 @@
 /// Tables that are servers: socketmap (socketmap_table(5), Sendmail's protocol) and tcp (tcp_table(5)).
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "lib/base/strings.h"
@@ -9,7 +11,7 @@ namespace postern::table_type {
 namespace {
 
 constexpr int kTimeoutSeconds = 100;
-constexpr std::size_t kMaxReply = 100000;   ///< as Postfix
+constexpr std::size_t kMaxDigits = 18;       ///< of the length of a netstring
 constexpr int kAttempts = 2;                ///< the server may have closed an idle connection
 
 /// "inet:host:port" or "unix:path" or, for tcp, "host:port".
@@ -67,8 +69,9 @@ private:
 
 class SocketMap final : public ServerTable {
 public:
-    SocketMap(std::string name, bool fold, ServerName server, std::string map)
-        : ServerTable(std::move(name), false, fold, std::move(server)), map_(std::move(map)) {}
+    SocketMap(std::string name, const TableContext& context, ServerName server, std::string map)
+        : ServerTable(std::move(name), false, context.fold_case, std::move(server)), map_(std::move(map)),
+          max_query_(context.socketmap_max_query), max_reply_(context.socketmap_max_reply) {}
 
 protected:
     Lookup find(std::string_view key) override {
@@ -90,6 +93,9 @@ private:
     /// One netstring there, one back.
     Result<std::string> exchange(std::string_view key) override {
         const std::string query = map_ + " " + std::string(key);
+        if (query.size() > max_query_) {
+            return Error(Errc::too_big, fmt::format("a question of {} bytes (socketmap_max_query_size = {})", query.size(), max_query_));
+        }
         if (const Result<void> sent = socket_.write_all(std::to_string(query.size()) + ":" + query + ","); !sent) {
             return sent.error();
         }
@@ -103,13 +109,14 @@ private:
                 break;
             }
             digits += *byte;
-            if (!parse_number(digits) || digits.size() > 6) {
+            if (!parse_number(digits) || digits.size() > kMaxDigits) {
                 return malformed();
             }
         }
         const std::optional<std::uint64_t> size = parse_number(digits);
-        if (!size || *size > kMaxReply) {
-            return malformed();
+        if (!size || *size > max_reply_) {
+            socket_.close();
+            return Error(Errc::too_big, fmt::format("a reply of {} bytes (socketmap_max_reply_size = {})", digits, max_reply_));
         }
         Result<std::string> text = socket_.read_exactly(*size + 1);
         if (!text) {
@@ -128,6 +135,7 @@ private:
     }
 
     std::string map_;
+    std::size_t max_query_, max_reply_;
 };
 
 /// Bytes that would break a line, as %xx.
@@ -209,7 +217,7 @@ Result<TablePtr> open_socketmap(std::string_view name, const TableContext& conte
     if (!parsed || map.empty()) {
         return Error(Errc::config, title + ": need socketmap:inet:host:port:name or socketmap:unix:path:name");
     }
-    return TablePtr(std::make_unique<SocketMap>(title, context.fold_case, std::move(*parsed), map));
+    return TablePtr(std::make_unique<SocketMap>(title, context, std::move(*parsed), map));
 }
 
 Result<TablePtr> open_tcp(std::string_view name, const TableContext&) {

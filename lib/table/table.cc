@@ -66,7 +66,9 @@ std::vector<std::string> table_types() {
     return names;
 }
 
-Result<TablePtr> open_table(std::string_view spec, const TableContext& context) {
+namespace {
+
+Result<TablePtr> open_now(std::string_view spec, const TableContext& context) {
     const std::size_t colon = spec.find(':');
     const std::string_view type_name = colon == std::string_view::npos ? context.default_type : spec.substr(0, colon);
     const std::string_view name = colon == std::string_view::npos ? spec : spec.substr(colon + 1);
@@ -85,6 +87,19 @@ Result<TablePtr> open_table(std::string_view spec, const TableContext& context) 
     }
     return Error(Errc::unsupported, "table \"" + std::string(spec) + "\": unknown type \"" + std::string(type_name) +
                                         "\"; known types: " + known_types());
+}
+
+/// A mistake in main.cf or in a table's text ends a daemon always: time does not mend it.
+bool may_pass(Errc code) { return code == Errc::not_found || code == Errc::denied || code == Errc::io || code == Errc::temporary; }
+
+}  // namespace
+
+Result<TablePtr> open_table(std::string_view spec, const TableContext& context) {
+    Result<TablePtr> table = open_now(spec, context);
+    if (table || context.open_error_is_fatal || !may_pass(table.error().code)) {
+        return table;
+    }
+    return table_type::unavailable(spec, context, table.error());
 }
 
 Result<void> Table::for_each(const Visit&) const {

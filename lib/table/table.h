@@ -32,6 +32,11 @@ struct TableContext {
     /// Results of regexp: and pcre: may have $1.  Not so in tables whose results are commands or say with whose rights:
     /// what a stranger wrote does not become part of them.  A rule with $1 is left out, with a warning.
     bool allow_substitution = true;
+    /// daemon_table_open_error_is_fatal: a file that is missing or closed to us fails open_table().  Otherwise it is logged, and
+    /// the table's lookups fail for now.
+    bool open_error_is_fatal = true;
+    /// socketmap_max_query_size, socketmap_max_reply_size.
+    std::size_t socketmap_max_query = 10000, socketmap_max_reply = 100000;
 
     /// The same, for such a table.
     TableContext without_substitution() const {
@@ -41,8 +46,10 @@ struct TableContext {
     }
 };
 
-/// From default_database_type, queue_directory and config_directory.
+/// As main.cf says for daemons.
 TableContext table_context(const Config& config);
+/// The same for commands, which have no use for a table that cannot be opened.
+TableContext command_table_context(const Config& config);
 
 /// One lookup table.
 class Table {

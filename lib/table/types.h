@@ -34,6 +34,9 @@ Result<TablePtr> open_proxy(std::string_view name, const TableContext& context);
 Result<TablePtr> open_socketmap(std::string_view name, const TableContext& context); // socket_tables.cc
 Result<TablePtr> open_tcp(std::string_view name, const TableContext& context);
 
+/// A table in place of one that could not be opened (`why` is logged): lookups fail for now, until it can be.
+TablePtr unavailable(std::string_view spec, const TableContext& context, const Error& why);   // unavailable_table.cc
+
 /// The elements of "{a, {b c}}": the outer braces are required, those of an element are removed.
 /// Errors: config, naming `what`.
 Result<std::vector<std::string>> braced_list(std::string_view text, std::string_view what);
