@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 #include <grp.h>
+#include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <unistd.h>
 
 #include "lib/async/offload.h"
@@ -133,6 +135,41 @@ Result<std::string> Databases::canonical(std::string_view user, const AuthPeer& 
     return format.empty() ? name : expand_variables(format, variables_of(name, peer));
 }
 
+namespace {
+
+/// auth_verbose_passwords: what a line about a wrong password says of it, in Dovecot's words.  `setting` is "no", "plain" or
+/// "sha1", the latter two with ":N" for the first N bytes alone.
+std::string given_password(std::string_view setting, const std::string& password) {
+    if (equals_ignoring_case(setting, "no")) {
+        return {};
+    }
+    const std::size_t colon = setting.find(':');
+    const std::size_t most = colon == std::string_view::npos ? std::string_view::npos
+                                                             : static_cast<std::size_t>(parse_number(setting.substr(colon + 1)).value_or(0));
+    if (equals_ignoring_case(setting.substr(0, colon), "plain")) {
+        return fmt::format(" (given password: {})", password.substr(0, most));
+    }
+    unsigned char digest[SHA_DIGEST_LENGTH];
+    if (EVP_Digest(password.data(), password.size(), digest, nullptr, EVP_sha1(), nullptr) != 1) {
+        return {};
+    }
+    return fmt::format(" (SHA1 of given password: {})",
+                       hex_encode({reinterpret_cast<const char*>(digest), sizeof digest}).substr(0, most));
+}
+
+std::string_view verdict_word(Verdict::Kind kind) {
+    switch (kind) {
+    case Verdict::Kind::accepted: return "accepted";
+    case Verdict::Kind::mismatch: return "refused";
+    case Verdict::Kind::unknown: return "unknown user";
+    case Verdict::Kind::disabled: return "disabled";
+    case Verdict::Kind::temporary: break;
+    }
+    return "cannot answer";
+}
+
+}  // namespace
+
 void Databases::log_failure(const Backend& backend, const std::string& user, const AuthPeer& peer,
                             const std::string& why) const {
     log_info("auth: {}({},{},<{}>): {}", backend.name(), user, peer.remote_ip, peer.session_id, why);
@@ -197,7 +234,7 @@ Task<Databases::Checked> Databases::check_entry(const Backend& backend, PasswdEn
     }
     if (!*right) {
         co_return Checked{Verdict{Verdict::Kind::mismatch, user, "", entry.find_extra("nodelay") != nullptr},
-                          "Password mismatch"};
+                          "Password mismatch", true};
     }
     Verdict verdict = judge(entry, user, peer);
     std::string why = verdict.kind == Verdict::Kind::mismatch ? "allow_nets check failed: IP not in allowed networks" : "";
@@ -222,6 +259,7 @@ Task<Databases::Checked> Databases::check_pam(const Backend& backend, const std:
         break;
     case PamVerdict::mismatch:
         checked.verdict.kind = Verdict::Kind::mismatch;
+        checked.wrong_password = true;
         break;
     case PamVerdict::unknown:
         checked.verdict.kind = Verdict::Kind::unknown;
@@ -281,7 +319,12 @@ Task<Verdict> Databases::check_password(std::string user, std::string password, 
     for (const Backend& backend : passdbs_) {
         Checked checked = co_await check_one(backend, user, password, peer);
         if (checked.verdict.kind != Verdict::Kind::accepted && config_.auth_verbose()) {
-            log_failure(backend, user, peer, checked.log);
+            const std::string given = checked.wrong_password ? given_password(config_.auth_verbose_passwords(), password) : "";
+            log_failure(backend, user, peer, checked.log + given);
+        }
+        if (config_.auth_debug()) {
+            log_info("auth: Debug: {}({},{},<{}>): {}", backend.name(), user, peer.remote_ip, peer.session_id,
+                     verdict_word(checked.verdict.kind));
         }
         const Verdict::Kind kind = checked.verdict.kind;
         if (kind == Verdict::Kind::accepted || kind == Verdict::Kind::disabled) {

@@ -59,6 +59,7 @@ private:
     struct Checked {
         Verdict verdict;
         std::string log;         ///< reason, in Dovecot's words
+        bool wrong_password = false;
     };
     Task<Checked> check_one(const Backend& backend, const std::string& user, const std::string& password,
                             const AuthPeer& peer);

@@ -151,6 +151,12 @@ void AuthServer::take(const Shared& conversation, AuthStart& message) {
     exchange->id = message.id;
     exchange->peer = std::move(message.peer);
     exchange->mechanism = to_upper(message.mechanism);
+    if (config_.auth_debug()) {
+        const AuthPeer& from = exchange->peer;
+        log_info("auth: Debug: log-in by {}: service={} rip={} lip={} secured={} session=<{}>", printable(exchange->mechanism, 40),
+                 printable(from.service, 40), printable(from.remote_ip, 64), printable(from.local_ip, 64), from.secured ? "yes" : "no",
+                 printable(from.session_id, 64));
+    }
     if (!offers(mechanisms_, exchange->mechanism)) {
         return refuse(AuthFailureReason::bad_mechanism);
     }
@@ -338,13 +344,19 @@ Task<> AuthServer::decide(Shared conversation, std::shared_ptr<Exchange> exchang
     co_await fail(conversation, exchange, reason, std::move(verdict.text), !verdict.no_delay);
 }
 
+/// Services with session processes, which redeem tokens.
+static bool has_sessions(std::string_view service) { return service == "imap" || service == "pop3"; }
+
 Task<> AuthServer::let_in(Shared conversation, std::shared_ptr<Exchange> exchange, std::string user) {
     penalty_.succeeded(exchange->peer.remote_ip);
     conversation->exchanges.erase(exchange->id);
     AuthSuccess success;
     success.id = exchange->id;
-    if (exchange->peer.service != "smtp" && !exchange->cancelled) {
+    if (has_sessions(exchange->peer.service) && !exchange->cancelled) {
         success.token = tokens_.issue({user, exchange->peer}, TokenStore::Clock::now());
+    }
+    if (config_.auth_debug()) {
+        log_info("auth: Debug: user {} logged in: session=<{}>", user, exchange->peer.session_id);
     }
     success.user = std::move(user);
     co_await Conversation::answer(conversation, std::move(success));

@@ -39,6 +39,10 @@ void begin_message(Session& session, Upload& upload, AppendItem item, const Lite
         upload.refusal = "NO [LIMIT] Too many messages in one command.";
         return;
     }
+    if (!session.keywords_fit(item.flags.keywords)) {
+        upload.refusal = kKeywordTooLong;
+        return;
+    }
     Result<std::unique_ptr<store::Appender>> appender = session.account().append(upload.mailbox);
     if (!appender) {
         upload.refusal = refuse(appender.error());

@@ -9,7 +9,6 @@ namespace postern::imapd {
 namespace {
 
 constexpr Millis kBetweenNotices{200};       ///< changes that come in a burst are told together
-constexpr Millis kPollWithoutWatch = std::chrono::seconds(30);
 
 using Clock = std::chrono::steady_clock;
 
@@ -38,7 +37,8 @@ std::shared_ptr<Alarm> start_alarm(Session& session) {
     }
     Result<std::unique_ptr<store::Watch>> watch = session.mailbox()->watch();
     if (!watch) {
-        log_warning("watching for changes: {}; looking every 30 seconds", watch.error().what);
+        log_warning("watching for changes: {}; looking every {} seconds", watch.error().what,
+                    session.config().mailbox_idle_check_interval().count());
         return nullptr;
     }
     auto alarm = std::make_shared<Alarm>();
@@ -65,7 +65,8 @@ Task<bool> wait_for_client(Session& session, bool watched) {
     const auto interval = session.config().imap_idle_notify_interval();
     Schedule schedule{Clock::now() + session.patience(), Clock::now() + interval, kFar};
     const bool poll = session.mailbox() != nullptr && !watched;
-    schedule.look = poll ? Clock::now() + kPollWithoutWatch : kFar;
+    const auto between_looks = session.config().mailbox_idle_check_interval();
+    schedule.look = poll ? Clock::now() + between_looks : kFar;
     auto last_look = Clock::now() - kBetweenNotices;     // the first news is told at once
     for (;;) {
         const Wake wake = co_await session.client().wait_input(schedule.until_next());
@@ -90,7 +91,7 @@ Task<bool> wait_for_client(Session& session, bool watched) {
         }
         if (now >= schedule.look && session.mailbox() != nullptr) {
             last_look = now;
-            schedule.look = poll ? now + kPollWithoutWatch : kFar;
+            schedule.look = poll ? now + between_looks : kFar;
             if (!session.send_changes(store::Expunges::show, false)) {
                 co_return false;
             }

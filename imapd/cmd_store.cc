@@ -81,6 +81,9 @@ Task<std::string> cmd_store(Session& session, Command& command) {
     if (mailbox.read_only()) {
         co_return "NO [CANNOT] Mailbox is read-only.";
     }
+    if (!session.keywords_fit(arguments.flags.keywords)) {
+        co_return kKeywordTooLong;
+    }
     const std::optional<store::UidSet> uids = session.uids_named(arguments.set, command.head.uid);
     if (!uids) {
         co_return "BAD Error in IMAP command STORE: Invalid messageset";

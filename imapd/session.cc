@@ -1,5 +1,7 @@
 #include "imapd/session.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "imapd/commands.h"
@@ -20,6 +22,11 @@ constexpr Millis kKeepFetched = std::chrono::seconds(3);
 Session::Session(std::unique_ptr<Stream> client, store::Account& account, AppendQueue& appends, const Config& config,
                  ClientInfo info)
     : client_(std::move(client)), account_(account), appends_(appends), config_(config), info_(std::move(info)) {}
+
+bool Session::keywords_fit(const std::vector<std::string>& keywords) const {
+    const auto most = static_cast<std::size_t>(config_.mail_max_keyword_length());
+    return std::all_of(keywords.begin(), keywords.end(), [most](const std::string& keyword) { return keyword.size() <= most; });
+}
 
 Millis Session::patience() const { return std::chrono::duration_cast<Millis>(config_.imap_timeout()); }
 

@@ -58,6 +58,8 @@ struct FetchedMessage {
 };
 
 /// The conversation.  `account`, `appends` and `config` outlive it.
+inline constexpr const char* kKeywordTooLong = "NO [LIMIT] Keyword is too long.";
+
 class Session {
 public:
     Session(std::unique_ptr<Stream> client, store::Account& account, AppendQueue& appends, const Config& config,
@@ -76,6 +78,8 @@ public:
     store::Account& account() { return account_; }
     AppendQueue& appends() { return appends_; }
     const Config& config() const { return config_; }
+    /// mail_max_keyword_length.
+    bool keywords_fit(const std::vector<std::string>& keywords) const;
     const ClientInfo& info() const { return info_; }
     store::Mailbox* mailbox() { return mailbox_.get(); }
     Counters& counters() { return counters_; }

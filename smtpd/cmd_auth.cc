@@ -129,7 +129,7 @@ Task<> Session::auth(const Command& command) {
 Task<std::optional<std::string>> Session::sasl_exchange(const Command&, std::string_view mechanism,
                                                         std::optional<std::string> initial) {
     AuthPeer peer;
-    peer.service = "smtp";
+    peer.service = config_.smtpd_sasl_service();
     peer.remote_ip = info_.address;
     peer.local_ip = info_.server_address;
     peer.secured = client_.tls() != nullptr;

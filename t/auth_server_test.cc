@@ -31,6 +31,45 @@ TEST_CASE("PLAIN lets the right password in and nothing else", "[auth]") {
     CHECK(log.count("auth: passwd-file(nobody,127.0.0.1,<s1>): unknown user") > 0);
 }
 
+TEST_CASE("a wrong password is logged only as auth_verbose_passwords asks", "[auth]") {
+    const auto logged = [](const std::string& settings) {
+        Suite suite(settings);
+        LogCapture log;
+        suite.run(plain(*suite.client, "joe", "Pencils", peer()));
+        suite.run(plain(*suite.client, "joe", "pencil", peer()));
+        suite.run(plain(*suite.client, "nobody", "pencil", peer()));
+        CHECK(log.count("pencil") == 0);
+        std::string lines;
+        for (const std::string& line : log.lines()) {
+            lines += line.find("mismatch") != std::string::npos ? line : "";
+        }
+        return lines;
+    };
+    const std::string head = "auth: passwd-file(joe,127.0.0.1,<s1>): Password mismatch";
+    CHECK(logged("auth_verbose_passwords = plain").empty());   // without auth_verbose nothing is logged at all
+    CHECK(logged("auth_verbose = yes") == head);
+    CHECK(logged("auth_verbose = yes\nauth_verbose_passwords = plain") == head + " (given password: Pencils)");
+    CHECK(logged("auth_verbose = yes\nauth_verbose_passwords = plain:3") == head + " (given password: Pen)");
+    CHECK(logged("auth_verbose = yes\nauth_verbose_passwords = sha1") ==
+          head + " (SHA1 of given password: 15df500896990e970809214ecda1c4ccf0392adc)");
+    CHECK(logged("auth_verbose = yes\nauth_verbose_passwords = sha1:6") == head + " (SHA1 of given password: 15df50)");
+    for (const char* wrong : {"yes", "sha1:", "sha1:0", "no:3", "plain:x", "md5"}) {
+        CHECK_FALSE(Config::from_text(std::string("auth_verbose_passwords = ") + wrong + "\n"));
+    }
+}
+
+TEST_CASE("auth_debug tells the steps of a log-in, without passwords", "[auth]") {
+    Suite suite("auth_debug = yes");
+    LogCapture log;
+    suite.run(plain(*suite.client, "joe", "pencil", peer()));
+    suite.run(plain(*suite.client, "joe", "Pencils", peer()));
+    CHECK(log.count("auth: Debug: log-in by PLAIN: service=") == 2);
+    CHECK(log.count("auth: Debug: passwd-file(joe,127.0.0.1,<s1>): accepted") == 1);
+    CHECK(log.count("auth: Debug: passwd-file(joe,127.0.0.1,<s1>): refused") == 1);
+    CHECK(log.count("auth: Debug: user joe logged in: session=<s1>") == 1);
+    CHECK(log.count("encil") == 0);
+}
+
 TEST_CASE("accounts that are off, elsewhere or broken fail each in its way", "[auth]") {
     Suite suite;
     LogCapture log;

@@ -433,3 +433,29 @@ TEST_CASE("total size counts CRLF and works with and without the cache", "[store
     CHECK(*account->total_size("INBOX") == 11 + 12);
     CHECK(*account->total_size("INBOX") == 11 + 12);
 }
+
+TEST_CASE("maildir_copy_with_hardlinks decides whether copies share the file", "[store]") {
+    for (const bool share : {true, false}) {
+        CAPTURE(share);
+        Scratch scratch;
+        AccountOptions options;
+        options.location = "maildir:" + scratch.maildir();
+        options.home = scratch.path();
+        options.copy_with_hardlinks = share;
+        const Result<std::unique_ptr<Account>> account = Account::open(std::move(options));
+        REQUIRE(account);
+        REQUIRE((*account)->create("Work"));
+        append(**account, "INBOX", sample(1), kSeen);
+        REQUIRE(select(**account)->copy_to(UidSet({1, 1}), "Work"));
+        const std::string from = scratch.maildir() + "/cur/", to = scratch.maildir() + "/.Work/cur/";
+        const std::string first = from + files_in(from)[0], second = to + files_in(to)[0];
+        struct stat one {}, two {};
+        REQUIRE(stat(first.c_str(), &one) == 0);
+        REQUIRE(stat(second.c_str(), &two) == 0);
+        CHECK((one.st_ino == two.st_ino) == share);
+        CHECK(one.st_nlink == (share ? 2 : 1));
+        CHECK(read_file(first) == read_file(second));
+        CHECK(one.st_mtim.tv_sec == two.st_mtim.tv_sec);
+        CHECK(one.st_mode == two.st_mode);
+    }
+}

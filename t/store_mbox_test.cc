@@ -194,6 +194,44 @@ TEST_CASE("the locks of an mbox keep others out", "[store][mbox]") {
     CHECK(in_child([&] { _exit(MboxLock::take(path, MboxLock::Mode::write) ? 1 : 0); }) == 0);
 }
 
+TEST_CASE("an mbox is locked by the locks that are asked for, as long as is asked for", "[store][mbox]") {
+    Scratch scratch;
+    const std::string path = scratch.path() + "/box", dot = path + ".lock";
+    write_file(path, "");
+    const auto locking = [](std::string_view words) {
+        MboxLocking out;
+        out.read = out.write = parse_mbox_locks(words);
+        out.timeout = std::chrono::seconds(1);
+        return out;
+    };
+    // Whether a child, with the locks `theirs`, may write while we hold `ours`.
+    const auto both = [&](std::string_view ours, std::string_view theirs) {
+        const Result<MboxLock> held = MboxLock::take(path, MboxLock::Mode::write, locking(ours));
+        REQUIRE(held);
+        return in_child([&] { _exit(MboxLock::take(path, MboxLock::Mode::write, locking(theirs)) ? 0 : 1); }) == 0;
+    };
+    CHECK_FALSE(both("fcntl", "fcntl dotlock"));
+    CHECK_FALSE(both("lockf", "fcntl"));
+    CHECK_FALSE(both("flock", "flock"));
+    CHECK_FALSE(both("dotlock", "dotlock_try"));
+    CHECK_FALSE(both("fcntl, dotlock", "dotlock"));
+    CHECK(both("fcntl", "flock"));
+    CHECK(both("flock", "dotlock"));
+    CHECK(both("", "fcntl dotlock"));
+    CHECK(access(dot.c_str(), F_OK) != 0);
+    // Somebody else's lock file: respected while it is young.
+    write_file(dot, "somebody\n");
+    MboxLocking patient = locking("dotlock");
+    const auto before = std::chrono::steady_clock::now();
+    CHECK_FALSE(MboxLock::take(path, MboxLock::Mode::write, patient));
+    CHECK(std::chrono::steady_clock::now() - before >= std::chrono::milliseconds(900));
+    struct timespec old[2] = {{time(nullptr) - 30, 0}, {time(nullptr) - 30, 0}};
+    REQUIRE(utimensat(AT_FDCWD, dot.c_str(), old, 0) == 0);
+    CHECK_FALSE(MboxLock::take(path, MboxLock::Mode::write, patient));
+    patient.stale = std::chrono::seconds(20);
+    CHECK(MboxLock::take(path, MboxLock::Mode::write, patient));
+}
+
 TEST_CASE("the mbox files of the corpus are split as their makers meant", "[store][mbox]") {
     const char* const chosen = std::getenv("POSTERN_CORPUS");
     const std::string corpus = (chosen != nullptr ? chosen : "../shared/corpus") + std::string("/mbox");

@@ -24,7 +24,7 @@ inline constexpr std::size_t kMaxAuthExchanges = 4096;
 
 /// Who asks, as far as the front knows; for the log, for allow_nets, and for penalties.
 struct AuthPeer {
-    std::string service;               ///< "imap", "pop3", "smtp": a token is good for this service only
+    std::string service;               ///< "imap", "pop3": a token is good for this service only; others, smtpd_sasl_service, get none
     std::string session_id;
     std::string remote_ip, local_ip;
     std::uint32_t remote_port = 0, local_port = 0;

@@ -54,7 +54,7 @@ Result<std::unique_ptr<Account>> Account::open(AccountOptions options) {
     const bool mbox = location->driver == Driver::mbox;
     const char separator = options.separator;
     auto shared = std::make_shared<Shared>(std::move(options), Layout(std::move(*location), separator));
-    shared->backend = mbox ? make_mbox_backend() : make_maildir_backend();
+    shared->backend = mbox ? make_mbox_backend(shared->options.mbox_locking) : make_maildir_backend(shared->options.copy_with_hardlinks);
     if (Result<void> opened = open_files(*shared); !opened) {
         return opened.error();
     }

@@ -91,8 +91,9 @@ public:
     virtual std::vector<std::string> watched(const Folder& folder) const = 0;
 };
 
-std::unique_ptr<Backend> make_maildir_backend();
-std::unique_ptr<Backend> make_mbox_backend();
+/// `hard_links`: copies of a message share its file where they can.
+std::unique_ptr<Backend> make_maildir_backend(bool hard_links);
+std::unique_ptr<Backend> make_mbox_backend(MboxLocking locking);
 
 /// Bit positions of `from`'s keywords in `to`, made where missing; -1 where there is no room.
 Result<std::vector<int>> map_keywords(const MailboxRecord& from, MailboxEditor& to);

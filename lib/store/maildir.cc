@@ -173,7 +173,7 @@ std::vector<std::string> MaildirBackend::watched(const Folder& folder) const {
     return {folder.path + "/new", folder.path + "/cur"};
 }
 
-std::unique_ptr<Backend> make_maildir_backend() { return std::make_unique<MaildirBackend>(); }
+std::unique_ptr<Backend> make_maildir_backend(bool hard_links) { return std::make_unique<MaildirBackend>(hard_links); }
 
 Result<std::vector<int>> map_keywords(const MailboxRecord& from, MailboxEditor& to) {
     std::vector<int> map;

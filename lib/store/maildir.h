@@ -34,6 +34,7 @@ std::int64_t now_nanoseconds();
 
 class MaildirBackend : public Backend {
 public:
+    explicit MaildirBackend(bool hard_links) : hard_links_(hard_links) {}
     Result<bool> needs_scan(const Folder& folder, const DirState& state, const MailboxRecord& record,
                             Access access) override;
     Result<void> scan(const Placed& mailbox, Access access) override;
@@ -48,6 +49,9 @@ public:
                         UidSet& missing) override;
     void committed(const Folder& folder, MailboxEditor& editor) override;
     std::vector<std::string> watched(const Folder& folder) const override;
+
+private:
+    bool hard_links_;
 };
 
 /// Path of a message below its Maildir: "cur/NAME" or "new/NAME".

@@ -49,16 +49,18 @@ Result<void> copy_bytes(int from_dir, const std::string& from, int to_dir, const
 /// Links or moves messages into one directory; what was done can be taken back.
 class Placement : public Undo {
 public:
-    Placement(const Folder& from, const Folder& to, bool move)
-        : move_(move), from_(open_directory(from.path)), to_(open_directory(to.path + "/cur")), to_name_(to.path) {}
+    /// `hard_links`: a copy that is not a move shares the file.
+    Placement(const Folder& from, const Folder& to, bool move, bool hard_links)
+        : move_(move), by_bytes_(!move && !hard_links), from_(open_directory(from.path)), to_(open_directory(to.path + "/cur")), to_name_(to.path) {}
     bool ok() const { return from_ && to_; }
 
     /// not_found: the source is not there.
     Result<void> place(const std::string& source, const std::string& target) {
-        const int done = move_ ? renameat(from_.get(), source.c_str(), to_.get(), target.c_str())
-                               : linkat(from_.get(), source.c_str(), to_.get(), target.c_str(), 0);
-        if (done != 0) {
-            if (errno != EXDEV && errno != EMLINK && errno != EPERM && errno != EOPNOTSUPP) {
+        const int done = by_bytes_ ? 0
+                         : move_   ? renameat(from_.get(), source.c_str(), to_.get(), target.c_str())
+                                   : linkat(from_.get(), source.c_str(), to_.get(), target.c_str(), 0);
+        if (by_bytes_ || done != 0) {
+            if (!by_bytes_ && errno != EXDEV && errno != EMLINK && errno != EPERM && errno != EOPNOTSUPP) {
                 return errno_error("copy to " + to_name_);
             }
             if (Result<void> copied = copy_bytes(from_.get(), source, to_.get(), target); !copied) {
@@ -90,7 +92,7 @@ public:
     }
 
 private:
-    bool move_;
+    bool move_, by_bytes_;
     UniqueFd from_, to_;
     std::string to_name_;
     std::vector<std::pair<std::string, std::string>> placed_;
@@ -190,7 +192,7 @@ Result<Copied> MaildirBackend::copy(const Placed& from, const Placed& to, const 
         return map.error();
     }
     const bool same = from.editor == to.editor;
-    auto undo = std::make_unique<Placement>(from.folder, to.folder, move);
+    auto undo = std::make_unique<Placement>(from.folder, to.folder, move, hard_links_);
     Placement& placement = *undo;
     if (!placement.ok()) {
         return errno_error("open " + to.folder.path);

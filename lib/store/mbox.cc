@@ -42,11 +42,11 @@ Result<MboxLock> MboxBackend::lock(const Folder& folder, MboxLock::Mode mode) {
     if (access(journal.c_str(), F_OK) == 0) {
         mode = MboxLock::Mode::write;             // a crash left something to finish
     }
-    Result<MboxLock> taken = MboxLock::take(folder.path, mode);
+    Result<MboxLock> taken = MboxLock::take(folder.path, mode, locking_);
     if (!taken && taken.error().code == Errc::not_found && folder.name == "INBOX") {
         // An empty inbox may have no file; without the right to make one the error stands.
         const UniqueFd made(::open(folder.path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-        taken = MboxLock::take(folder.path, mode);
+        taken = MboxLock::take(folder.path, mode, locking_);
     }
     if (taken && mode == MboxLock::Mode::write) {
         if (Result<void> finished = finish_rewrite(taken->fd(), journal); !finished) {
@@ -284,6 +284,6 @@ void MboxBackend::committed(const Folder&, MailboxEditor&) {}
 
 std::vector<std::string> MboxBackend::watched(const Folder& folder) const { return {folder.path}; }
 
-std::unique_ptr<Backend> make_mbox_backend() { return std::make_unique<MboxBackend>(); }
+std::unique_ptr<Backend> make_mbox_backend(MboxLocking locking) { return std::make_unique<MboxBackend>(std::move(locking)); }
 
 }  // namespace postern::store

@@ -46,6 +46,7 @@ class MboxTruncate;
 
 class MboxBackend : public Backend {
 public:
+    explicit MboxBackend(MboxLocking locking) : locking_(std::move(locking)) {}
     Result<bool> needs_scan(const Folder& folder, const DirState& state, const MailboxRecord& record,
                             Access access) override;
     Result<void> scan(const Placed& mailbox, Access access) override;
@@ -81,6 +82,7 @@ private:
         bool remove = false;
     };
 
+    MboxLocking locking_;
     std::string journal_of(const Folder& folder) const;
     Result<MboxLock> lock(const Folder& folder, MboxLock::Mode mode);
     /// Needs a lock on `fd`.  look_again: a change may hide behind an unchanged time and size.

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,9 +17,11 @@
 namespace postern::store {
 namespace {
 
-constexpr int kPatience = 5;                      ///< seconds
-constexpr int kStale = 120;                       ///< seconds after which a dot lock's owner must be dead
 constexpr useconds_t kPause = 20 * 1000;
+
+using Clock = std::chrono::steady_clock;
+
+Error taken_by_others(const std::string& path) { return Error(Errc::temporary, "lock " + path + ": another program has it"); }
 
 /// What our dot locks say: process and host.
 std::string this_process() {
@@ -59,9 +62,9 @@ MboxLock::~MboxLock() {
     }
 }
 
-Result<void> MboxLock::take_dot_lock(const std::string& path) {
+Result<void> MboxLock::take_dot_lock(const std::string& path, const MboxLocking& locking) {
     const std::string name = path + ".lock";
-    for (int tries = 0; tries < kPatience * 1000000 / static_cast<int>(kPause); ++tries) {
+    for (const Clock::time_point end = Clock::now() + locking.timeout; Clock::now() < end;) {
         const UniqueFd lock(open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
         if (lock) {
             dot_lock_ = name;
@@ -78,16 +81,37 @@ Result<void> MboxLock::take_dot_lock(const std::string& path) {
             return errno_error("create " + name);
         }
         struct stat status {};
-        if ((stat(name.c_str(), &status) == 0 && time(nullptr) - status.st_mtime > kStale) || owner_is_dead(name)) {
+        if ((stat(name.c_str(), &status) == 0 && time(nullptr) - status.st_mtime > locking.stale.count()) || owner_is_dead(name)) {
             unlink(name.c_str());
         } else {
             usleep(kPause);
         }
     }
-    return Error(Errc::temporary, "lock " + path + ": another program has it");
+    return taken_by_others(path);
 }
 
-Result<MboxLock> MboxLock::take(const std::string& path, Mode mode) {
+Result<void> MboxLock::take_kernel_lock(const std::string& path, MboxLockKind kind, Mode mode, std::chrono::seconds timeout) {
+    struct flock range {};
+    range.l_type = mode == Mode::write ? F_WRLCK : F_RDLCK;
+    range.l_whence = SEEK_SET;
+    const Clock::time_point end = Clock::now() + timeout;
+    const auto attempt = [&] {
+        return kind == MboxLockKind::flock ? ::flock(file_.get(), (mode == Mode::write ? LOCK_EX : LOCK_SH) | LOCK_NB)
+                                           : ::fcntl(file_.get(), F_SETLK, &range);
+    };
+    while (attempt() != 0) {
+        if (errno != EAGAIN && errno != EACCES && errno != EINTR) {
+            return errno_error("lock " + path);
+        }
+        if (Clock::now() >= end) {
+            return taken_by_others(path);
+        }
+        usleep(kPause);
+    }
+    return {};
+}
+
+Result<MboxLock> MboxLock::take(const std::string& path, Mode mode, const MboxLocking& locking) {
     MboxLock lock;
     lock.file_.reset(open(path.c_str(), (mode == Mode::write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
     struct stat status {};
@@ -97,24 +121,24 @@ Result<MboxLock> MboxLock::take(const std::string& path, Mode mode) {
     if (!S_ISREG(status.st_mode)) {
         return Error(Errc::io, "open " + path + ": not a file");
     }
-    if (mode == Mode::write) {
-        if (Result<void> taken = lock.take_dot_lock(path); !taken) {
+    for (const MboxLockKind kind : mode == Mode::write ? locking.write : locking.read) {
+        const Result<void> taken = kind == MboxLockKind::dotlock ? lock.take_dot_lock(path, locking)
+                                                                 : lock.take_kernel_lock(path, kind, mode, locking.timeout);
+        if (!taken) {
             return taken.error();
         }
     }
-    struct flock range {};
-    range.l_type = mode == Mode::write ? F_WRLCK : F_RDLCK;
-    range.l_whence = SEEK_SET;
-    for (int tries = 0; fcntl(lock.file_.get(), F_SETLK, &range) != 0; ++tries) {
-        if (errno != EAGAIN && errno != EACCES && errno != EINTR) {
-            return errno_error("lock " + path);
-        }
-        if (tries >= kPatience * 1000000 / static_cast<int>(kPause)) {
-            return Error(Errc::temporary, "lock " + path + ": another program has it");
-        }
-        usleep(kPause);
-    }
     return lock;
+}
+
+std::vector<MboxLockKind> parse_mbox_locks(std::string_view words) {
+    std::vector<MboxLockKind> kinds;
+    for (const std::string& word : split_list(words)) {
+        kinds.push_back(starts_with_ignoring_case(word, "dotlock") ? MboxLockKind::dotlock
+                        : equals_ignoring_case(word, "flock")      ? MboxLockKind::flock
+                                                                   : MboxLockKind::fcntl);
+    }
+    return kinds;
 }
 
 }  // namespace postern::store

@@ -17,7 +17,8 @@ namespace postern::store {
 /// Shortens a file to what it was before messages were added, if nobody added more.
 class MboxTruncate : public Undo {
 public:
-    void set(std::string path, std::uint64_t old_size, int fd) {
+    void set(std::string path, std::uint64_t old_size, int fd, const MboxLocking& locking) {
+        locking_ = locking;
         struct stat status {};
         if (fstat(fd, &status) == 0) {
             path_ = std::move(path);
@@ -28,7 +29,7 @@ public:
     void forget() { path_.clear(); }
     void run() override {
         const std::string path = std::exchange(path_, std::string());
-        Result<MboxLock> locked = path.empty() ? Error(Errc::not_found, "") : MboxLock::take(path, MboxLock::Mode::write);
+        Result<MboxLock> locked = path.empty() ? Error(Errc::not_found, "") : MboxLock::take(path, MboxLock::Mode::write, locking_);
         struct stat status {};
         if (locked && fstat(locked->fd(), &status) == 0 && static_cast<std::uint64_t>(status.st_size) == new_size_) {
             // Best effort: a failure leaves a message that the client will add once more.
@@ -37,6 +38,7 @@ public:
     }
 
 private:
+    MboxLocking locking_;
     std::string path_;
     std::uint64_t old_size_ = 0, new_size_ = 0;
 };
@@ -147,7 +149,7 @@ Result<std::vector<Uid>> MboxBackend::add_messages(const Placed& mailbox, std::v
         if (Result<void> written = rewrite_tail(locked->fd(), journal_of(mailbox.folder), old_size, pieces); !written) {
             return written.error();
         }
-        undo.set(mailbox.folder.path, old_size, locked->fd());
+        undo.set(mailbox.folder.path, old_size, locked->fd(), locking_);
         file = parsed(mailbox.folder, locked->fd(), true);
         if (!file) {
             return file.error();

@@ -30,6 +30,7 @@
 
 #include "lib/base/result.h"
 #include "lib/base/unique_fd.h"
+#include "lib/store/mbox_lock.h"
 #include "lib/store/uid_set.h"
 
 namespace postern::store {
@@ -49,6 +50,12 @@ struct SpecialUse {
     std::string use;                ///< such as "\\Sent" (RFC 6154)
 };
 
+/// A mailbox that is made when an account is opened without it.
+struct AutoMailbox {
+    std::string name;
+    bool subscribe = false;        ///< and subscribed to, then
+};
+
 struct AccountOptions {
     /// Dovecot's mail_location: "maildir:~/Maildir", "maildir:/x/%u:LAYOUT=fs:INDEX=/y/%u",
     /// "mbox:~/mail:INBOX=/var/mail/%u".  %u %n %d %h %% and ~/ are expanded.
@@ -59,6 +66,9 @@ struct AccountOptions {
     std::vector<SpecialUse> special_use = {{"Drafts", "\\Drafts"}, {"Junk", "\\Junk"}, {"Trash", "\\Trash"},
                                            {"Sent", "\\Sent"}, {"Sent Messages", "\\Sent"}, {"Archive", "\\Archive"}};
     bool create = true;             ///< make the INBOX when it is not there yet
+    MboxLocking mbox_locking{};
+    std::vector<AutoMailbox> auto_mailboxes{};
+    bool copy_with_hardlinks = true;   ///< of a Maildir: copies share the message's file where they can
 };
 
 struct MailboxInfo {
