@@ -116,6 +116,16 @@ Refusal Message::start() {
 }
 
 Refusal Message::content(std::string_view bytes) {
+    // LF ends a line here, so a CR can only be a stray one (RFC 5321 section 2.3.8).
+    if (shared_.config.cleanup_replace_stray_cr_lf() && bytes.find('\r') != std::string_view::npos) {
+        std::string clean(bytes);
+        std::replace(clean.begin(), clean.end(), '\r', ' ');
+        return clean_content(clean);
+    }
+    return clean_content(bytes);
+}
+
+Refusal Message::clean_content(std::string_view bytes) {
     if (begin_.check_headers_and_body && !shared_.rejected.empty()) {
         if (const std::size_t at = shared_.rejected.find_in(bytes); at != std::string_view::npos) {
             return refuse_character(bytes, at);
@@ -287,7 +297,22 @@ Refusal Message::header_end() {
             return no;
         }
     }
-    return splitter_.missing_separator() && complete ? add_body("\n") : Refusal();
+    return splitter_.missing_separator() ? end_header() : Refusal();
+}
+
+/// non_empty_end_of_header_action: a line that is no field has ended the header, without an empty line between.
+Refusal Message::end_header() {
+    constexpr const char* kWhat = "message header was not terminated by empty line";
+    const std::string& action = shared_.config.non_empty_end_of_header_action();
+    if (equals_ignoring_case(action, "reject")) {
+        return refuse(550, "5.6.0", kWhat);
+    }
+    if (equals_ignoring_case(action, "add_header")) {
+        if (Refusal no = add_field(fmt::format("MIME-Error: {}\n", kWhat))) {
+            return no;
+        }
+    }
+    return add_body("\n");
 }
 
 Refusal Message::work_out_recipients() {

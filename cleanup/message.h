@@ -67,6 +67,8 @@ private:
     Refusal map_error(const Error& error) const;
 
     Refusal refuse_character(std::string_view bytes, std::size_t at) const;
+    Refusal clean_content(std::string_view bytes);
+    Refusal end_header();
     Refusal take_pieces();
     Refusal take_field(std::string field);
     void note_requiretls(std::string_view name, std::string_view field);

@@ -104,9 +104,9 @@ std::string from_field(const Config& config, std::string_view resent, std::strin
         return fmt::format("{}From: {}\n", resent, address);
     }
     if (equals_ignoring_case(config.header_from_format(), "obsolete")) {
-        return fmt::format("{}From: {} ({})\n", resent, address, encode_header_text(name));
+        return fmt::format("{}From: {} ({})\n", resent, address, encode_header_text(name, false, config.full_name_encoding_charset()));
     }
-    const std::string encoded = encode_header_text(name, true);
+    const std::string encoded = encode_header_text(name, true, config.full_name_encoding_charset());
     if (encoded != name) {
         return fmt::format("{}From: {} <{}>\n", resent, encoded, address);
     }

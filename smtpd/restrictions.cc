@@ -110,7 +110,6 @@ constexpr std::array kKnown{
 constexpr std::pair<const char*, const char*> kRemoved[] = {
     {"check_relay_domains", "permit_mynetworks, reject_unauth_destination"},
     {"permit_naked_ip_address", "permit_mynetworks or permit_sasl_authenticated"},
-    {"reject_maps_rbl", "reject_rbl_client domain-name"},
     {"check_address_map", "check_sender_access or check_recipient_access"},
 };
 
@@ -151,7 +150,7 @@ public:
 
     Result<std::vector<Rule>> run(std::string_view text) {
         std::vector<Rule> out;
-        const std::vector<std::string> words = split_list(text);
+        const std::vector<std::string> words = without_maps_rbl(split_list(text));
         for (std::size_t i = 0; i < words.size(); ++i) {
             Rule rule;
             rule.name = words[i];
@@ -166,6 +165,29 @@ public:
     }
 
 private:
+    /// reject_maps_rbl, a restriction of old, is reject_rbl_client for each of maps_rbl_domains.
+    std::vector<std::string> without_maps_rbl(const std::vector<std::string>& words) const {
+        std::vector<std::string> out;
+        for (std::size_t i = 0; i < words.size(); ++i) {
+            if (!equals_ignoring_case(words[i], "reject_maps_rbl")) {
+                out.push_back(words[i]);
+                continue;
+            }
+            log_warning("support for restriction \"reject_maps_rbl\" will be removed from {}; use \"reject_rbl_client domain-name\" "
+                        "instead", context_.config->mail_name());
+            const bool warns = i > 0 && equals_ignoring_case(words[i - 1], "warn_if_reject");
+            bool first = true;
+            for (const std::string& domain : split_list(context_.config->maps_rbl_domains())) {
+                if (warns && !first) {
+                    out.push_back(words[i - 1]);
+                }
+                out.insert(out.end(), {"reject_rbl_client", domain});
+                first = false;
+            }
+        }
+        return out;
+    }
+
     Result<void> make(Rule& rule, const std::vector<std::string>& words, std::size_t& i) {
         if (const Known* known = known_rule(rule.name)) {
             rule.kind = known->kind;

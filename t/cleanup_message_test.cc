@@ -270,7 +270,7 @@ TEST_CASE("where the body begins", "[cleanup]") {
     REQUIRE(c.submit(remote_mail("Subject: only\n")));
     CHECK(c.body.empty());
     REQUIRE(c.submit(remote_mail("Subject: a\njunk line\nTo: b\n\nx\n")));
-    CHECK(c.body == "junk line\nTo: b\n\nx\n");   // relayed: byte for byte
+    CHECK(c.body == "\njunk line\nTo: b\n\nx\n");   // set apart by non_empty_end_of_header_action
     REQUIRE(c.submit(local_mail("Subject: a\njunk line\n")));
     CHECK(c.body == "\njunk line\n");             // fields were added, so the body is set apart
     REQUIRE(c.submit(remote_mail("Subject: a\n\nno newline at the end")));
@@ -279,6 +279,52 @@ TEST_CASE("where the body begins", "[cleanup]") {
     CHECK(c.body.empty());
     REQUIRE(c.submit(remote_mail(">From me Tue Nov 14\nSubject: x\n\n")));
     CHECK(c.header.find("UTC)\nX-Mailbox-Line: >From me Tue Nov 14\nSubject: x\n") != std::string::npos);
+}
+
+TEST_CASE("non_empty_end_of_header_action tells of a header without an empty line behind it, or refuses", "[cleanup]") {
+    const std::string joined = "Subject: a\njunk line\nTo: b\n\nx\n", parted = "Subject: a\n\nx\n";
+    Cleanup tells("non_empty_end_of_header_action = add_header\n");
+    REQUIRE(tells.submit(remote_mail(joined)));
+    CHECK(tells.header.ends_with("Subject: a\nMIME-Error: message header was not terminated by empty line\n"));
+    CHECK(tells.body == "\njunk line\nTo: b\n\nx\n");
+    REQUIRE(tells.submit(remote_mail(parted)));
+    CHECK(tells.header.find("MIME-Error") == std::string::npos);
+    Cleanup refuses("non_empty_end_of_header_action = reject\n");
+    REQUIRE(refuses.submit(remote_mail(parted)));
+    REQUIRE(refuses.submit(remote_mail("no header\n")));
+    CHECK_FALSE(refuses.submit(remote_mail(joined), 3));
+    CHECK(refuses.refused.code == 550);
+    CHECK(refuses.refused.text == "message header was not terminated by empty line");
+}
+
+TEST_CASE("stray CR bytes become spaces, unless cleanup_replace_stray_cr_lf is off", "[cleanup]") {
+    const std::string content = "Subject: a\rb\n c\r\n\nx\ry\n\r\nend\r";
+    Cleanup replaces;
+    for (std::size_t cut = 1; cut < content.size(); ++cut) {
+        REQUIRE(replaces.submit(remote_mail(content), cut));
+        CHECK(replaces.header.ends_with("\nSubject: a b\n c \n"));
+        CHECK(replaces.body == "\nx y\n \nend \n");
+    }
+    Cleanup keeps("cleanup_replace_stray_cr_lf = no\n");
+    REQUIRE(keeps.submit(remote_mail(content)));
+    CHECK(keeps.body == "\nx\ry\n\r\nend\r\n");
+}
+
+TEST_CASE("a full name beyond ASCII is encoded as full_name_encoding_charset says", "[cleanup]") {
+    const auto from = [](const std::string& settings, const std::string& name) {
+        Cleanup cleanup(settings);
+        queue::Begin begin = local_mail("Subject: x\n\nb\n");
+        begin.envelope.sender_full_name = name;
+        REQUIRE(cleanup.submit(std::move(begin)));
+        const std::size_t at = cleanup.header.find("From: ");
+        REQUIRE(at != std::string::npos);
+        return cleanup.header.substr(at, cleanup.header.find('>', at) + 1 - at);
+    };
+    CHECK(from("", "J\xc3\xb6rg X") == "From: =?utf-8?Q?J=C3=B6rg_X?= <user@example.org>");
+    CHECK(from("full_name_encoding_charset = iso-8859-1\n", "J\xf6rg X") == "From: =?iso-8859-1?Q?J=F6rg_X?= <user@example.org>");
+    CHECK(from("full_name_encoding_charset = iso-8859-1\n", "Joe X") == "From: Joe X <user@example.org>");
+    CHECK_FALSE(Config::from_text("full_name_encoding_charset = utf-8?q?x\n"));
+    CHECK_FALSE(Config::from_text("full_name_encoding_charset =\n"));
 }
 
 TEST_CASE("a field over header_size_limit loses its excess", "[cleanup]") {

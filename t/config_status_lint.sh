@@ -21,7 +21,7 @@ used=$(mktemp) && trap 'rm -f "$used"' EXIT
     grep -ohE 'Config::[a-zA-Z0-9_]+' $sources | sed 's/^Config:://'
     # What computed values and defaults in lib/config read.
     printf '%s\n' config_directory log_format mydomain mail_version process_id process_name service_name mynetworks_style \
-        compatibility_level stress mail_release_date
+        compatibility_level stress mail_release_date maillog_file_prefixes
     # Transports' settings are looked up by names put together (qmgr).
     awk -F'\t' '/^(local|lmtp|smtp|virtual|relay)_(destination|initial|recipient|transport|delivery_slot|extra|minimum)_/ { print $1 }' $table
     # A default that refers to another parameter reads that one; syslog_name's is a courtesy.

@@ -46,9 +46,16 @@ TEST_CASE("lists of DNS names and filters are checked when they are compiled", "
     }
 }
 
+TEST_CASE("reject_maps_rbl stands for reject_rbl_client with each of maps_rbl_domains", "[restrictions]") {
+    CHECK(problem_with("smtpd_client_restrictions = reject_maps_rbl\n").empty());
+    const SmtpDialogue dialogue("smtpd_client_restrictions = warn_if_reject reject_maps_rbl\nmaps_rbl_domains = a.example b.example\n");
+    CHECK(dialogue.log().count("support for restriction \"reject_maps_rbl\" will be removed from Postern; use \"reject_rbl_client "
+                               "domain-name\" instead") == 1);
+    CHECK(problem_with("smtpd_client_restrictions = reject_maps_rbl\nmaps_rbl_domains = a.example -bad-\n") ==
+          "parameter smtpd_client_restrictions: reject_rbl_client needs a domain, or domain=d.d.d.d, not \"-bad-\"");
+}
+
 TEST_CASE("restrictions that Postfix gave up are named with what replaces them", "[restrictions]") {
-    CHECK(problem_with("smtpd_client_restrictions = reject_maps_rbl\n") ==
-          "parameter smtpd_client_restrictions: restriction reject_maps_rbl was removed from Postfix; use reject_rbl_client domain-name instead");
     CHECK(problem_with("smtpd_recipient_restrictions = check_relay_domains\n").find("permit_mynetworks, reject_unauth_destination") !=
           std::string::npos);
     CHECK(problem_with("smtpd_sender_restrictions = check_sender_mx_access\n") ==

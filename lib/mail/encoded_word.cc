@@ -83,6 +83,8 @@ bool q_plain(unsigned char c, bool for_phrase) {
     return others.find(static_cast<char>(c)) != std::string_view::npos;
 }
 
+constexpr std::size_t kMaxCharset = 40;
+
 bool needs_encoding(std::string_view text) {
     for (const char c : text) {
         if (static_cast<unsigned char>(c) > 126 || (is_control(c) && c != '\t')) {
@@ -135,23 +137,24 @@ std::string decode_header_text(std::string_view raw) {
     return std::string(trim(decode_encoded_words(flat)));
 }
 
-std::string encode_header_text(std::string_view utf8, bool for_phrase) {
-    if (!needs_encoding(utf8)) {
-        return std::string(utf8);
+std::string encode_header_text(std::string_view text, bool for_phrase, std::string_view charset) {
+    if (!needs_encoding(text)) {
+        return std::string(text);
     }
     constexpr std::string_view kHex = "0123456789ABCDEF";
-    constexpr std::string_view kPrefix = "=?UTF-8?Q?";
-    constexpr std::size_t kRoom = 75 - kPrefix.size() - 2;
+    const bool utf8 = equals_ignoring_case(charset, "utf-8");
+    const std::string prefix = "=?" + std::string(charset.substr(0, kMaxCharset)) + "?Q?";
+    const std::size_t room = 75 - prefix.size() - 2;
     std::string out;
-    while (!utf8.empty()) {
+    while (!text.empty()) {
         std::string encoded;
-        while (!utf8.empty()) {   // whole characters only (RFC 2047 section 5)
+        while (!text.empty()) {   // whole characters only (RFC 2047 section 5)
             std::size_t size = 1;
-            while (size < utf8.size() && size < 4 && (static_cast<unsigned char>(utf8[size]) & 0xC0) == 0x80) {
+            while (utf8 && size < text.size() && size < 4 && (static_cast<unsigned char>(text[size]) & 0xC0) == 0x80) {
                 ++size;
             }
             std::string character;
-            for (const char c : utf8.substr(0, size)) {
+            for (const char c : text.substr(0, size)) {
                 const unsigned char byte = static_cast<unsigned char>(c);
                 if (c == ' ') {
                     character += '_';
@@ -163,14 +166,14 @@ std::string encode_header_text(std::string_view utf8, bool for_phrase) {
                     character += kHex[byte & 15];
                 }
             }
-            if (encoded.size() + character.size() > kRoom) {
+            if (encoded.size() + character.size() > room) {
                 break;
             }
             encoded += character;
-            utf8.remove_prefix(size);
+            text.remove_prefix(size);
         }
         out += out.empty() ? "" : "\n ";
-        out += kPrefix;
+        out += prefix;
         out += encoded;
         out += "?=";
     }

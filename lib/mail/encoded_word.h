@@ -16,7 +16,8 @@ std::string decode_encoded_words(std::string_view text);
 
 /// UTF-8 as header text: unchanged when it is printable ASCII that cannot be mistaken for an encoded word,
 /// else as encoded words of at most 75 characters, joined by "\n " (RFC 2047 section 2).
-/// `for_phrase` restricts the alphabet as display names need it (section 5 rule 3).
-std::string encode_header_text(std::string_view utf8, bool for_phrase = false);
+/// `for_phrase` restricts the alphabet as display names need it (section 5 rule 3).  `charset` says what `text` is in when
+/// that is not UTF-8; it is a token, and its characters are single bytes.
+std::string encode_header_text(std::string_view text, bool for_phrase = false, std::string_view charset = "UTF-8");
 
 }  // namespace postern

@@ -90,6 +90,8 @@ CASES = {
         ("192.0.2.20", "c.example", "s@good.example", RCPT,
          "554 5.7.1 Service unavailable; Client host [192.0.2.20] blocked using rbl.example; see http://rbl.example/"),
         ("192.0.2.21", "c.example", "s@good.example", RCPT, "554 5.7.1 Service unavailable; Client host [192.0.2.21] blocked using rbl.example")],
+    "reject_maps_rbl -o maps_rbl_domains=wl.example,rbl.example": [
+        ("192.0.2.21", "c.example", "s@good.example", RCPT, "554 5.7.1 Service unavailable; Client host [192.0.2.21] blocked using rbl.example")],
     "reject_rbl_client,rbl.example=127.0.0.[2..10]": [
         ("192.0.2.20", "c.example", "s@good.example", RCPT,
          "554 5.7.1 Service unavailable; Client host [192.0.2.20] blocked using rbl.example; see http://rbl.example/"),

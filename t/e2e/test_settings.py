@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""Settings of the log, of commands and of the mail store, in the running suite: postern logrotate, modes of log files, mailboxes that
+are made at log-in, special uses, keywords' length, and tables that are missing at first."""
+import gzip
+import glob
+import imaplib
+import os
+import re
+import stat
+import sys
+import time
+import unittest
+
+from suite import PASSWORD, Suite
+
+LOG = """
+maillog_file_permissions = 0640
+maillog_file_rotate_suffix = old-%Y
+syslog_name = house
+delay_logging_resolution_limit = 4
+"""
+STORE = r"""
+mailbox_auto = Drafts=subscribe, Sent Items=create
+mailbox_special_use = Drafts=\Drafts, Sent Items=\Sent
+mail_max_keyword_length = 10
+imap_tls_wrappermode = no
+"""
+
+
+class Log(unittest.TestCase):
+    def lines(self, mail, path, pattern):
+        opener = gzip.open if path.endswith(".gz") else open
+        with opener(path, "rt") as file:
+            return [line for line in file if re.search(pattern, line)]
+
+    def send(self, mail, subject):
+        client = mail.smtp()
+        client.sendmail("x@c.example", ["fred@example.org"], "Subject: %s\n\nb\n" % subject)
+        client.quit()
+
+    def test_the_log_is_rotated_without_losing_a_line(self):
+        with Suite(extra=LOG) as mail:
+            log = mail.path("log")
+            self.assertEqual(stat.S_IMODE(os.stat(log).st_mode), 0o640)
+            sent = 0
+            for number in range(5):
+                self.send(mail, "before %d" % number)
+                sent += 1
+            mail.wait_empty()
+            done = mail.control("logrotate")
+            self.assertEqual((done.returncode, b"rotated " + log.encode() in done.stdout), (0, True), done.stdout)
+            mail.wait_for(mail.listening, 10, "the services listen again")
+            for number in range(5):
+                self.send(mail, "after %d" % number)
+                sent += 1
+            mail.wait_empty()
+            packed = log + ".old-" + time.strftime("%Y") + ".gz"
+            self.assertEqual(sorted(glob.glob(log + "*")), [log, packed])
+            self.assertEqual(stat.S_IMODE(os.stat(log).st_mode), 0o640)
+            delivered = [self.lines(mail, path, r"house/virtual\[\d+\]: .* status=sent") for path in (packed, log)]
+            self.assertEqual([len(lines) for lines in delivered], [5, 5], delivered)
+            self.assertEqual(sum(len(lines) for lines in delivered), sent)
+            delays = re.findall(r"delays?=([0-9./]+)", "".join(delivered[0] + delivered[1]))
+            self.assertTrue(any(re.search(r"0\.0\d{2,3}\b", delay) for delay in delays), delays)
+            again = mail.control("logrotate")
+            self.assertNotEqual(again.returncode, 0)   # the same name, this year: nothing is overwritten
+            self.assertIn(b"logfile rotation failed: ", again.stdout)
+            self.assertEqual(len(self.lines(mail, packed, "status=sent")), 5)
+            self.assertEqual(len(self.lines(mail, packed[:-3], "status=sent")), 5)
+
+    def test_a_file_that_cannot_be_rotated_is_said(self):
+        mail = Suite(extra="maillog_file =\n")
+        self.addCleanup(mail.stop)
+        done = mail.control("logrotate")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn(b"maillog_file is empty", done.stdout)
+        for value, what in (("maillog_file = /elsewhere/log", b"maillog_file_prefixes"), ("syslog_facility = post", b"local7"),
+                            ("maillog_file_permissions = 0666", b"0644"), ("socketmap_max_reply_size = x", b"a number")):
+            with open(mail.path("etc/main.cf")) as file:
+                text = file.read()
+            with open(mail.path("etc/main.cf"), "a") as file:
+                file.write(value + "\n")
+            line = text.count("\n") + 1
+            checked = mail.control("check")
+            self.assertNotEqual(checked.returncode, 0, value)
+            self.assertIn(what, checked.stdout)
+            self.assertRegex(checked.stdout.decode(), r"main\.cf[:, line]+%d: %s" % (line, re.escape(value.split(" ")[0])))
+            mail.write("etc/main.cf", text)
+
+    def test_mail_waits_for_a_table_that_is_missing_at_first(self):
+        with Suite() as mail:
+            mail.write("etc/main.cf", open(mail.path("etc/main.cf")).read() + "virtual_alias_maps = texthash:%s\n" % mail.path("later"))
+            mail.control("reload", check=True)
+            mail.wait_for(lambda: "error: " in mail.log() and mail.path("later") in mail.log(), 15, "the missing table is logged")
+            client = mail.smtp()
+            client.mail("x@c.example")
+            refused = client.rcpt("fred@example.org")
+            if refused[0] == 250:
+                refused = client.data("Subject: x\n\nb\n")
+            self.assertEqual(refused[0], 451, refused)
+            client.rset()
+            mail.write("later", "fred@example.org wilma@example.org\n")
+
+            def accepted():
+                client.rset()
+                return client.mail("x@c.example")[0] == 250 and client.rcpt("fred@example.org")[0] == 250 and \
+                    client.data("Subject: x\n\nb\n")[0] == 250
+            mail.wait_for(accepted, 15, "the table is found")
+            client.quit()
+            mail.wait_for(lambda: mail.mailbox("wilma"), 15, "the alias counts")
+            self.assertEqual(mail.mailbox("fred"), [])
+
+
+class Store(unittest.TestCase):
+    def test_mailboxes_and_keywords_are_as_configured(self):
+        with Suite(extra=STORE) as mail:
+            client = imaplib.IMAP4("127.0.0.1", mail.port["imap"])
+            client.login("fred", PASSWORD)
+            listed = {re.search(rb'" "?([^"]+)"?$', line).group(1): line for line in client.list()[1]}
+            self.assertEqual(set(listed), {b"INBOX", b"Drafts", b"Sent Items"})
+            self.assertIn(b"\\Drafts", listed[b"Drafts"])
+            self.assertIn(b"\\Sent", listed[b"Sent Items"])
+            self.assertEqual([line.split(b" ")[-1].strip(b'"') for line in client.lsub()[1] if line], [b"Drafts"])
+            self.assertEqual(client.delete("Drafts")[0], "OK")
+            self.assertEqual(client.append("INBOX", "(TenLetters)", None, b"Subject: x\r\n\r\nb\r\n")[0], "OK")
+            self.assertEqual(client.append("INBOX", "(ElevenChars)", None, b"Subject: x\r\n\r\nb\r\n"),
+                             ("NO", [b"[LIMIT] Keyword is too long."]))
+            self.assertEqual(client.select()[1], [b"1"])
+            self.assertEqual(client.store("1", "+FLAGS", "(ElevenChars)"), ("NO", [b"[LIMIT] Keyword is too long."]))
+            self.assertEqual(client.store("1", "+FLAGS", "(Short)")[0], "OK")
+            client.logout()
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
