@@ -173,7 +173,7 @@ TEST_CASE("main.cf says where lines go", "[log]") {
     CHECK_FALSE(Config::from_text("maillog_file_permissions = 0666\n"));
     const Result<Config> elsewhere = Config::from_text("myhostname = a.example\nmaillog_file = /variable/log\n");
     REQUIRE_FALSE(elsewhere);
-    CHECK(elsewhere.error().what == "main.cf, line 2: maillog_file = /variable/log: not below a directory of maillog_file_prefixes "
+    CHECK(elsewhere.error().what == "main.cf:2: maillog_file = /variable/log: not below a directory of maillog_file_prefixes "
                                     "(/var, /dev/stdout); accepted: a file there, or its directory added to maillog_file_prefixes");
     CHECK(Config::from_text("maillog_file = /variable/log\nmaillog_file_prefixes = /dev/stdout /variable\n"));
     CHECK(Config::from_text("maillog_file = /dev/stdout\n"));

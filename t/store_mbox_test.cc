@@ -208,7 +208,10 @@ TEST_CASE("an mbox is locked by the locks that are asked for, as long as is aske
     const auto both = [&](std::string_view ours, std::string_view theirs) {
         const Result<MboxLock> held = MboxLock::take(path, MboxLock::Mode::write, locking(ours));
         REQUIRE(held);
-        return in_child([&] { _exit(MboxLock::take(path, MboxLock::Mode::write, locking(theirs)) ? 0 : 1); }) == 0;
+        return in_child([&] {
+                   const bool taken = MboxLock::take(path, MboxLock::Mode::write, locking(theirs)).ok();   // and given back
+                   _exit(taken ? 0 : 1);
+               }) == 0;
     };
     CHECK_FALSE(both("fcntl", "fcntl dotlock"));
     CHECK_FALSE(both("lockf", "fcntl"));

@@ -19,6 +19,7 @@
 #include "lib/service/arguments.h"
 #include "lib/service/listener.h"
 #include "lib/service/standard_input.h"
+#include "lib/table/table.h"
 
 namespace postern {
 
@@ -279,6 +280,10 @@ void Service::State::session_ended() {
             listener->resume();
         }
         tell(Status::available);
+    }
+    if (may_overlap && !keep_running && !draining && tables_are_stale()) {
+        drain();   // a fresh process sees the new tables
+        return;
     }
     look_idle();
 }

@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "lib/log/log.h"
+#include "lib/table/watched_file.h"
 
 namespace postern::table_type {
 namespace {
@@ -10,7 +11,7 @@ namespace {
 using std::chrono::steady_clock;
 constexpr auto kPause = std::chrono::seconds(1);
 
-/// Stands for a table that could not be opened: asks it again from time to time, and fails for now until it opens.
+/// Stands for a table that could not be opened: tries that again from time to time, and fails lookups for now until it is open.
 class UnavailableTable final : public Table {
 public:
     UnavailableTable(std::string spec, bool pattern, TableContext context, std::string why)
@@ -26,6 +27,7 @@ protected:
                 table_ = std::move(*table);
             } else {
                 why_ = table.error().what;
+                note_stale_table();   // a fresh process may see what this one, with less rights by now, cannot
             }
         }
         if (!table_) {

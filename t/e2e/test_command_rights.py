@@ -35,7 +35,7 @@ QUEUE_CASES = [
 SENDER_CASES = [
     ("games", "games"), ("games", "GAMES"), ("games", "games+x"), ("games", "other"), ("games", "x@ok.example"),
     ("games", "x@y.ok.example"), ("games", "games@mail.example.org"), ("games", "Games@MAIL.example.org"), ("games", "<>"),
-    ("games", "games+x@mail.example.org"), ("games", "bin"), ("games", "games@localhost"), ("games", "@ok.example"), ("bin", "z@a"),
+    ("games", "games+x@mail.example.org"), ("games", "bin"), ("games", "games@localhost"), ("games", "X@OK.example"), ("bin", "z@a"),
     ("bin", "<>"), ("lp", "a/b"), ("lp", "lp"), ("lp", "<>"), ("news", "news"), ("news", "<>"), ("sys", "sys@other.example"),
     ("sys", "SYS@mail.example.org"), ("sys", "sys"), (NAMELESS, "nameless"), (NAMELESS, "x"), ("root", "root"), ("owner", "x")]
 
