@@ -177,13 +177,17 @@ Task<> keep_time(Manager& manager) {
 int main(int argc, char** argv) {
     using namespace postern;
     Service service("qmgr", argc, argv);
-    Result<std::unique_ptr<Router>> router = Router::create(service.config(), table_context(service.config()));
+    // It lives on and, confined, could not open a missing table later: mail would be put off for ever.  It ends instead, and
+    // master tries it again.
+    TableContext tables = table_context(service.config());
+    tables.open_error_is_fatal = true;
+    Result<std::unique_ptr<Router>> router = Router::create(service.config(), tables);
     if (!router) {
         fatal("{}", router.error().what);
     }
     std::unique_ptr<Router> probe_router;
     if (qmgr::probes_have_own_routes(service.config())) {
-        Result<std::unique_ptr<Router>> own = Router::create(service.config(), table_context(service.config()), RouteFor::probes);
+        Result<std::unique_ptr<Router>> own = Router::create(service.config(), tables, RouteFor::probes);
         if (!own) {
             fatal("{}", own.error().what);
         }
@@ -191,7 +195,7 @@ int main(int argc, char** argv) {
     }
     const Config& config = service.config();
     Result<MatchList> flushed = MatchList::open("fast_flush_domains", config.fast_flush_domains(), MatchKind::domain,
-                                                matches_subdomains(config, "fast_flush_domains"), table_context(config));
+                                                matches_subdomains(config, "fast_flush_domains"), tables);
     if (!flushed) {
         fatal("{}", flushed.error().what);
     }

@@ -89,7 +89,8 @@ class Log(unittest.TestCase):
 
     def test_mail_waits_for_a_table_that_is_missing_at_first(self):
         with Suite() as mail:
-            mail.write("etc/main.cf", open(mail.path("etc/main.cf")).read() + "virtual_alias_maps = texthash:%s\n" % mail.path("later"))
+            with open(mail.path("etc/main.cf"), "a") as file:
+                file.write("virtual_alias_maps = texthash:%s\nservice_throttle_time = 1s\n" % mail.path("later"))
             mail.control("reload", check=True)
             mail.wait_for(lambda: "error: " in mail.log() and mail.path("later") in mail.log(), 15, "the missing table is logged")
             client = mail.smtp()
