@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -147,7 +148,27 @@ public:
         REQUIRE(writer->write_out().ok());
         return writer->queue_id();
     }
+    /// A queue file that postsuper -r has put into maildrop; yields it, open.
+    UniqueFd requeued(const queue::Envelope& envelope) const {
+        queue::WriterOptions options;
+        options.queue_directory = directory;
+        options.directory = "maildrop";
+        auto writer = std::move(*queue::QueueFileWriter::create(options));
+        REQUIRE(writer->header("Subject: kept\n").ok());
+        REQUIRE(writer->body("\nbody\n").ok());
+        REQUIRE(writer->envelope(envelope).ok());
+        REQUIRE(writer->write_out().ok());
+        return writer->take_file();
+    }
     void scan() { Loop::current().run_until(picker->scan()); }
+    /// Lets things happen until `names` are what is in maildrop, and then what was begun come to its end.
+    void wait_for_maildrop(const std::vector<std::string>& names) const {
+        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+        while (files("maildrop") != names && std::chrono::steady_clock::now() < end) {
+            Loop::current().run_until(sleep_for(Millis(5)));
+        }
+        Loop::current().run_until(sleep_for(Millis(300)));
+    }
     std::vector<std::string> files(const std::string& sub) const {
         std::vector<std::string> names;
         DIR* dir = ::opendir((directory + "/" + sub).c_str());
@@ -233,7 +254,7 @@ TEST_CASE("what an orphaned cleanup still works on is left to it", "[pickup]") {
     REQUIRE(queue::try_lock(orphan.get()));
     bool became_mail = false;
     spawn(drop.picker->scan());
-    Loop::current().run_until(sleep_for(Millis(300)));
+    drop.wait_for_maildrop({name});
     CHECK(drop.cleanup->got.size() == 1);
     CHECK(drop.files("maildrop") == std::vector<std::string>{name});
     SECTION("it dies before it has made a queue file") {}
@@ -247,7 +268,7 @@ TEST_CASE("what an orphaned cleanup still works on is left to it", "[pickup]") {
         became_mail = true;
     }
     orphan.reset();
-    Loop::current().run_until(sleep_for(Millis(500)));
+    drop.wait_for_maildrop({});
     CHECK(drop.cleanup->got.size() == (became_mail ? 1 : 2));
     CHECK(drop.files("maildrop").empty());
 }
@@ -262,7 +283,7 @@ TEST_CASE("of two pickups one works, and the other looks at what the first has l
     CHECK(drop.cleanup->got.empty());
     drop.queue_file("incoming", name);   // the first's, which dies
     drop.picker.reset();
-    Loop::current().run_until(sleep_for(Millis(500)));
+    drop.wait_for_maildrop({});
     CHECK(drop.cleanup->got.empty());
     CHECK(drop.files("maildrop").empty());
 }
@@ -299,22 +320,15 @@ TEST_CASE("damaged and strange files are set aside or left alone, never followed
 
 TEST_CASE("a requeued queue file keeps its content and only its unfinished recipients", "[pickup]") {
     Drop drop;
-    queue::WriterOptions options;
-    options.queue_directory = drop.directory;
-    options.directory = "maildrop";
-    auto writer = std::move(*queue::QueueFileWriter::create(options));
     queue::Envelope envelope;
     envelope.sender = "s@x";
     envelope.recipients = {{"done@x", "", "", 0}, {"later@x", "orig@x", "", 0}};
     envelope.client.name = "client.example";
-    REQUIRE(writer->header("Subject: kept\n").ok());
-    REQUIRE(writer->body("\nbody\n").ok());
-    REQUIRE(writer->envelope(envelope).ok());
-    REQUIRE(writer->write_out().ok());
+    const UniqueFd file = drop.requeued(envelope);
     queue::JournalRecord record;
     record.kind = queue::kJournalDelivered;
     record.recipient = 0;
-    REQUIRE(queue::append_journal(writer->take_file().get(), {record}).ok());
+    REQUIRE(queue::append_journal(file.get(), {record}).ok());
     drop.scan();
     REQUIRE(drop.cleanup->got.size() == 1);
     const FakeCleanup::Got& got = drop.cleanup->got[0];
@@ -329,18 +343,11 @@ TEST_CASE("a requeued queue file keeps its content and only its unfinished recip
 TEST_CASE("a requeued message goes through the content filter of new submissions", "[pickup]") {
     Drop drop;
     drop.config = std::move(*Config::from_text("myhostname = mx.example.org\ncontent_filter = scan:[127.0.0.1]:10025\n"));
-    queue::WriterOptions options;
-    options.queue_directory = drop.directory;
-    options.directory = "maildrop";
-    auto writer = std::move(*queue::QueueFileWriter::create(options));
     queue::Envelope envelope;
     envelope.sender = "s@x";
     envelope.recipients = {{"later@x", "", "", 0}};
     envelope.redirect = "other@x";
-    REQUIRE(writer->header("Subject: kept\n").ok());
-    REQUIRE(writer->body("\nbody\n").ok());
-    REQUIRE(writer->envelope(envelope).ok());
-    REQUIRE(writer->write_out().ok());
+    drop.requeued(envelope).reset();
     drop.scan();
     REQUIRE(drop.cleanup->got.size() == 1);
     CHECK(drop.cleanup->got[0].begin.envelope.content_filter == "scan:[127.0.0.1]:10025");

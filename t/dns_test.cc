@@ -484,7 +484,7 @@ TEST_CASE("name servers that are all silent cost what resolv.conf says", "[dns]"
     const Result<DnsAnswer> answer = Loop::current().run_until((*dns)->query("a.example", DnsType::a, std::chrono::seconds(60)));
     const auto took = std::chrono::steady_clock::now() - start;
     REQUIRE_FALSE(answer);
-    CHECK(took < std::chrono::seconds(3));
+    CHECK(took < std::chrono::seconds(6));   // of sixty
     if (bound) {
         CHECK(answer.error().code == Errc::timeout);
         CHECK(took >= std::chrono::milliseconds(900));

@@ -10,7 +10,7 @@ import ssl
 import time
 import unittest
 
-from suite import Suite
+from suite import PATIENCE, Suite
 
 BASE = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 # services with limits of their own, two clients to a process
@@ -69,7 +69,7 @@ class Limits(unittest.TestCase):
     def tearDown(self):
         for client in self.clients:
             client.close()
-        time.sleep(0.3)   # until anvil has heard of it
+        time.sleep(0.3 * PATIENCE)   # until anvil has heard of it
 
     def connect(self, service):
         client = Client(service)

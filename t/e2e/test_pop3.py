@@ -8,7 +8,6 @@ import re
 import shutil
 import socket
 import sys
-import time
 
 import imap_instance
 from imap_instance import PASSWORD, USER, Instance
@@ -142,8 +141,9 @@ def test_delete(mail):
     check(third.stat()[0] == 1, "deleted")
     check(third.uidl()[1] == [ids[1].replace(b"2 ", b"1 ", 1)], "ids stay")
     third.dele(1)
+    ended = mail.log().count("Disconnected")
     third.close()
-    time.sleep(0.2)
+    mail.wait_for(lambda: mail.log().count("Disconnected") > ended, 20, "the session ends")
     fourth = mail.login()
     check(fourth.stat()[0] == 1, "no UPDATE without QUIT")
     fourth.quit()

@@ -359,7 +359,7 @@ class Restrictions(unittest.TestCase):
         self.assertEqual(self.policy.requests[-1]["policy_context"], "mine")
         begin = time.monotonic()
         self.assertEqual(self.rcpt("silent", BASE + 82), OK, "default_action=DUNNO")
-        self.assertLess(time.monotonic() - begin, 5, "timeout=1s, try_limit=1")
+        self.assertLess(time.monotonic() - begin, 20, "timeout=1s, try_limit=1")
 
     def test_a_connection_is_used_again_and_a_lost_one_replaced(self):
         before = self.policy.connections

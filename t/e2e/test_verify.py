@@ -9,7 +9,7 @@ import unittest
 
 import postfix_peer
 from smtp_peer import Peer
-from suite import Suite
+from suite import PATIENCE, Suite
 
 BASE = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
 PEER = BASE + 20
@@ -136,7 +136,7 @@ class Verify(unittest.TestCase):
     def test_the_cache_survives_a_kill(self):
         port = BASE + 30
         self.assertEqual(ask(port, "s@remote.example", "kept@remote.example")[:3], "250")
-        time.sleep(1.5)   # written a moment later
+        time.sleep(1.5 * PATIENCE)   # written a moment later
         for pid in self.mail.pids().get("verify", []):
             os.kill(pid, 9)
         before = len(self.peer.commands)
