@@ -135,7 +135,8 @@ class LiveTest(unittest.TestCase):
             self.assertEqual((state.st_mode & 0o7777, state.st_uid), (0o2755, 0))
         postern = prefix + "/sbin/postern"
         with open("/etc/postern/main.cf", "a") as file:
-            file.write("inet_interfaces = loopback-only\ninet_protocols = ipv4\nmyhostname = mail.example.org\nmaillog_file = %s/log\n" % top)
+            file.write("inet_interfaces = loopback-only\ninet_protocols = ipv4\nmyhostname = mail.example.org\nmaillog_file = %s/log\n"
+                       "maillog_file_prefixes = %s\n" % (top, top))
         subprocess.run([postern, "check"], check=True)
         subprocess.run([postern, "start"], check=True)
         try:
