@@ -150,6 +150,9 @@ void Agent::answer(Round& round, const Message& message, std::size_t index, Outc
     done.relay = outcome.relay.empty() ? name_ : std::move(outcome.relay);
     done.remote_mta = std::move(outcome.remote_mta);
     done.diagnostic = std::move(outcome.diagnostic);
+    if (outcome.kind == queue::kBounced) {   // not softened
+        done.notice_sender = std::move(outcome.notice_sender);
+    }
     round.qmgr.post(std::move(done));
 }
 

@@ -140,7 +140,7 @@ void execute(const ChildPlan& plan) {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);
-    for (const int number : {SIGPIPE, SIGTERM, SIGHUP, SIGINT, SIGCHLD, SIGUSR1, SIGUSR2, SIGALRM}) {
+    for (int number = 1; number < NSIG; ++number) {   // what is ignored would stay so: "yes | head" would be told of a broken pipe
         signal(number, SIG_DFL);
     }
     if (!command.chroot.empty() && chroot(command.chroot.c_str()) != 0) {
@@ -418,6 +418,15 @@ Task<std::optional<int>> wait_for(pid_t pid, Millis limit) {
     co_return status;
 }
 
+constexpr std::string_view kSoftwareError = "internal software error";   // of EX_SOFTWARE, in Postfix's words
+
+/// `said` is the command's own word on what is wrong, else `meaning` is: for the notice (RFC 3464 section 2.3.6).
+Outcome failed_command(std::string dsn, std::string text, const std::string& said, std::string_view meaning) {
+    Outcome outcome = failed(std::move(dsn), std::move(text));
+    outcome.diagnostic = fmt::format("x-unix; {}", said.empty() ? meaning : std::string_view(said));
+    return outcome;
+}
+
 }  // namespace
 
 Outcome command_outcome(int wait_status, bool timed_out, std::string_view command_text, std::string_view output,
@@ -425,10 +434,11 @@ Outcome command_outcome(int wait_status, bool timed_out, std::string_view comman
     const std::string said = one_line(output);
     const std::string tail = said.empty() ? std::string() : ". Command output: " + said;
     if (timed_out) {
-        return failed("5.3.0", fmt::format("Command time limit exceeded: \"{}\"{}", command_text, tail));
+        return failed_command("5.3.0", fmt::format("Command time limit exceeded: \"{}\"{}", command_text, tail), said, kSoftwareError);
     }
     if (WIFSIGNALED(wait_status)) {
-        return failed("4.3.0", fmt::format("Command died with signal {}: \"{}\"{}", WTERMSIG(wait_status), command_text, tail));
+        return failed_command("4.3.0", fmt::format("Command died with signal {}: \"{}\"{}", WTERMSIG(wait_status), command_text, tail), said,
+                              kSoftwareError);
     }
     const int code = WEXITSTATUS(wait_status);
     if (code == 0) {
@@ -436,14 +446,16 @@ Outcome command_outcome(int wait_status, bool timed_out, std::string_view comman
     }
     const std::size_t dsn = dsn_length(said);
     if (dsn > 0 && said.front() != '2') {
-        return failed(said.substr(0, dsn), std::string(trim(std::string_view(said).substr(dsn))));
+        const std::string text(trim(std::string_view(said).substr(dsn)));
+        return failed_command(said.substr(0, dsn), text, text, {});
     }
     for (const ExitMeaning& meaning : kExitMeanings) {
         if (meaning.code == code) {
-            return failed(meaning.dsn, meaning.text + tail);
+            return failed_command(meaning.dsn, meaning.text + tail, said, meaning.text);
         }
     }
-    return failed("5.3.0", fmt::format("Command died with status {}: \"{}\"{}", code, command_text, tail));
+    return failed_command("5.3.0", fmt::format("Command died with status {}: \"{}\"{}", code, command_text, tail), said,
+                          fmt::format("unknown mail system error {}", code));
 }
 
 std::vector<std::pair<std::string, std::string>> exported_environment(const std::string& export_environment) {

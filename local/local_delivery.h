@@ -105,6 +105,7 @@ private:
     bool seen_before(const std::string& what) { return !seen_.insert(what).second; }
     /// Logs the outcome as this branch's and keeps it; while members are served, settle_member() does so.
     void finish(const Branch& branch, Outcome outcome);
+    void finish_for_owner(const Branch& branch, Outcome outcome);
     /// The recipient as `branch` has it, for headers and the log.
     queue::Recipient shown(const Branch& branch) const;
     bool anything_deferred() const;

@@ -35,6 +35,16 @@ void LocalDelivery::finish(const Branch& branch, Outcome outcome) {
     outcomes_.push_back(std::move(outcome));
 }
 
+/// As finish(); a failure is told to the list's owner, if whom the branch is about is a list with one.  Only for what is not forwarded:
+/// a new message has that sender itself.
+void LocalDelivery::finish_for_owner(const Branch& branch, Outcome outcome) {
+    if (outcome.kind == queue::kBounced) {
+        const std::string owner = list_owner(branch.local);
+        outcome.notice_sender = owner.empty() ? list_owner(branch.user) : owner;
+    }
+    finish(branch, std::move(outcome));
+}
+
 /// Delivery to a member stands when it went well, or when there is no other (`alone`) and it will be tried again.  Else the
 /// member gets a message of its own: it is tried again without the others, or the notice names it.
 void LocalDelivery::settle_member(const Branch& member, bool alone) {
@@ -66,11 +76,12 @@ bool LocalDelivery::anything_deferred() const {
     return false;
 }
 
-/// What qmgr is told: a deferral, else a failure, else success.
+/// What qmgr is told: a deferral, else a failure that is the sender's business, else one that is a list owner's, else success.
 Outcome LocalDelivery::combined() const {
     const Outcome* chosen = nullptr;
     const auto rank = [](const Outcome& outcome) {
-        return outcome.kind == queue::kDeferred ? 2 : outcome.kind == queue::kBounced ? 1 : 0;
+        const bool failure = outcome.kind == queue::kBounced;
+        return outcome.kind == queue::kDeferred ? 3 : failure && outcome.notice_sender.empty() ? 2 : failure ? 1 : 0;
     };
     for (const Outcome& outcome : outcomes_) {
         if (!chosen || rank(outcome) > rank(*chosen)) {

@@ -328,7 +328,7 @@ Task<> LocalDelivery::deliver_command(Branch branch, std::string text) {
     command.time_limit = config_.command_time_limit();
     command.success_text = "delivered to command: " + text;
     Outcome outcome = co_await run_command(std::move(command), message_);
-    finish(branch, std::move(outcome));
+    finish_for_owner(branch, std::move(outcome));
 }
 
 Task<> LocalDelivery::deliver_file(Branch branch, std::string path) {
@@ -366,7 +366,7 @@ Task<> LocalDelivery::deliver_file(Branch branch, std::string path) {
     };
     UserIdentity user = branch.rights.uid == 0 ? shared_.default_rights : branch.rights;
     Outcome outcome = co_await work_as(std::move(user), std::move(work));
-    finish(branch, std::move(outcome));
+    finish_for_owner(branch, std::move(outcome));
 }
 
 /// Hands the recipient to another delivery agent; that one logs the delivery.

@@ -137,7 +137,7 @@ Task<> LocalDelivery::deliver_recipient(Branch branch) {
         co_return;
     }
     if (message_->was_delivered_to(branch.address)) {
-        finish(branch, failed("5.4.6", "mail forwarding loop for " + branch.address));
+        finish_for_owner(branch, failed("5.4.6", "mail forwarding loop for " + branch.address));
         co_return;
     }
     if (seen_before(fmt::format("recipient {} {} {} {}", to_lower(branch.address), static_cast<int>(branch.how), branch.expanded_from,

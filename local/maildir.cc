@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "lib/base/unique_fd.h"
+#include "lib/log/log.h"
 #include "local/mailbox_file.h"
 
 namespace postern::local {
@@ -101,7 +102,12 @@ public:
 
 private:
     Outcome failure(int error, const std::string& what) const {
-        return failed(file_error_dsn(error, rules_.failure_dsn), "maildir delivery failed: " + what + ": " + strerror(error));
+        const std::string reason = what + ": " + strerror(error);
+        if (error == EACCES) {   // the thread's ids are those of the recipient here
+            log_warning("maildir access problem for UID/GID={}/{}: {}", geteuid(), getegid(), reason);
+            log_warning("perhaps you need to create the maildirs in advance");
+        }
+        return failed(file_error_dsn(error, rules_.failure_dsn), "maildir delivery failed: " + reason);
     }
     Outcome done() const { return sent("delivered to maildir"); }
 

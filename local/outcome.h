@@ -15,6 +15,7 @@ struct Outcome {
     std::string relay{};                    ///< for the log line; empty: the agent's own name
     std::string remote_mta{};               ///< from another agent that did the work
     std::string diagnostic{};
+    std::string notice_sender{};            ///< as queue::RecipientDone has it
     bool logged = false;                    ///< the line is in the log already
 };
 

@@ -22,20 +22,20 @@ std::vector<NoticePlan> notices_for(const Config& config, const Report& report) 
     const NotifyClasses classes(config);
     const bool failure = report.kind == kReportFailure;
     const std::string postmaster_sender = double_bounce_address(config);
-    if (is_double_bounce(config, report.sender)) {
+    if (is_double_bounce(config, report.told())) {
         if (failure) {
             log_warning("{}: undeliverable postmaster notification discarded", report.queue_id);
         }
         return plans;
     }
-    if (report.sender.empty()) {
+    if (report.told().empty()) {
         if (classes.contains(Trouble::double_bounce) && report.kind != kReportDelay) {
             const Audience audience = failure ? Audience::double_bounce : Audience::sender;   // in the words that were asked for
             plans.push_back({audience, complete_address(config, config._2bounce_notice_recipient()), postmaster_sender});
         }
         return plans;
     }
-    plans.push_back({Audience::sender, report.sender, ""});
+    plans.push_back({Audience::sender, report.told(), ""});
     if (failure && classes.contains(Trouble::bounce)) {
         plans.push_back({Audience::postmaster, complete_address(config, config.bounce_notice_recipient()), postmaster_sender});
     }

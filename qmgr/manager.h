@@ -131,6 +131,7 @@ private:
     // Coming to an end (manager_end.cc)
     void look_finished(Message& message);
     Task<> conclude(Message& message);
+    std::string notice_sender(const Message& message, const queue::RecipientDone& done) const;
     Task<> report_failures(Message& message);
     Task<> send_failures(Message& message, Report report, const std::vector<std::uint32_t>& told);
     Task<> report_successes(Message& message);

@@ -31,6 +31,15 @@ ReportRecipient report_line(const Message& message, const queue::RecipientDone& 
     return line;
 }
 
+/// What the sender asked for is not the list owner's wish (RFC 3461 section 5.2.7.3).
+void forget_requests(Report& report, ReportRecipient& line) {
+    report.dsn_envid.clear();
+    report.dsn_ret = queue::kRetNone;
+    line.recipient.notify = 0;
+    line.recipient.dsn_orcpt.clear();
+    line.recipient.original.clear();
+}
+
 /// Makes journal entries about finished deliveries survive a power failure too; nobody waits for it.
 Task<> sync_later(UniqueFd file) {
     auto sync = [fd = file.get()] { return ::fdatasync(fd); };
@@ -135,27 +144,43 @@ Report Manager::report_for(Message& message, std::uint8_t kind) {
     return report;
 }
 
-/// With VERP each recipient has a notice of its own, to the sender it was given.  Who need not be told of what (NOTIFY without
-/// FAILURE), bounce knows.
+/// Who hears of this failure alone: the owner of the list that failed; with VERP, the sender that the recipient was given.
+/// Empty: the sender, of all others together.
+std::string Manager::notice_sender(const Message& message, const queue::RecipientDone& done) const {
+    if (!done.notice_sender.empty() || !message.is_verp() || config_.disable_verp_bounces()) {
+        return done.notice_sender;
+    }
+    const queue::Recipient& recipient = message.envelope().recipients[done.index];
+    return verp_sender(message.envelope().sender, recipient.original.empty() ? recipient.address : recipient.original,
+                       message.envelope().verp_delimiters);
+}
+
+/// Who need not be told of what (NOTIFY without FAILURE), bounce knows.
 Task<> Manager::report_failures(Message& message) {
     Report report = report_for(message, kReportFailure);
-    const bool each = message.is_verp() && !config_.disable_verp_bounces();
     std::vector<std::uint32_t> told;
     for (std::size_t i = 0; i < message.results.size(); ++i) {
         const queue::RecipientDone& done = message.results[i];
         if (message.fates[done.index] != Fate::bounced) {
             continue;
         }
-        const queue::Recipient& recipient = message.envelope().recipients[done.index];
-        report.recipients.push_back(report_line(message, done, "failed", clock_()));
-        told.push_back(done.index);
-        if (each) {
-            report.sender = verp_sender(message.envelope().sender, recipient.original.empty() ? recipient.address : recipient.original,
-                                        message.envelope().verp_delimiters);
-            co_await send_failures(message, std::move(report), told);
-            report = report_for(message, kReportFailure);
-            told.clear();
+        ReportRecipient line = report_line(message, done, "failed", clock_());
+        const std::string sender = notice_sender(message, done);
+        if (sender.empty()) {
+            report.recipients.push_back(std::move(line));
+            told.push_back(done.index);
+            continue;
         }
+        Report single = report_for(message, kReportFailure);
+        if (done.notice_sender.empty()) {
+            single.sender = sender;
+        } else {
+            single.list_owner = sender;
+            forget_requests(single, line);
+        }
+        single.recipients.push_back(std::move(line));
+        const std::vector<std::uint32_t> one{done.index};
+        co_await send_failures(message, std::move(single), one);
     }
     if (!told.empty()) {
         co_await send_failures(message, std::move(report), told);

@@ -73,6 +73,7 @@ void Message::resume(const queue::JournalState& state) {
             fates[i] = past.reported ? Fate::reported : Fate::bounced;
             if (!past.reported) {
                 results.push_back(done_of(past.last, i, queue::kBounced));
+                results.back().notice_sender = past.notice_sender;
             }
         } else {
             continue;
@@ -128,6 +129,10 @@ std::vector<queue::JournalRecord> Message::journal_records(std::int64_t now_usec
         if (fate == Fate::deferred) {
             records.push_back(record_of(done, queue::kJournalDeferred, now_usec));
         } else if (fate == Fate::bounced || fate == Fate::reported) {
+            if (!done.notice_sender.empty()) {   // before the failure: half written, the two must not send it to the sender
+                records.push_back(mark(queue::kJournalNoticeSender, done.index, now_usec));
+                records.back().text = done.notice_sender;
+            }
             records.push_back(record_of(done, queue::kJournalBounced, now_usec));
             if (fate == Fate::reported) {
                 records.push_back(mark(queue::kJournalReported, done.index, now_usec));

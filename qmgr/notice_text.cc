@@ -144,7 +144,9 @@ std::string original_recipient(const queue::Recipient& recipient) {
 std::string recipient_fields(const Config& config, const Report& report, const ReportRecipient& line) {
     const std::string& address = line.recipient.address;
     std::string text = fmt::format("\nFinal-Recipient: {}; {}\n", address_type(address), one_line(external_form(address)));
-    text += fmt::format("Original-Recipient: {}\n", original_recipient(line.recipient));
+    if (report.list_owner.empty()) {   // else nobody has asked for it
+        text += fmt::format("Original-Recipient: {}\n", original_recipient(line.recipient));
+    }
     text += fmt::format("Action: {}\nStatus: {}\n", one_line(line.action), one_line(line.dsn));
     if (!line.remote_mta.empty()) {
         text += fmt::format("Remote-MTA: dns; {}\n", one_line(line.remote_mta));

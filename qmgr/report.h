@@ -47,6 +47,7 @@ struct Report {
     UniqueFd message;                        ///< the queue file, open for reading
     queue::Extent headers, body;
     std::string sender;                      ///< of the message; empty: the report goes to the postmaster or nowhere
+    std::string list_owner;                  ///< who is told in place of the sender; empty: the sender
     std::string dsn_envid;
     std::uint8_t dsn_ret = queue::kRetNone;
     std::uint8_t encoding = queue::kEncodingUnspecified;
@@ -55,10 +56,12 @@ struct Report {
     std::int64_t arrival_usec = 0;
     std::int64_t expires_usec = 0;           ///< Will-Retry-Until of a delay notice
     std::vector<ReportRecipient> recipients; ///< at least one; also those whom NOTIFY hides from the sender: a postmaster sees all
+    /// Whose notice it is.
+    const std::string& told() const { return list_owner.empty() ? sender : list_owner; }
 };
 template <class A>
 void fields(A& a, Report& m) {
-    a(m.kind, m.queue_id, m.message, m.headers, m.body, m.sender, m.dsn_envid, m.dsn_ret, m.encoding, m.smtputf8,
+    a(m.kind, m.queue_id, m.message, m.headers, m.body, m.sender, m.list_owner, m.dsn_envid, m.dsn_ret, m.encoding, m.smtputf8,
       m.requiretls, m.arrival_usec, m.expires_usec, m.recipients);
 }
 

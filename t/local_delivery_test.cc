@@ -181,6 +181,7 @@ struct Fixture {
             serving_ = true;
         }
         const Outcome outcome = Loop::current().run_until(run_one(*tables, agent, message(address)));
+        notice_sender = outcome.notice_sender;
         return outcome.dsn + " " + outcome.text;
     }
     /// All recipients of all submissions: "sender>a,b".
@@ -200,6 +201,7 @@ struct Fixture {
     }
 
     bool soft_bounce = false;
+    std::string notice_sender;   ///< of the last delivery
 
 private:
     bool serving_ = false;
@@ -320,6 +322,34 @@ TEST_CASE("the owner of a list takes the sender's place", "[local]") {
     Fixture plain("owner_request_special = no\n", "list  a@far.example\nowner-list  boss@far.example");
     CHECK(plain.deliver("list@example.com") == "2.0.0 forwarded as NEWID");
     CHECK(plain.forwarded() == "s@sender.example>a@far.example,");
+}
+
+TEST_CASE("what fails in a list for good is its owner's business, but not what is tried again or is another alias's", "[local]") {
+    const std::string aliases =
+        "list  \"|exit 1\"\nowner-list  boss@far.example\nbusy  \"|exit 75\"\nowner-busy  boss@far.example\nplain  \"|exit 1\"\n"
+        "outer  plain\nowner-outer  boss@far.example\nboth  list, \"|exit 3\"\nfile  /no/such/file\nowner-file  boss@far.example\n"
+        "missing  :include:/no/such/file\nowner-missing  boss@far.example\n";
+    Fixture f("", aliases);
+    const auto told = [&f](const std::string& address) {
+        f.deliver(address);
+        return f.notice_sender;
+    };
+    CHECK(told("list@example.com") == "owner-list@example.com");
+    CHECK(told("list+ext@example.com") == "owner-list@example.com");
+    CHECK(told("file@example.com") == "owner-file@example.com");
+    CHECK(told("plain@example.com").empty());
+    CHECK(told("busy@example.com").empty());
+    CHECK(told("outer@example.com").empty());      // as Postfix has it: the failure is plain's
+    CHECK(told("missing@example.com").empty());
+    CHECK(told("both@example.com").empty());       // the sender must hear of |exit 3
+    f.headers = "Delivered-To: list@example.com\n";
+    CHECK(told("list@example.com") == "owner-list@example.com");
+    Fixture expanded("expand_owner_alias = yes\n", aliases);
+    expanded.deliver("list@example.com");
+    CHECK(expanded.notice_sender == "boss@far.example");
+    Fixture off("owner_request_special = no\n", aliases);
+    off.deliver("list@example.com");
+    CHECK(off.notice_sender.empty());
 }
 
 TEST_CASE("include files are read, and nested ones too", "[local]") {

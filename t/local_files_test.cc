@@ -286,6 +286,12 @@ TEST_CASE("exit statuses mean what sysexits says", "[local]") {
     CHECK(outcome(1, "4.2 no") == "5.3.0 Command died with status 1: \"cmd\". Command output: 4.2 no");
     CHECK(command_outcome(9, false, "cmd", "", "").text == "Command died with signal 9: \"cmd\"");
     CHECK(command_outcome(0, true, "cmd", "", "").text == "Command time limit exceeded: \"cmd\"");
+    CHECK(command_outcome(0, true, "cmd", "", "").diagnostic == "x-unix; internal software error");
+    CHECK(command_outcome(3 << 8, false, "cmd", "", "").diagnostic == "x-unix; unknown mail system error 3");
+    CHECK(command_outcome(67 << 8, false, "cmd", "", "").diagnostic == "x-unix; user unknown");
+    CHECK(command_outcome(67 << 8, false, "cmd", "who?\n", "").diagnostic == "x-unix; who?");
+    CHECK(command_outcome(1 << 8, false, "cmd", "5.7.2 keep out\n", "").diagnostic == "x-unix; keep out");
+    CHECK(command_outcome(0, false, "cmd", "", "fine").diagnostic.empty());
 }
 
 TEST_CASE("commands get the message and the environment, and nothing else", "[local]") {

@@ -105,6 +105,75 @@ TEST_CASE("while bounce is away the message is kept, and the failure is not trie
     CHECK(files_in("deferred").empty());
 }
 
+TEST_CASE("the failure of a list is told to its owner, who has asked for nothing", "[qmgr]") {
+    Queue queue;
+    const auto ask = [](queue::Envelope& envelope) {
+        envelope.dsn_envid = "the sender's";
+        envelope.dsn_ret = queue::kRetHeaders;
+    };
+    queue::Recipient list = to("list@here.example", queue::kNotifyNever);
+    list.dsn_orcpt = "rfc822;other@here.example";
+    const std::string id = queue.write({list, to("nobody@here.example")}, "from@there.example", ask);
+    queue.manager->new_message(id, UniqueFd());
+    for (int i = 0; i < 2; ++i) {
+        const std::uint32_t index = queue.agents.calls.front().request.recipients[0].index;
+        queue::RecipientDone done;
+        done.index = index;
+        done.outcome = queue::kBounced;
+        done.dsn = "5.3.0";
+        done.notice_sender = index == 0 ? "owner-list@here.example" : "";
+        queue.manager->answered(queue.agents.calls.front().batch, {done});
+        queue.finish();
+    }
+    queue.drain();
+    REQUIRE(queue.bounce.reports.size() == 2);
+    const Report& owners = queue.bounce.reports[0];
+    CHECK(owners.list_owner == "owner-list@here.example");
+    CHECK(owners.sender == "from@there.example");
+    CHECK(owners.dsn_envid.empty());
+    CHECK(owners.dsn_ret == queue::kRetNone);
+    REQUIRE(owners.recipients.size() == 1);
+    CHECK(owners.recipients[0].recipient.address == "list@here.example");
+    CHECK(owners.recipients[0].recipient.notify == 0);
+    CHECK(owners.recipients[0].recipient.dsn_orcpt.empty());
+    const Report& senders = queue.bounce.reports[1];
+    CHECK(senders.sender == "from@there.example");
+    CHECK(senders.list_owner.empty());
+    CHECK(senders.dsn_envid == "the sender's");
+    REQUIRE(senders.recipients.size() == 1);
+    CHECK(senders.recipients[0].recipient.address == "nobody@here.example");
+    CHECK(files_in("incoming").empty());
+    CHECK(files_in("deferred").empty());
+}
+
+TEST_CASE("while bounce is away the journal keeps whose notice it is", "[qmgr]") {
+    Queue queue;
+    const std::string id = queue.submit({to("list@here.example")}, "");
+    queue.bounce.broken = true;
+    queue::RecipientDone done;
+    done.outcome = queue::kBounced;
+    done.dsn = "5.3.0";
+    done.reason = "Command died";
+    done.notice_sender = "owner-list@here.example";
+    queue.manager->answered(queue.agents.calls.front().batch, {done});
+    queue.finish();
+    queue.drain();
+    REQUIRE(files_in("deferred") == std::vector<std::string>{id});
+    for (int i = 0; i < 2; ++i) {   // it is kept again, too
+        queue.restart();
+        queue.bounce.broken = i == 0;
+        test_now += 601 * kSecond;
+        queue.start();
+        CHECK(queue.agents.calls.empty());
+        CHECK(queue.bounce.reports.size() == static_cast<std::size_t>(i));
+    }
+    REQUIRE(queue.bounce.reports.size() == 1);
+    CHECK(queue.bounce.reports[0].sender.empty());
+    CHECK(queue.bounce.reports[0].told() == "owner-list@here.example");
+    CHECK(queue.bounce.reports[0].recipients[0].reason == "Command died");
+    CHECK(files_in("deferred").empty());
+}
+
 TEST_CASE("NOTIFY decides who is told", "[qmgr]") {
     Queue queue;
     queue.submit({to("a@here.example", queue::kNotifyNever), to("b@here.example", queue::kNotifySuccess)});

@@ -79,7 +79,7 @@ std::string notify_number(std::uint8_t bits) {
 
 const char* journal_name(std::uint8_t kind) {
     constexpr const char* kNames[] = {"?",           "delivered",    "deferred", "bounced",         "reported",
-                                      "next_attempt", "delay_warned", "expire",   "success_reported"};
+                                      "next_attempt", "delay_warned", "expire",   "success_reported", "notice_sender"};
     return kind < std::size(kNames) ? kNames[kind] : kNames[0];
 }
 

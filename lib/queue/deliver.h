@@ -67,11 +67,12 @@ struct RecipientDone {
     std::string relay;                         ///< relay= of the log line, "none" when no connection was made
     std::string remote_mta;                    ///< RFC 3464 Remote-MTA host name, if a remote host answered
     std::string diagnostic;                    ///< RFC 3464 Diagnostic-Code, such as "smtp; 550 5.1.1 no such user"
+    std::string notice_sender;                 ///< kBounced: who hears of it in place of the sender (a list's owner); empty: the sender
     bool unreachable = false;                  ///< kDeferred because of the destination, not the message: qmgr slows down
 };
 template <class A>
 void fields(A& a, RecipientDone& m) {
-    a(m.index, m.outcome, m.dsn, m.reason, m.action, m.relay, m.remote_mta, m.diagnostic, m.unreachable);
+    a(m.index, m.outcome, m.dsn, m.reason, m.action, m.relay, m.remote_mta, m.diagnostic, m.notice_sender, m.unreachable);
 }
 
 /// The agent gives up, for now, on all recipients it has not reported; qmgr throttles the transport or destination.

@@ -99,6 +99,9 @@ void apply_to_recipient(const JournalRecord& record, RecipientState& state) {
         state.last_usec = record.time_usec;
         state.last = record;
         break;
+    case kJournalNoticeSender:
+        state.notice_sender = record.text;
+        break;
     case kJournalReported:
         state.reported = true;
         break;

@@ -23,6 +23,8 @@ inline constexpr std::uint8_t kJournalNextAttempt = 5;  ///< message: value_usec
 inline constexpr std::uint8_t kJournalDelayWarned = 6;  ///< message: the delay notice is queued
 inline constexpr std::uint8_t kJournalExpire = 7;       ///< message: postsuper -e (value_usec 0) or -f (1)
 inline constexpr std::uint8_t kJournalSuccessReported = 8;  ///< recipient: the success/relay notice is queued
+/// Recipient: the notice about the failure that the next record tells of goes to `text`, not to the sender.
+inline constexpr std::uint8_t kJournalNoticeSender = 9;
 
 inline constexpr std::uint32_t kWholeMessage = 0xffffffff;  ///< JournalRecord::recipient of records about the message
 
@@ -46,6 +48,7 @@ struct RecipientState {
     std::uint8_t kind = 0;                     ///< 0 (never tried), kJournalDelivered, Deferred or Bounced
     bool reported = false;                     ///< bounced, and its notice is queued
     bool success_reported = false;
+    std::string notice_sender;                 ///< bounced: who hears of it in place of the sender
     std::uint32_t attempts = 0;
     std::int64_t last_usec = 0;
     JournalRecord last;                        ///< the record that made `kind`

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -34,7 +35,8 @@ inline constexpr std::size_t kMaxSubmitMessage = 64 * 1024 * 1024;
 /// Starts a message.
 struct Begin {
     Envelope envelope;                 ///< arrival_usec 0: cleanup takes its own time
-    bool add_received = true;          ///< prepend a Received: field made from `envelope`
+    std::optional<Client> peer;        ///< who sent it to us, when envelope.client is who sent it to them (XFORWARD)
+    bool add_received = true;          ///< prepend a Received: field made from `envelope`, and `peer`
     bool complete_headers = false;     ///< a local or submitted message: add From, Date, Message-ID, rewrite
                                        ///< header addresses.  Cleanup also does so when
                                        ///< always_add_missing_headers is set.
@@ -50,7 +52,7 @@ struct Begin {
 };
 template <class A>
 void fields(A& a, Begin& m) {
-    a(m.envelope, m.add_received, m.complete_headers, m.map_addresses, m.add_bcc, m.hide_client, m.check_headers_and_body, m.content,
+    a(m.envelope, m.peer, m.add_received, m.complete_headers, m.map_addresses, m.add_bcc, m.hide_client, m.check_headers_and_body, m.content,
       m.last, m.source);
 }
 

@@ -36,6 +36,11 @@ ALIASES = {
     "cmd": '"|cat > {out}/cmd; id -un >> {out}/cmd; echo $SENDER $EXTENSION $PATH >> {out}/cmd"', "file": "{out}/file",
     "list": "ANN, nobody-there", "owner-list": "BOB", "listcmd": '"|cat > {out}/listcmd; echo $SENDER >> {out}/listcmd"',
     "owner-listcmd": "BOB", "inc": ":include:{out}/inc", "relative": ":include:inc", "missing": ":include:{out}/missing",
+    "badcmd": '"|exit 1"', "owner-badcmd": "BOB", "badfile": "/no/such/x", "owner-badfile": "BOB", "badinc": ":include:{out}/missing",
+    "owner-badinc": "BOB", "half": '"|exit 1", {out}/half', "owner-half": "BOB", "outer": "badinner", "owner-outer": "BOB",
+    "worded": '"|echo not today; exit 1"', "owner-worded": "BOB", "dsnlist": '"|echo -n 5.7.2 Keep out; exit 1"', "owner-dsnlist": "BOB",
+    "nouser": '"|exit 67"', "owner-nouser": "BOB", "badinner": '"|exit 1"',
+    "signals": "\"|(yes | head -1) > {out}/yes 2>&1; grep -E 'Sig(Blk|Ign)' /proc/self/status > {out}/signals\"",
     "noprogram": '"|/no/such/program"', "killed": '"|kill -9 $$"', "fifo": "{out}/fifo", "nodirectory": "/no/such/x",
 }
 WHO = '"|id -un > {out}/who"\n'
@@ -54,6 +59,12 @@ CASES = {
     "nobody's files": (["nodirectory@localhost"], {}),
     "a list with an owner": (["list@localhost"], {}),
     "a list's command": (["listcmd@localhost"], {}),
+    "a list's command that fails": (["badcmd+x@localhost", "ANN@localhost"], {}),
+    "a list's file that fails": (["badfile@localhost"], {}),
+    "a list's include file that is not there": (["badinc@localhost"], {}),
+    "a list that fails in part": (["half@localhost"], {}),
+    "a list in a list that fails": (["outer@localhost"], {}),
+    "a list's command that has something to say": (["worded@localhost", "dsnlist@localhost", "nouser@localhost"], {}),
     "an include file": (["inc@localhost"], {"out/inc": "# members\nANN\nBOB, fred@example.org\n"}),
     "an include file of a user's": (["inc@localhost"], {"out/inc": (WHO, "BOB", 0o644)}),
     "a closed include file": (["inc@localhost"], {"out/inc": ("ANN\n", "BOB", 0o600)}),
@@ -206,6 +217,30 @@ class LocalPeer(unittest.TestCase):
                 self.assertTrue(theirs[0])
                 self.assertEqual(ours[0], theirs[0], name)
                 self.assertEqual(ours[1], theirs[1], name)
+
+    def test_signals_of_commands(self):
+        """Nothing is ignored or held up in a command, where Postfix's have SIGPIPE and SIGXFSZ ignored."""
+        lines, files = self.deliver(self.ours, ["signals@localhost"], {})
+        self.assertIn("status=sent", lines[0])
+        content = {name.rsplit("/", 1)[-1]: found[0][1] for name, found in files.items()}
+        self.assertEqual(content["yes"], "y\n")   # and yes(1) had nothing to say about it
+        self.assertEqual(dict(re.findall(r"(\w+):\t0*(\d*)", content["signals"])), {"SigBlk": "", "SigIgn": ""})
+
+    def test_a_maildir_that_is_out_of_reach(self):
+        warnings = {}
+        for side in (self.theirs, self.ours):
+            side.empty()
+            os.chown(side.dir + "/mail", 0, 0)
+            start = len(side.log())
+            with smtplib.SMTP("127.0.0.1", side.port, "c.example", timeout=30) as client:
+                client.sendmail("c@dead.example", ["fred@example.org"], "Subject: s\n\nbody\n")
+            side.settle()
+            log = re.sub(r"(fred/tmp/)[^:]*", r"\1FILE", side.normal(side.log()[start:]))
+            warnings[side.name] = re.findall(r"(?m)^virtual: (?:warning: .*|ID: to=.*)$", log)
+            side.run("postsuper", "-d", "ALL")
+        self.assertIn("virtual: warning: perhaps you need to create the maildirs in advance", warnings["Postfix"])
+        self.assertIn("UID/GID=%d/%d: create maildir file DIR/mail/fred/tmp/FILE: Permission denied" % (NOBODY, NOBODY), warnings["Postfix"][0])
+        self.assertEqual(warnings["ours"], warnings["Postfix"])
 
     def waiting(self, side):
         """A message that waits, and its queue id."""
