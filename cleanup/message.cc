@@ -110,7 +110,7 @@ Refusal Message::start() {
     envelope_.sender = *sender;
     envelope_.hop_count = 0;
     if (begin_.add_received) {
-        return take_field(received_field(shared_.config, begin_.envelope, writer_->queue_id(), begin_.hide_client));
+        return take_field(received_field(shared_.config, begin_, writer_->queue_id()));
     }
     return {};
 }

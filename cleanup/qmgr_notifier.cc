@@ -5,9 +5,11 @@
 namespace postern::cleanup {
 namespace {
 
-constexpr Millis kPatience = std::chrono::seconds(10);
 /// Each waiting notice holds a descriptor.
 constexpr std::size_t kMaxWaiting = 500;
+
+/// Nobody listens: the suite is down.  qmgr scans incoming/ when it starts.
+bool nobody_there(const Error& error) { return error.code == Errc::closed || error.code == Errc::not_found; }
 
 }  // namespace
 
@@ -24,14 +26,18 @@ void QmgrNotifier::notify(queue::NewMessage message) {
     }
 }
 
-Task<Result<void>> QmgrNotifier::send_all() {
+Task<Result<void>> QmgrNotifier::connect() {
     if (!channel_) {
-        Result<UniqueFd> socket = co_await connect_unix(path_, kPatience);
+        Result<UniqueFd> socket = co_await connect_unix(path_, patience_);
         if (!socket) {
             co_return socket.error();
         }
         channel_ = Channel<queue::ToQmgr, queue::FromQmgr>(std::move(*socket));
     }
+    co_return Result<void>();
+}
+
+Task<Result<void>> QmgrNotifier::send_all() {
     if (std::exchange(rescan_, false)) {
         queue::Rescan rescan;
         rescan.deferred = false;
@@ -40,27 +46,34 @@ Task<Result<void>> QmgrNotifier::send_all() {
     for (queue::NewMessage& message : std::exchange(waiting_, {})) {
         channel_.post(std::move(message));
     }
-    co_return co_await channel_.flush(kPatience);
+    co_return co_await channel_.flush(patience_);
 }
 
-/// Sends until nothing waits.  After a failure one more try on a new connection: qmgr may have been restarted
-/// while the old connection was idle.
+/// Sends until nothing waits.  What was posted may be lost with its connection, and a slow qmgr does not find by itself what it
+/// was not told of: it is asked to look, until that could be sent.
 Task<> QmgrNotifier::drain() {
-    int failures = 0;
     while (!waiting_.empty() || rescan_) {
-        const bool had_connection = channel_.is_open();
-        const Result<void> sent = co_await send_all();
+        const bool kept_open = channel_.is_open();
+        const Result<void> connected = co_await connect();
+        if (!connected && nobody_there(connected.error())) {
+            waiting_.clear();
+            rescan_ = false;
+            break;
+        }
+        Result<void> sent = connected;
+        if (connected) {
+            sent = co_await send_all();
+        }
         if (sent) {
-            failures = 0;
             continue;
         }
-        if (channel_) {
+        if (connected) {
             channel_.close();
         }
-        rescan_ = true;   // what was posted may be lost with the connection
-        if (!had_connection || ++failures > 1) {
-            waiting_.clear();
-            rescan_ = false;   // qmgr is down: it scans when it starts
+        waiting_.clear();
+        rescan_ = true;
+        if (!kept_open) {   // else qmgr may only have been restarted meanwhile
+            co_await sleep_for(pause_);
         }
     }
     running_ = false;

@@ -63,17 +63,19 @@ std::string mail_date(std::int64_t unix_time) {
     return format_rfc5322_date(local_date(unix_time)) + zone;
 }
 
-std::string received_field(const Config& config, const queue::Envelope& envelope, std::string_view queue_id, bool hide_client) {
+std::string received_field(const Config& config, const queue::Begin& begin, std::string_view queue_id) {
+    const queue::Envelope& envelope = begin.envelope;
+    const queue::Client& client = begin.peer ? *begin.peer : envelope.client;
     const std::string date = mail_date(envelope.arrival_usec / 1000000);
     const std::string by = fmt::format("by {} ({}", config.myhostname(), config.mail_name());
     if (envelope.origin == queue::kOriginSendmail && envelope.submit_uid >= 0) {
         return fmt::format("Received: {}, from userid {})\n\tid {}; {}\n", by, envelope.submit_uid, queue_id, date);
     }
-    if (envelope.origin != queue::kOriginSmtp || hide_client) {
+    if (envelope.origin != queue::kOriginSmtp || begin.hide_client) {
         return fmt::format("Received: {})\n\tid {}; {}\n", by, queue_id, date);
     }
-    std::string out = from_client(config, envelope.client);
-    out += fmt::format("\t{}) with {} id {}", by, header_text(envelope.client.protocol), queue_id);
+    std::string out = from_client(config, client);
+    out += fmt::format("\t{}) with {} id {}", by, header_text(client.protocol), queue_id);
     if (envelope.recipients.size() == 1) {
         const queue::Recipient& only = envelope.recipients.front();
         const std::string& address = only.original.empty() ? only.address : only.original;

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "lib/config/config.h"
-#include "lib/queue/envelope.h"
+#include "lib/queue/messages.h"
 
 namespace postern::cleanup {
 
@@ -15,8 +15,8 @@ std::string mail_date(std::int64_t unix_time);
 
 /// The whole Received: field with its last LF, in Postfix's form for this origin.  Texts from outside are freed
 /// from control characters, so that nobody can add lines to the header by way of HELO.
-/// `hide_client`: nothing about the client, its log-in and its protocol.
-std::string received_field(const Config& config, const queue::Envelope& envelope, std::string_view queue_id, bool hide_client = false);
+/// With `begin.hide_client` nothing about the client, its log-in and its protocol.
+std::string received_field(const Config& config, const queue::Begin& begin, std::string_view queue_id);
 
 /// Without the angle brackets: time and queue id, or the queue id alone when it is a long one.
 std::string make_message_id(const Config& config, std::string_view queue_id, std::int64_t unix_time);

@@ -134,9 +134,9 @@ void put_in_order(std::vector<queue::DestinationStatus>& destinations) {
     });
 }
 
-ManagerReport ask_manager(const std::string& queue_directory) {
+ManagerReport ask_manager(const Config& config) {
     ManagerReport report;
-    Result<std::vector<queue::QueueStatus>> pages = ask_qmgr_status(queue_directory);
+    Result<std::vector<queue::QueueStatus>> pages = ask_qmgr_status(config);
     if (!pages) {
         report.error = pages.error().what;
         return report;
@@ -167,7 +167,7 @@ int main(int argc, char** argv) {
     options.report.colour = ::isatty(STDOUT_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr;
     QueueShape shape(options.shape, options.report.now_seconds);
     read_queue(config, shape, options.report.queues);
-    const ManagerReport manager = ask_manager(config.queue_directory());
+    const ManagerReport manager = ask_manager(config);
     const std::string text = options.json ? json_report(shape, manager, options.report) : text_report(shape, manager, options.report);
     if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
         die(EX_UNAVAILABLE, errno_error("write").what);

@@ -141,7 +141,7 @@ void ask_for_site(const Config& config, const std::string& site) {
                                         site.size() > 100 ? "..." : ""));
     }
     require_flusher(config);
-    const Result<void> answer = ask_qmgr(config.queue_directory(), queue::FlushSite{site});
+    const Result<void> answer = ask_qmgr(config, queue::FlushSite{site});
     if (!answer) {
         die(EX_UNAVAILABLE, answer.error().code == Errc::io ? answer.error().what : "Cannot flush mail queue - mail system is down");
     }
@@ -149,21 +149,20 @@ void ask_for_site(const Config& config, const std::string& site) {
 
 /// What qmgr refuses is a warning, as in Postfix (the message may be gone by now); a qmgr that is not there is not.
 void ask(const Config& config, const Options& options) {
-    const std::string& queue = config.queue_directory();
     Result<void> answer;
     if (options.action == Action::flush) {
         require_flusher(config);
-        const Result<void> woken = wake_service(queue + "/public/" + config.pickup_service_name(), config.trigger_timeout());
+        const Result<void> woken = wake_service(config.queue_directory() + "/public/" + config.pickup_service_name(), config.trigger_timeout());
         if (!woken) {
             log_debug("{}", woken.error().what);   // qmgr's answer below says whether the system is up
         }
-        answer = ask_qmgr(queue, queue::FlushAll());
+        answer = ask_qmgr(config, queue::FlushAll());
     } else if (options.action == Action::one) {
         if (!queue::is_queue_id(options.argument)) {
             die(EX_UNAVAILABLE, "Cannot flush queue ID - invalid name: \"" + options.argument + "\"");
         }
         require_flusher(config);
-        answer = ask_qmgr(queue, queue::FlushOne{options.argument});
+        answer = ask_qmgr(config, queue::FlushOne{options.argument});
     } else {
         ask_for_site(config, options.argument);
         return;

@@ -119,7 +119,7 @@ public:
     }
     void flush() {
         if (change_ != 0 && !ids_.empty() && running_) {
-            const Result<void> told = ask_qmgr(config_.queue_directory(), queue::Altered{change_, std::move(ids_)});
+            const Result<void> told = ask_qmgr(config_, queue::Altered{change_, std::move(ids_)});
             running_ = told || (told.error().code != Errc::closed && told.error().code != Errc::not_found);
             if (!told && running_) {
                 log_warning("qmgr: {}", told.error().what);

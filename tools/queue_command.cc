@@ -30,9 +30,11 @@ Task<Result<void>> converse(UniqueFd socket, Request request) {
     co_return Result<void>();
 }
 
+std::string qmgr_socket(const Config& config) { return config.queue_directory() + "/public/" + config.queue_service_name(); }
+
 template <class Request>
-Result<void> ask(const std::string& queue_directory, Request request) {
-    Result<UniqueFd> socket = connect_unix_blocking(queue_directory + "/public/qmgr");
+Result<void> ask(const Config& config, Request request) {
+    Result<UniqueFd> socket = connect_unix_blocking(qmgr_socket(config));
     if (!socket) {
         return socket.error();
     }
@@ -98,19 +100,19 @@ Config load_command_config(const std::string& program, const std::string& direct
     return std::move(*config);
 }
 
-Result<void> ask_qmgr(const std::string& queue_directory, queue::FlushAll request) { return ask(queue_directory, request); }
-Result<void> ask_qmgr(const std::string& queue_directory, queue::FlushOne request) {
-    return ask(queue_directory, std::move(request));
+Result<void> ask_qmgr(const Config& config, queue::FlushAll request) { return ask(config, request); }
+Result<void> ask_qmgr(const Config& config, queue::FlushOne request) {
+    return ask(config, std::move(request));
 }
-Result<void> ask_qmgr(const std::string& queue_directory, queue::FlushSite request) {
-    return ask(queue_directory, std::move(request));
+Result<void> ask_qmgr(const Config& config, queue::FlushSite request) {
+    return ask(config, std::move(request));
 }
-Result<void> ask_qmgr(const std::string& queue_directory, queue::Altered request) {
-    return ask(queue_directory, std::move(request));
+Result<void> ask_qmgr(const Config& config, queue::Altered request) {
+    return ask(config, std::move(request));
 }
 
-Result<std::vector<queue::QueueStatus>> ask_qmgr_status(const std::string& queue_directory) {
-    Result<UniqueFd> socket = connect_unix_blocking(queue_directory + "/public/qmgr");
+Result<std::vector<queue::QueueStatus>> ask_qmgr_status(const Config& config) {
+    Result<UniqueFd> socket = connect_unix_blocking(qmgr_socket(config));
     if (!socket) {
         return socket.error();
     }

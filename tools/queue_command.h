@@ -17,14 +17,14 @@ namespace postern::tools {
 /// when the default main.cf names it in alternate_config_directories.  Ends the process with `status` otherwise.
 Config load_command_config(const std::string& program, const std::string& directory, int status);
 
-/// Sends `request` to qmgr, which listens in `queue_directory`, and waits for the answer.
+/// Sends `request` to qmgr, which listens at queue_service_name, and waits for the answer.
 /// Errors: not_found, closed (the mail system is down), denied, and qmgr's own with its text.
-Result<void> ask_qmgr(const std::string& queue_directory, queue::FlushAll request);
-Result<void> ask_qmgr(const std::string& queue_directory, queue::FlushOne request);
-Result<void> ask_qmgr(const std::string& queue_directory, queue::FlushSite request);
-Result<void> ask_qmgr(const std::string& queue_directory, queue::Altered request);
+Result<void> ask_qmgr(const Config& config, queue::FlushAll request);
+Result<void> ask_qmgr(const Config& config, queue::FlushOne request);
+Result<void> ask_qmgr(const Config& config, queue::FlushSite request);
+Result<void> ask_qmgr(const Config& config, queue::Altered request);
 
 /// All pages of qmgr's account of its destinations; at least one.  Errors: as ask_qmgr().
-Result<std::vector<queue::QueueStatus>> ask_qmgr_status(const std::string& queue_directory);
+Result<std::vector<queue::QueueStatus>> ask_qmgr_status(const Config& config);
 
 }  // namespace postern::tools

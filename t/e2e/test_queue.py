@@ -104,7 +104,7 @@ def converse(client, head, fds):
                         kept.write(os.pread(fds[0], headers[1], headers[0]) + os.pread(fds[0], body_extent[1], body_extent[0]))
             os.write(log, ("Nov 22 10:00:00 x postfix/agent[1]: %s: to=<%s>, relay=agent, dsn=%s, status=%s (%s)\n" % (
                 queue_id, address, dsn, {1: "sent", 2: "deferred", 3: "bounced"}[outcome], reason)).encode())
-            answer = struct.pack("<IB", index, outcome) + text(dsn) + text(reason) + text("") + text("agent") + text("") + text("") + b"\0"
+            answer = struct.pack("<IB", index, outcome) + text(dsn) + text(reason) + text("") + text("agent") + text("") + text("") + text("") + b"\0"
             client.sendall(struct.pack("<IBBH", len(answer), 0, 0, 0) + answer)
 
 while not draining.is_set():
@@ -327,6 +327,24 @@ class QueueTest(unittest.TestCase):
         self.assertFalse(any(d[1] == "later-b@here.example" for d in self.suite.deliveries()))
         bad = self.suite.run("postsuper", "-d", "ALL", "nonsense")
         self.assertEqual((bad.returncode, bad.stdout), (1, "postsuper: fatal: invalid directory name: nonsense\n"))
+
+    def test_the_commands_find_qmgr_under_another_name(self):
+        self.suite.stop()
+        self.suite.write("etc/master.cf", MASTER_CF.replace("{dir}", self.suite.dir).replace("qmgr    unix", "manager unix"))
+        with open(os.path.join(self.suite.dir, "etc/main.cf"), "a") as settings:
+            settings.write("queue_service_name = manager\nminimal_backoff_time = 600s\nqueue_run_delay = 600s\nmaximal_backoff_time = 600s\n")
+        self.suite.start()
+        self.suite.send("a@far.example", "later-one@here.example")
+        queue_id = self.suite.wait_log(r"(\w+): to=<later-one@here.example>, .* status=deferred").group(1)
+        self.suite.wait("deferred", lambda: glob.glob(self.suite.dir + "/queue/deferred/" + queue_id))
+        self.suite.run("postsuper", "-h", queue_id, check=0)
+        self.suite.run("postsuper", "-H", queue_id, check=0)   # tells qmgr too, or it would wait for its next scan
+        self.suite.write("now", "")
+        self.suite.run("postqueue", "-i", queue_id, check=0)
+        self.suite.wait_log(queue_id + ": removed")
+        self.suite.send("a@far.example", "two@off.example")
+        self.assertEqual(self.suite.run("postqueue", "-s", "off.example", check=0).stdout, "")
+        self.suite.run("postqueue", "-f", check=0)
 
     def test_the_commands_when_the_system_is_down(self):
         self.suite.send("me@here.example", "defer-a@here.example")
