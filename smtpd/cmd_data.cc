@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
@@ -70,12 +71,12 @@ void Session::begin_submission() {
     queue::Begin begin;
     queue::Envelope& envelope = mail_->envelope;
     queue::Client& client = envelope.client;
-    client.name = forwarded_.name.empty() ? info_.name : forwarded_.name;
+    client.name = info_.name;
     client.reverse_name = info_.reverse_name;
-    client.address = forwarded_.address.empty() ? info_.address : forwarded_.address;
-    client.port = forwarded_.port.empty() ? info_.port : forwarded_.port;
-    client.helo = forwarded_.helo.empty() ? helo_ : forwarded_.helo;
-    client.protocol = forwarded_.protocol.empty() ? protocol_name() : forwarded_.protocol;
+    client.address = info_.address;
+    client.port = info_.port;
+    client.helo = helo_;
+    client.protocol = protocol_name();
     client.ident = forwarded_.ident;
     client.sasl_method = sasl_.method;
     client.sasl_username = sasl_.username;
@@ -84,6 +85,14 @@ void Session::begin_submission() {
     const TlsInfo* tls = client_.tls();
     if (tls != nullptr && config_.smtpd_tls_received_header()) {
         add_tls_comments(*tls, config_.smtpd_tls_ask_ccert() || config_.smtpd_tls_req_ccert(), client.tls_comments);
+    }
+    if (forwarded_.has_client) {   // Received: names who sent it to us; all else is about who sent it to them
+        begin.peer = client;
+        client.name = forwarded_.name;
+        client.address = forwarded_.address;
+        client.port = forwarded_.port;
+        client.helo = forwarded_.helo;
+        client.protocol = forwarded_.protocol;
     }
     envelope.origin = queue::kOriginSmtp;
     envelope.content_filter = mail_->effects.filter.empty() ? config_.content_filter() : mail_->effects.filter;
@@ -102,6 +111,9 @@ void Session::begin_submission() {
     if (!envelope.rewrite_local && words.rewrite_mynetworks) {
         Result<bool> inside = server_.clients().mynetworks.matches(info_.name, info_.address);
         envelope.rewrite_local = inside && *inside;
+    }
+    if (!forwarded_.source.empty()) {
+        envelope.rewrite_local = equals_ignoring_case(forwarded_.source, "LOCAL");
     }
     begin.complete_headers = envelope.rewrite_local;
     begin.map_addresses = words.map_addresses;
@@ -141,21 +153,28 @@ Task<> Session::data(const Command& command) {
         finished_ = true;
         co_return;
     }
-    if (decoder.saw_bare_newline() && bare_newline_policy() == BareNewline::reject) {
-        log_info("NOQUEUE: reject: {}: {} 5.5.2 {} Error: bare <LF> received;{}", where_from("END-OF-MESSAGE"),
-                 config_.smtpd_forbid_bare_newline_reject_code(), config_.myhostname(), envelope_text());
-        reset_transaction();
-        co_await refuse(fmt::format("{} 5.5.2 {} Error: bare <LF> received",
-                                    config_.smtpd_forbid_bare_newline_reject_code(), config_.myhostname()));
-        finished_ = true;   // what follows may have been smuggled inside the message
-        co_return;
-    }
-    if (decoder.saw_bare_newline() && bare_newline_policy() == BareNewline::note) {
-        log_info("NOQUEUE: info: {}: bare <LF> received;{}", where_from("END-OF-MESSAGE"), envelope_text());
+    if (decoder.saw_bare_newline() && !mail_->refusal) {
+        mail_->refusal = judge_bare_newline("END-OF-MESSAGE");
+        mail_->refusal_logged = mail_->refusal.has_value();
     }
     stage_ = "END-OF-MESSAGE";
     co_await finish_message("END-OF-MESSAGE");
     co_await flush_transcript();
+}
+
+/// A LF came without CR: the answer to that, if it is not taken (smtpd_forbid_bare_newline).  What follows cannot have been
+/// smuggled in: only CRLF.CRLF, or a chunk's size, has ended the message.
+std::optional<std::string> Session::judge_bare_newline(std::string_view where) {
+    const BareNewline policy = bare_newline_policy();
+    if (policy == BareNewline::reject || policy == BareNewline::note) {
+        log_info("NOQUEUE: {}: {}: bare <LF> received;{}", policy == BareNewline::reject ? "reject" : "info", where_from(where),
+                 envelope_text());
+    }
+    return policy == BareNewline::reject ? std::optional(bare_newline_reply()) : std::nullopt;
+}
+
+std::string Session::bare_newline_reply() const {
+    return fmt::format("{} 5.5.2 {} Error: bare <LF> received", config_.smtpd_forbid_bare_newline_reject_code(), config_.myhostname());
 }
 
 /// Reads to the end of data.  Content over message_size_limit is read but not kept.
@@ -188,7 +207,9 @@ Task<Result<void>> Session::read_data(DataDecoder& decoder) {
 Task<> Session::finish_message(std::string_view where) {
     if (mail_->refusal) {
         const std::string text = *mail_->refusal;
-        log_info("NOQUEUE: reject: {}: {};{}", where_from(where), text, envelope_text());
+        if (!mail_->refusal_logged) {
+            log_info("NOQUEUE: reject: {}: {};{}", where_from(where), text, envelope_text());
+        }
         reset_transaction();
         co_return co_await refuse(text, Trouble::bounce);
     }
@@ -214,7 +235,7 @@ Task<> Session::finish_message(std::string_view where) {
     if (!forwarded_.ident.empty()) {
         extra += ", orig_queue_id=" + forwarded_.ident;
     }
-    if (!forwarded_.name.empty() || !forwarded_.address.empty()) {
+    if (forwarded_.has_client) {
         extra += fmt::format(", orig_client={}[{}]", forwarded_.name, forwarded_.address);
     }
     if (sasl_.authenticated()) {
@@ -241,6 +262,7 @@ Task<> Session::bdat(const Command& command) {
         finished_ = true;   // without the count the next command cannot be found
         co_return;
     }
+    const bool first = !mail_ || !mail_->in_bdat;
     std::optional<std::string> early;
     if (!mail_ || (mail_->envelope.recipients.empty() && !mail_->in_bdat)) {
         early = mail_ ? "554 5.5.1 Error: no valid recipients" : "503 5.5.1 Error: need RCPT command";
@@ -250,8 +272,10 @@ Task<> Session::bdat(const Command& command) {
         begin_submission();
         if (verdict.outcome == Verdict::Outcome::reject) {
             mail_->refusal = note_refusal("BDAT", verdict);
+            mail_->refusal_logged = true;
         }
     }
+    const bool refused_before = !early && mail_->refusal && !first;
     const Result<bool> read = co_await read_chunk(*size);
     if (!read) {
         stage_ = fmt::format("BDAT ({} bytes)", mail_ ? mail_->content_bytes : 0);
@@ -264,6 +288,18 @@ Task<> Session::bdat(const Command& command) {
     if (early) {
         co_return co_await refuse(*early);
     }
+    co_await answer_chunk(*size, last, refused_before);
+}
+
+/// `refused_before`: the answer to an earlier chunk was a refusal, and this one was only read off the wire.
+Task<> Session::answer_chunk(std::uint64_t size, bool last, bool refused_before) {
+    if (refused_before) {
+        if (last) {
+            reset_transaction();
+        }
+        co_return co_await refuse(fmt::format("551 5.0.0 Discarded {} bytes after earlier error", size), Trouble::policy);
+    }
+    judge_chunk(last);
     if (last) {
         stage_ = "END-OF-MESSAGE";
         // A CR that ended the last chunk was kept back in case a LF followed.
@@ -274,9 +310,25 @@ Task<> Session::bdat(const Command& command) {
         co_return co_await flush_transcript();
     }
     if (mail_->refusal) {
+        if (!std::exchange(mail_->refusal_logged, true)) {
+            log_info("NOQUEUE: reject: {}: {};{}", where_from("BDAT content"), *mail_->refusal, envelope_text());
+        }
         co_return co_await refuse(*mail_->refusal, Trouble::policy);
     }
-    co_await reply(fmt::format("250 2.0.0 Ok: {} bytes", *size));
+    co_await reply(fmt::format("250 2.0.0 Ok: {} bytes", size));
+}
+
+/// smtpd_forbid_bare_newline for what has come by BDAT: a refusal does not wait for the last chunk.
+void Session::judge_chunk(bool last) {
+    if (!mail_->bare_newline || mail_->refusal || (!last && bare_newline_policy() != BareNewline::reject)) {
+        return;
+    }
+    mail_->refusal = judge_bare_newline(last ? "END-OF-MESSAGE" : "BDAT content");
+    if (mail_->refusal) {
+        mail_->refusal_logged = true;
+        mail_->submission.reset();
+        mail_->content.clear();
+    }
 }
 
 /// Reads one chunk into the open message, CRLF turned into LF; bytes nobody wants are dropped.
@@ -294,7 +346,7 @@ Task<Result<bool>> Session::read_chunk(std::uint64_t size) {
         if (mail_ && mail_->in_bdat && !mail_->refusal) {
             mail_->content_bytes += taken;
             mail_->wire_bytes += taken;
-            unix_lines(piece, mail_->pending_cr, mail_->content);
+            mail_->bare_newline = unix_lines(piece, mail_->pending_cr, mail_->content) || mail_->bare_newline;
         }
         client_.consume(taken);
         size -= taken;

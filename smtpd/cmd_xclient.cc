@@ -91,26 +91,22 @@ bool apply_xclient(const Attribute& attribute, ClientInfo& info, std::string& he
     return false;
 }
 
-std::string* forwarded_field(ForwardedInfo& info, const std::string& name) {
-    if (name == "NAME") {
-        return &info.name;
+/// False when the attribute's name is unknown.  "[UNAVAILABLE]" is what the fields are before anything is told.
+bool apply_xforward(const Attribute& attribute, ForwardedInfo& info) {
+    using Field = std::string ForwardedInfo::*;
+    constexpr std::pair<const char*, Field> kFields[] = {
+        {"NAME", &ForwardedInfo::name}, {"ADDR", &ForwardedInfo::address}, {"PORT", &ForwardedInfo::port},
+        {"PROTO", &ForwardedInfo::protocol}, {"HELO", &ForwardedInfo::helo},
+        {"IDENT", &ForwardedInfo::ident}, {"SOURCE", &ForwardedInfo::source}};
+    for (const auto& [name, field] : kFields) {
+        if (attribute.name == name) {
+            const std::string value = attribute.name == "ADDR" ? address_of(attribute.value) : attribute.value;
+            info.*field = value.empty() ? ForwardedInfo().*field : value;
+            info.has_client = info.has_client || (attribute.name != "IDENT" && attribute.name != "SOURCE");
+            return true;
+        }
     }
-    if (name == "ADDR") {
-        return &info.address;
-    }
-    if (name == "PORT") {
-        return &info.port;
-    }
-    if (name == "PROTO") {
-        return &info.protocol;
-    }
-    if (name == "HELO") {
-        return &info.helo;
-    }
-    if (name == "IDENT") {
-        return &info.ident;
-    }
-    return name == "SOURCE" ? &info.source : nullptr;
+    return false;
 }
 
 }  // namespace
@@ -156,11 +152,9 @@ Task<> Session::xforward(const Command& command) {
     ForwardedInfo info = forwarded_;
     for (const std::string& word : split(command.argument, " \t")) {
         const std::optional<Attribute> attribute = parse_attribute(word);
-        std::string* field = attribute ? forwarded_field(info, attribute->name) : nullptr;
-        if (field == nullptr) {
+        if (!attribute || !apply_xforward(*attribute, info)) {
             co_return co_await refuse("501 5.5.4 Bad XFORWARD attribute: " + printable(word, 100));
         }
-        *field = attribute->name == "ADDR" && !attribute->unavailable ? address_of(attribute->value) : attribute->value;
     }
     forwarded_ = std::move(info);
     co_await reply("250 2.0.0 Ok");

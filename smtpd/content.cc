@@ -82,20 +82,22 @@ std::size_t DataDecoder::feed(std::string_view wire, std::string& content) {
     return i;
 }
 
-void unix_lines(std::string_view wire, bool& pending_cr, std::string& content) {
+bool unix_lines(std::string_view wire, bool& pending_cr, std::string& content) {
     std::size_t i = 0;
+    bool bare_newline = false;
     while (i < wire.size()) {
-        if (pending_cr) {
-            pending_cr = false;
-            if (wire[i] != '\n') {
-                content += '\r';
-            }
+        const bool ends_line = pending_cr && wire[i] == '\n';
+        if (pending_cr && !ends_line) {
+            content += '\r';
         }
         const std::size_t cr = std::min(wire.find('\r', i), wire.size());
-        content.append(wire, i, cr - i);
+        const std::string_view line = wire.substr(i, cr - i);
+        bare_newline = bare_newline || line.find('\n', ends_line ? 1 : 0) != std::string_view::npos;
+        content += line;
         pending_cr = cr < wire.size();
         i = cr + 1;
     }
+    return bare_newline;
 }
 
 }  // namespace postern::smtpd

@@ -49,7 +49,7 @@ private:
 };
 
 /// BDAT content (RFC 3030): CRLF becomes LF, every other byte stays.  `pending_cr` carries a CR at the end of one
-/// piece over to the next; the caller appends it at the end of the message.
-void unix_lines(std::string_view wire, bool& pending_cr, std::string& content);
+/// piece over to the next; the caller appends it at the end of the message.  True when a LF came without its CR.
+bool unix_lines(std::string_view wire, bool& pending_cr, std::string& content);
 
 }  // namespace postern::smtpd

@@ -155,9 +155,8 @@ Task<> Session::one_command(std::string line) {
     const Command command = split_command(line);
     note_command(command);
     if (!client_.line_had_crlf() && bare_newline_policy() == BareNewline::reject) {
-        log_info("{}: bare <LF> received after {} from {}", "NOQUEUE", stage_, info_.text());
-        co_await refuse(fmt::format("{} 5.5.2 {} Error: bare <LF> received", config_.smtpd_forbid_bare_newline_reject_code(),
-                                    config_.myhostname()));
+        log_info("NOQUEUE: reject: {}: bare <LF> received;{}", where_from(stage_), envelope_text());
+        co_await refuse(bare_newline_reply());
         finished_ = true;
         co_return;
     }
@@ -200,9 +199,8 @@ Task<> Session::known_command(const Command& command, const KnownCommand& known)
     ++counters_.verbs[row].total;
     const long errors_before = counters_.errors;
     const bool improper = note_pipelining(command, known);
-    const bool forgiven = command.verb == "DATA" || command.verb == "NOOP" || command.verb == "STARTTLS";
-    if (improper && !forgiven && config_.smtpd_forbid_unauth_pipelining()) {
-        co_await refuse(fmt::format("503 5.5.0 {} Error: SMTP protocol synchronization", config_.myhostname()));
+    if (improper && command.verb != "STARTTLS" && config_.smtpd_forbid_unauth_pipelining()) {
+        co_await refuse("554 5.5.0 Error: SMTP protocol synchronization");
         finished_ = true;
         co_return;
     }
@@ -213,10 +211,11 @@ Task<> Session::known_command(const Command& command, const KnownCommand& known)
     }
 }
 
-/// Somebody who does not wait for the answer to EHLO or DATA has not read it (RFC 2920 section 3.1).  What follows STARTTLS in
-/// the clear is never looked at (RFC 3207 section 4.2).
+/// Somebody who does not wait for the answer to EHLO or DATA has not read it (RFC 2920 section 3.1); and who has not said EHLO does
+/// not know that more than one command may be sent.  What follows STARTTLS in the clear is never looked at (RFC 3207 section 4.2).
 bool Session::note_pipelining(const Command& command, const KnownCommand& known) {
-    if (info_.local || known.may_be_followed || command.verb == "QUIT" || client_.buffered().empty()) {
+    const bool may_be_followed = (known.may_be_followed && esmtp_) || command.verb == "QUIT";
+    if (info_.local || may_be_followed || client_.buffered().empty()) {
         return false;
     }
     log_info("improper command pipelining after {} from {}: {}", command.verb, info_.text(),

@@ -38,7 +38,9 @@ struct ClientInfo {
 
 /// What an XFORWARD client says about where it got the message (Postfix XFORWARD_README).
 struct ForwardedInfo {
-    std::string name, address, port, protocol, helo, ident, source;
+    std::string name = "unknown", address = "unknown", port = "unknown", protocol = "unknown", helo;
+    std::string ident, source;
+    bool has_client = false;   ///< one of the first five was told; the others are unknown then
 };
 
 /// A command line cut into its verb (upper case) and the rest.
@@ -61,7 +63,9 @@ struct Transaction {
     long refused_recipients = 0;            ///< over smtpd_recipient_limit
     std::string content;                    ///< what cleanup has not got yet
     std::optional<std::string> refusal;     ///< BDAT: the answer is known, the content is only read off the wire
+    bool refusal_logged = false;
     bool in_bdat = false;
+    bool bare_newline = false;              ///< BDAT: a LF came without CR
     bool pending_cr = false;                ///< the last chunk ended in CR
 };
 
@@ -186,6 +190,10 @@ private:
     std::string envelope_text() const;
     bool keyword_hidden(std::string_view keyword) const;
     BareNewline bare_newline_policy();
+    std::optional<std::string> judge_bare_newline(std::string_view where);
+    std::string bare_newline_reply() const;
+    void judge_chunk(bool last);
+    Task<> answer_chunk(std::uint64_t size, bool last, bool refused_before);
     void reset_transaction();
 
     Stream& client_;
@@ -218,7 +226,8 @@ struct Session::KnownCommand {
     const char* verb;
     const char* log_name;     ///< as in the disconnect line: "mail"
     Handler handler;
-    bool may_be_followed;     ///< RFC 2920 section 3.1: more commands may be in the same packet; XFORWARD too, as Postfix sends it
+    bool may_be_followed;     ///< RFC 2920 section 3.1: more commands may be in the same packet; what it does not list as the last of
+                              ///< its group may be followed, as with Postfix
 };
 
 }  // namespace postern::smtpd

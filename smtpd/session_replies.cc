@@ -91,8 +91,9 @@ std::string Session::envelope_text() const {
     } else if (mail_ && mail_->envelope.recipients.size() == 1) {
         out += fmt::format(" to=<{}>", logged_address(config_, mail_->envelope.recipients[0].address));
     }
+    out += fmt::format(" proto={}", esmtp_ ? "ESMTP" : "SMTP");
     if (!helo_.empty()) {
-        out += fmt::format(" proto={} helo=<{}>", esmtp_ ? "ESMTP" : "SMTP", helo_);
+        out += fmt::format(" helo=<{}>", helo_);
     }
     return out;
 }

@@ -613,6 +613,19 @@ TEST_CASE("header_checks and body_checks carry out their actions", "[cleanup]") 
     CHECK(c.submit(std::move(unchecked)));
 }
 
+TEST_CASE("Received names who sent the message to us, when XFORWARD told of another client", "[cleanup]") {
+    Cleanup cleanup;
+    queue::Begin begin = remote_mail("Subject: x\n\nbody\n");
+    begin.peer = begin.envelope.client;
+    begin.envelope.client.name = "far.example";
+    begin.envelope.client.address = "203.0.113.5";
+    begin.envelope.client.helo = begin.envelope.client.protocol = "unknown";
+    REQUIRE(cleanup.submit(std::move(begin)));
+    CHECK(cleanup.normal_header().find("Received: from helo.example (client.example [192.0.2.1])\n"
+                                       "\tby mx.example.org (Postern) with ESMTPSA id QID\n") == 0);
+    CHECK(cleanup.envelope.client.address == "203.0.113.5");
+}
+
 TEST_CASE("a hidden client leaves no trace in Received", "[cleanup]") {
     Cleanup cleanup;
     queue::Begin begin = remote_mail("Subject: x\n\nbody\n");

@@ -54,6 +54,15 @@ TEST_CASE("SMTP paths are taken apart", "[mail]") {
     CHECK(path("<a@[192.0.2.1]>") == "a|[192.0.2.1]|");
     CHECK(path("<a@[IPv6:2001:db8::1]>") == "a|[IPv6:2001:db8::1]|");
     CHECK(path("<a+b=c/d@example.org>") == "a+b=c/d|example.org|");
+    CHECK(path("<\\user@example.org> X") == "user|example.org|X");      // as Postfix reads these
+    CHECK(path("<\\\\user@example.org>") == "\\user|example.org|");
+    CHECK(path("<a\\ b@example.org>") == "a b|example.org|");
+    CHECK(path("<a\\@b@example.org>") == "a@b|example.org|");
+    CHECK(path("<\\user>") == "user||");
+    CHECK(path("<\"\\\\user\"@example.org>") == "\\user|example.org|");
+    CHECK(path("<user\\>") == "error");
+    CHECK(path("<\\user@>") == "error");
+    CHECK(path("<\\user@example.org>", true) == "error");
     CHECK(parse_path("<j\xC3\xBCrgen@example.org>")->utf8);
     CHECK_FALSE(parse_path("<jurgen@example.org>")->utf8);
 }

@@ -73,12 +73,22 @@ TEST_CASE("BDAT content keeps every byte but the CR of CRLF, however it is cut",
     for (std::size_t cut = 0; cut <= wire.size(); ++cut) {
         std::string content;
         bool pending = false;
-        unix_lines(wire.substr(0, cut), pending, content);
-        unix_lines(wire.substr(cut), pending, content);
+        const bool first = unix_lines(wire.substr(0, cut), pending, content);
+        const bool second = unix_lines(wire.substr(cut), pending, content);
+        CHECK(first == (cut > 6));    // the LF after c has no CR
+        CHECK(second == (cut <= 6));
         if (pending) {
             content += '\r';
         }
         CAPTURE(cut);
         CHECK(content == std::string("a\nb\rc\nd\r\n.\n\0x\r", 15));
+    }
+    const std::string good = "a\r\n\r\nb\rc\r\n";
+    for (std::size_t cut = 0; cut <= good.size(); ++cut) {
+        std::string content;
+        bool pending = false;
+        CAPTURE(cut);
+        CHECK_FALSE(unix_lines(good.substr(0, cut), pending, content));
+        CHECK_FALSE(unix_lines(good.substr(cut), pending, content));
     }
 }

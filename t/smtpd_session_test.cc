@@ -227,12 +227,18 @@ TEST_CASE("bare newlines are refused from strangers and taken from trusted clien
     stranger.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n");
     stranger.client("x\n.\nMAIL FROM:<smuggled@c.example>\r\n.\r\n");
     CHECK(stranger.last_reply() == "550 5.5.2 mail.example.org Error: bare <LF> received");
-    CHECK(stranger.closed());
     CHECK(stranger.cleanup().messages.empty());
+    CHECK(stranger.log().count("NOQUEUE: reject: END-OF-MESSAGE from c.example[192.0.2.1]: bare <LF> received; from=<s@c.example> "
+                               "to=<a@example.org> proto=ESMTP helo=<c.example>") == 1);
+    stranger.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n");   // nothing was left in between
+    stranger.client("x\r\n.\r\n");
+    CHECK(stranger.codes() == "220 250 250 250 354 550 250 250 354 250");
+    CHECK(stranger.cleanup().messages.size() == 1);
     SmtpDialogue command;
     command.client("EHLO c.example\n");
     CHECK(command.last_reply() == "550 5.5.2 mail.example.org Error: bare <LF> received");
     CHECK(command.closed());
+    CHECK(command.log().count("NOQUEUE: reject: CONNECT from c.example[192.0.2.1]: bare <LF> received; proto=SMTP") == 1);
     SmtpDialogue trusted("", "10.1.2.3");
     trusted.client("EHLO c.example\n");
     trusted.client("MAIL FROM:<s@c.example>\nRCPT TO:<a@example.org>\nDATA\n");
@@ -244,6 +250,43 @@ TEST_CASE("bare newlines are refused from strangers and taken from trusted clien
     normal.client("x\n.\ny\r\n.\r\n");
     REQUIRE(normal.cleanup().messages.size() == 1);
     CHECK(normal.cleanup().messages[0].content == "x\n\ny\n");
+}
+
+TEST_CASE("bare newlines in chunks are refused with the chunk that has them", "[smtpd]") {
+    const std::string envelope = "MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\n";
+    const std::string refusal = "550 5.5.2 mail.example.org Error: bare <LF> received";
+    SmtpDialogue early;
+    early.client("EHLO c.example\r\n");
+    early.client(envelope + "BDAT 2\r\nx\n");
+    CHECK(early.last_reply() == refusal);
+    early.client("BDAT 3\r\nd\r\n");
+    CHECK(early.last_reply() == "551 5.0.0 Discarded 3 bytes after earlier error");
+    early.client("BDAT 3 LAST\r\nd\r\n");
+    CHECK(early.last_reply() == "551 5.0.0 Discarded 3 bytes after earlier error");
+    CHECK(early.cleanup().messages.empty());
+    CHECK(early.log().count("NOQUEUE: reject: BDAT content from c.example[192.0.2.1]: bare <LF> received; from=<s@c.example>") == 1);
+    CHECK(early.log().count("reject:") == 1);
+    early.client(envelope + "BDAT 3 LAST\r\nd\r\n");
+    CHECK(early.last_reply() == "250 2.0.0 Ok: queued as 4A1B");
+    SmtpDialogue late;
+    late.client("EHLO c.example\r\n");
+    late.client(envelope + "BDAT 2\r\nx\rBDAT 4 LAST\r\n\ny\nz");   // the first LF has its CR in the chunk before
+    CHECK(late.last_reply() == refusal);
+    CHECK(late.log().count("NOQUEUE: reject: END-OF-MESSAGE from c.example[192.0.2.1]: bare <LF> received;") == 1);
+    CHECK(late.log().count("reject:") == 1);
+    CHECK(late.cleanup().messages.empty());
+    SmtpDialogue noted("smtpd_forbid_bare_newline = note\n");
+    noted.client("EHLO c.example\r\n");
+    noted.client(envelope + "BDAT 2\r\nx\nBDAT 3 LAST\r\ny\r\n");
+    CHECK(noted.log().count("NOQUEUE: info: END-OF-MESSAGE from c.example[192.0.2.1]: bare <LF> received;") == 1);
+    SmtpDialogue normal("smtpd_forbid_bare_newline = normalize\n");
+    normal.client("EHLO c.example\r\n");
+    normal.client(envelope + "BDAT 2\r\nx\nBDAT 3 LAST\r\ny\r\n");
+    CHECK(normal.log().count("bare <LF>") == 0);
+    for (SmtpDialogue* taken : {&noted, &normal}) {
+        REQUIRE(taken->cleanup().messages.size() == 1);
+        CHECK(taken->cleanup().messages[0].content == "x\ny\n");
+    }
 }
 
 TEST_CASE("BDAT takes chunks as they are", "[smtpd]") {
@@ -265,11 +308,11 @@ TEST_CASE("BDAT errors keep the conversation in step", "[smtpd]") {
     CHECK(early.codes() == "220 250 503 250");
     SmtpDialogue zero;
     zero.client("EHLO c.example\r\n");
-    zero.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nBDAT 2\r\nx\nBDAT 0 LAST\r\n");
+    zero.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nBDAT 3\r\nx\r\nBDAT 0 LAST\r\n");
     CHECK(zero.last_reply() == "250 2.0.0 Ok: queued as 4A1B");
     SmtpDialogue mixed;
     mixed.client("EHLO c.example\r\n");
-    mixed.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nBDAT 2\r\nx\nDATA\r\n");
+    mixed.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nBDAT 3\r\nx\r\nDATA\r\n");
     CHECK(mixed.last_reply() == "503 5.5.1 Error: DATA after BDAT");
     SmtpDialogue nonsense;
     nonsense.client("EHLO c.example\r\n");
@@ -304,9 +347,38 @@ TEST_CASE("too many errors, too long lines and web browsers end the session", "[
 TEST_CASE("a client that does not wait for EHLO's reply is refused", "[smtpd]") {
     SmtpDialogue dialogue;
     dialogue.client("EHLO c.example\r\nMAIL FROM:<s@c.example>\r\n");
-    CHECK(dialogue.last_reply() == "503 5.5.0 mail.example.org Error: SMTP protocol synchronization");
+    CHECK(dialogue.last_reply() == "554 5.5.0 Error: SMTP protocol synchronization");
     CHECK(dialogue.closed());
     CHECK(dialogue.log().count("improper command pipelining after EHLO from c.example[192.0.2.1]") == 1);
+}
+
+TEST_CASE("commands whose answer must be waited for end the session, others do not", "[smtpd]") {
+    for (const char* last : {"NOOP", "VRFY a@example.org", "DATA", "HELO c.example"}) {   // as Postfix has it
+        CAPTURE(last);
+        SmtpDialogue dialogue;
+        dialogue.client("EHLO c.example\r\n");
+        dialogue.client(std::string(last) + "\r\nRSET\r\n");
+        CHECK(dialogue.codes() == "220 250 554");
+        CHECK(dialogue.closed());
+    }
+    for (const char* any : {"RSET", "FOO", "HELP", "ETRN x.example", "XCLIENT ADDR=203.0.113.5", "AUTH", "MAIL FROM:<s@c.example>"}) {
+        CAPTURE(any);
+        SmtpDialogue dialogue;
+        dialogue.client("EHLO c.example\r\n");
+        dialogue.client(std::string(any) + "\r\nNOOP\r\n");
+        CHECK(dialogue.codes().size() == 15);
+        CHECK(dialogue.codes().substr(11) == " 250");
+        CHECK_FALSE(dialogue.closed());
+    }
+    SmtpDialogue old;   // who has not said EHLO has not been told of PIPELINING
+    old.client("HELO c.example\r\n");
+    old.client("MAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\n");
+    CHECK(old.codes() == "220 250 554");
+    CHECK(old.log().count("improper command pipelining after MAIL from c.example[192.0.2.1]: RCPT TO:<a@example.org>") == 1);
+    SmtpDialogue quits;
+    quits.client("HELO c.example\r\n");
+    quits.client("QUIT\r\nNOOP\r\n");
+    CHECK(quits.codes() == "220 250 221");
 }
 
 TEST_CASE("restrictions decide in their order", "[smtpd]") {
@@ -365,6 +437,14 @@ TEST_CASE("XCLIENT and XFORWARD speak for another client", "[smtpd]") {
     dialogue.client("x\r\n.\r\n");
     REQUIRE(dialogue.cleanup().messages.size() == 1);
     CHECK(dialogue.cleanup().messages[0].begin.envelope.client.address == "203.0.113.5");
+    CHECK(dialogue.cleanup().messages[0].begin.envelope.client.port == "unknown");   // as all of the client that was not told
+    CHECK(dialogue.cleanup().messages[0].begin.envelope.client.protocol == "unknown");
+    CHECK(dialogue.cleanup().messages[0].begin.envelope.client.helo.empty());
+    REQUIRE(dialogue.cleanup().messages[0].begin.peer);
+    CHECK(dialogue.cleanup().messages[0].begin.peer->name == "c.example");
+    CHECK(dialogue.cleanup().messages[0].begin.peer->address == "192.0.2.1");
+    CHECK(dialogue.cleanup().messages[0].begin.peer->protocol == "ESMTP");
+    CHECK(dialogue.log().count(": client=c.example[192.0.2.1], orig_queue_id=ABC, orig_client=far.example[203.0.113.5]") == 1);
     dialogue.client("XCLIENT NAME=other.example ADDR=198.51.100.7\r\n");
     CHECK(dialogue.last_reply() == "220 mail.example.org ESMTP Postern");
     dialogue.client("EHLO other\r\n");
@@ -372,6 +452,25 @@ TEST_CASE("XCLIENT and XFORWARD speak for another client", "[smtpd]") {
     CHECK(dialogue.log().last().find("reject: RCPT from other.example[198.51.100.7]") != std::string::npos);
     dialogue.client("RSET\r\nXFORWARD FOO=x\r\n");
     CHECK(dialogue.last_reply() == "501 5.5.4 Bad XFORWARD attribute: FOO=x");
+}
+
+TEST_CASE("XFORWARD says where a message came from, and whether as local", "[smtpd]") {
+    SmtpDialogue dialogue("smtpd_authorized_xforward_hosts = 192.0.2.1\n");
+    dialogue.client("EHLO c.example\r\n");
+    const auto send = [&dialogue](const std::string& attributes) -> const queue::Begin& {
+        dialogue.client("XFORWARD " + attributes + "\r\nMAIL FROM:<s@c.example>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n");
+        dialogue.client("x\r\n.\r\n");
+        return dialogue.cleanup().messages.back().begin;
+    };
+    CHECK(send("ADDR=IPV6:2001:db8::1 NAME=[UNAVAILABLE]").envelope.client.name == "unknown");
+    CHECK(dialogue.log().count(", orig_client=unknown[2001:db8::1]") == 1);
+    const bool before = dialogue.cleanup().messages.back().begin.envelope.rewrite_local;
+    CHECK_FALSE(send("SOURCE=REMOTE").envelope.rewrite_local);
+    CHECK_FALSE(dialogue.cleanup().messages.back().begin.peer);
+    CHECK(send("SOURCE=LOCAL").envelope.rewrite_local);
+    CHECK(send("IDENT=XYZ").envelope.rewrite_local == before);
+    CHECK_FALSE(dialogue.cleanup().messages.back().begin.peer);
+    CHECK(dialogue.log().count(": client=c.example[192.0.2.1], orig_queue_id=XYZ") == 1);
 }
 
 TEST_CASE("what XFORWARD and AUTH= say is about one message", "[smtpd]") {

@@ -1,4 +1,6 @@
 // Paths in SMTP commands (RFC 5321 section 4.1.2), strict or as forgiving as Postfix.
+#include <algorithm>
+
 #include "lib/base/strings.h"
 #include "lib/mail/address.h"
 #include "lib/mail/scan.h"
@@ -88,6 +90,27 @@ std::optional<Address> strict_path(std::string_view text) {
     return address;
 }
 
+/// A local part without quotes in which a backslash takes the next character as it is, as Postfix reads it: <\user@host> is
+/// user@host, <a\ b@host> is "a b"@host.  Nothing when there is no such backslash.
+std::optional<Address> escaped_path(std::string_view text) {
+    Address address;
+    std::size_t i = 0;
+    for (; i < text.size() && text[i] != '@'; ++i) {
+        const bool escaped = text[i] == '\\';
+        i += escaped ? 1 : 0;
+        if (i >= text.size() || (!escaped && !is_atext(text[i]) && text[i] != '.')) {
+            return std::nullopt;
+        }
+        address.local += text[i];
+    }
+    if (address.local.size() == i || i + 1 == text.size()) {
+        return std::nullopt;
+    }
+    address.domain = i < text.size() ? text.substr(i + 1) : std::string_view();
+    const bool plain = std::all_of(address.domain.begin(), address.domain.end(), [](char c) { return is_atext(c) || c == '.'; });
+    return plain || valid_address_literal(address.domain) ? std::optional(address) : std::nullopt;
+}
+
 /// One address with comments, white space and a display name, as header fields have them.
 std::optional<Address> lenient_path(std::string_view text) {
     const std::vector<ListAddress> list = parse_address_list(text, {.max_entries = 2, .only_deliverable = false});
@@ -150,6 +173,9 @@ Result<SmtpPath> parse_path(std::string_view text, PathOptions options) {
         return options.allow_null ? Result<SmtpPath>(std::move(found)) : Result<SmtpPath>(Errc::syntax, kSyntax);
     }
     std::optional<Address> address = strict_path(inner);
+    if (!address && !options.strict) {
+        address = escaped_path(inner);
+    }
     if (!address && !options.strict) {
         address = lenient_path(inner);
     }
