@@ -215,6 +215,23 @@ Result<std::optional<PasswdEntry>> Databases::find_entry(const Backend& backend,
     return std::optional(std::move(*entry));
 }
 
+Task<Result<bool>> Databases::verify(const Backend& backend, const PasswdEntry& entry, const std::string& user,
+                                     const std::string& password) {
+    const Result<PasswordCost> cost = password_cost(entry.password, backend.scheme);
+    if (!cost) {
+        co_return cost.error();
+    }
+    if (*cost == PasswordCost::cheap) {
+        co_return verify_password(entry.password, backend.scheme, password, user);
+    }
+    Semaphore& places = *cost == PasswordCost::heavy ? heavy_ : expensive_;
+    co_await places.acquire();
+    auto work = [&entry, &backend, &password, &user] { return verify_password(entry.password, backend.scheme, password, user); };
+    const Result<bool> right = co_await offload(std::move(work));
+    places.release();
+    co_return right;
+}
+
 Task<Databases::Checked> Databases::check_entry(const Backend& backend, PasswdEntry entry, const std::string& user,
                                                 const std::string& password, const AuthPeer& peer) {
     Result<bool> right = false;
@@ -222,11 +239,8 @@ Task<Databases::Checked> Databases::check_entry(const Backend& backend, PasswdEn
         right = true;
     } else if (entry.password.empty()) {
         co_return Checked{Verdict{Verdict::Kind::mismatch, user}, "No password returned (and no nopassword)"};
-    } else if (is_expensive(entry.password, backend.scheme)) {
-        auto work = [&entry, &backend, &password] { return verify_password(entry.password, backend.scheme, password); };
-        right = co_await offload(std::move(work));
     } else {
-        right = verify_password(entry.password, backend.scheme, password);
+        right = co_await verify(backend, entry, user, password);
     }
     if (!right) {
         log_error("auth: {}({}): {}", backend.name(), user, right.error().what);

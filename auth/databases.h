@@ -63,6 +63,7 @@ private:
     };
     Task<Checked> check_one(const Backend& backend, const std::string& user, const std::string& password,
                             const AuthPeer& peer);
+    Task<Result<bool>> verify(const Backend& backend, const PasswdEntry& entry, const std::string& user, const std::string& password);
     Task<Checked> check_entry(const Backend& backend, PasswdEntry entry, const std::string& user,
                               const std::string& password, const AuthPeer& peer);
     Task<Checked> check_pam(const Backend& backend, const std::string& user, const std::string& password,
@@ -81,6 +82,10 @@ private:
     std::vector<Backend> passdbs_, userdbs_;
     PasswdFiles files_;
     std::unique_ptr<PamHelper> pam_;
+    /// Of the threads (lib/async/offload.h), so that a few users' costly hashes do not keep all others out.
+    static constexpr std::size_t kExpensiveAtOnce = 20, kHeavyAtOnce = 2;
+    Semaphore expensive_{kExpensiveAtOnce};
+    Semaphore heavy_{kHeavyAtOnce};
     PasswordCache cache_;
     std::uint64_t cache_generation_ = 0;
     std::string secret_;                       ///< makes salts of unknown users

@@ -290,6 +290,37 @@ TEST_CASE("the time of a refusal does not tell who exists", "[auth]") {
     CHECK(difference <= 0.1);
 }
 
+TEST_CASE("heavy hashes wait for each other, and nobody else for them", "[auth]") {
+    Suite suite;
+    LogCapture log;
+    // About a third of a second each; with a thread for each of them they would all be done at about the same time.
+    const std::string heavy = "{PBKDF2}$1$0123456789abcdef$1000001$" + std::string(40, '0');
+    const std::string expensive = *make_password("PBKDF2", "pencil", 20'000);
+    std::ofstream(suite.directory + "/users", std::ios::app)
+        << "slow:" << heavy << ":1007:1007::/home/slow\nusual:" << expensive << ":1008:1008::/home/usual\n"
+        << "huge:{PBKDF2}$1$0123456789abcdef$99000000$" << std::string(40, '0') << ":1009:1009::/home/huge\n";
+    const auto log_in = [](Suite& at, std::size_t& done) -> Task<> {
+        AuthPeer who = peer();
+        const SaslStep step = co_await plain(*at.client, "slow", "wrong", std::move(who));
+        done += step.kind == SaslStep::Kind::failure ? 1 : 0;
+    };
+    std::size_t done = 0;
+    constexpr std::size_t kMany = 36;   // more than there are threads
+    for (std::size_t i = 0; i < kMany; ++i) {
+        spawn(log_in(suite, done));
+    }
+    suite.run(sleep_for(Millis(100)));
+    CHECK(suite.run(plain(*suite.client, "joe", "pencil", peer())).kind == SaslStep::Kind::success);
+    CHECK(suite.run(plain(*suite.client, "usual", "pencil", peer())).kind == SaslStep::Kind::success);
+    CHECK(done < kMany / 2);
+    const SaslStep refused = suite.run(plain(*suite.client, "huge", "pencil", peer()));
+    CHECK(refused.reason == AuthFailureReason::temporary);
+    CHECK(log.count("the password's hash wants 99000000 rounds; more than 10000000 are refused") == 1);
+    while (done < kMany) {
+        suite.run(sleep_for(Millis(20)));
+    }
+}
+
 TEST_CASE("users can be looked up without a password", "[auth]") {
     Suite suite;
     const Result<AuthUser> joe = suite.run(suite.client->lookup("Joe", "lmtp"));

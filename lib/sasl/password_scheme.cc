@@ -15,6 +15,8 @@
 
 #include "lib/base/strings.h"
 #include "lib/sasl/cram_md5.h"
+#include "lib/sasl/legacy_schemes.h"
+#include "lib/sasl/stored_password.h"
 
 namespace postern {
 
@@ -47,55 +49,6 @@ std::string digest(const Digest& which, std::string_view a, std::string_view b =
     }
     OPENSSL_cleanse(text.data(), text.size());
     return out;
-}
-
-std::optional<std::string> decode_hex(std::string_view text) {
-    if (text.size() % 2 != 0) {
-        return std::nullopt;
-    }
-    std::string out;
-    for (std::size_t i = 0; i < text.size(); i += 2) {
-        const auto byte = parse_hex(text.substr(i, 2));
-        if (!byte) {
-            return std::nullopt;
-        }
-        out += static_cast<char>(*byte);
-    }
-    return out;
-}
-
-/// base64 with or without its padding: LDAP exports and old tools drop it.
-std::optional<std::string> decode_base64(std::string_view text) {
-    std::string padded(text);
-    while (!padded.empty() && padded.back() == '=') {
-        padded.pop_back();
-    }
-    padded.append((4 - padded.size() % 4) % 4, '=');
-    return base64_decode(padded);
-}
-
-Error bad_data(const StoredPassword& stored) {
-    return Error(Errc::syntax, fmt::format("invalid {} password data", stored.scheme));
-}
-
-/// The text a scheme such as CRYPT or PLAIN works on: decoded only if an encoding was written.
-std::optional<std::string> text_of(const StoredPassword& stored) {
-    if (stored.encoding == "HEX") {
-        return decode_hex(stored.data);
-    }
-    if (stored.encoding == "B64") {
-        return decode_base64(stored.data);
-    }
-    return stored.data;
-}
-
-/// The bytes of a digest scheme: as written by the encoding, else hexadecimal when the length says so,
-/// else base64.
-std::optional<std::string> digest_bytes(const StoredPassword& stored, std::size_t exact_size) {
-    if (stored.encoding == "HEX" || (stored.encoding.empty() && stored.data.size() == 2 * exact_size)) {
-        return decode_hex(stored.data);
-    }
-    return decode_base64(stored.data);
 }
 
 Result<bool> verify_plain(const StoredPassword& stored, std::string_view password) {
@@ -328,12 +281,15 @@ constexpr Scheme kSchemes[] = {
     {"CRAM-MD5", verify_cram_md5, nullptr, false},
     {"CRYPT", verify_crypt, [](std::string_view p, unsigned long r) { return make_crypt("$2y$", p, r); }, true},
     {"DES-CRYPT", verify_crypt, nullptr, true},
+    {"DIGEST-MD5", verify_digest_md5, nullptr, false},
     {"HMAC-MD5", verify_cram_md5, nullptr, false},
     {"LDAP-MD5", verify_digest<kMd5>, make_digest<kMd5>, false},
     {"MD5", verify_md5, nullptr, true},
     {"MD5-CRYPT", verify_crypt, [](std::string_view p, unsigned long r) { return make_crypt("$1$", p, r); }, true},
+    {"OTP", verify_otp, nullptr, true},
     {"PBKDF2", verify_pbkdf2, make_pbkdf2, true},
     {"PLAIN", verify_plain, make_plain, false},
+    {"PLAIN-MD4", verify_md4, nullptr, false},
     {"PLAIN-MD5", verify_digest<kMd5>, make_hex_md5, false},
     {"PLAIN-TRUNC", verify_plain_trunc, nullptr, false},
     {"SCRAM-SHA-1", verify_scram<ScramHash::sha1>, make_scram<ScramHash::sha1>, true},
@@ -395,8 +351,9 @@ Result<StoredPassword> split_stored_password(std::string_view stored, std::strin
     return result;
 }
 
-Result<bool> verify_password(std::string_view stored, std::string_view default_scheme, std::string_view password) {
-    const Result<StoredPassword> parts = split_stored_password(stored, default_scheme);
+Result<bool> verify_password(std::string_view stored, std::string_view default_scheme, std::string_view password,
+                             std::string_view user) {
+    Result<StoredPassword> parts = split_stored_password(stored, default_scheme);
     if (!parts) {
         return parts.error();
     }
@@ -407,6 +364,13 @@ Result<bool> verify_password(std::string_view stored, std::string_view default_s
     if (password.size() > kMaxPassword) {
         return false;
     }
+    if (scheme->expensive) {
+        const Result<PasswordCost> cost = cost_of_hash(*parts);
+        if (!cost) {
+            return cost.error();
+        }
+    }
+    parts->user = user;
     return scheme->verify(*parts, password);
 }
 
@@ -427,10 +391,10 @@ std::optional<ScramKeys> scram_keys_of(std::string_view stored, std::string_view
     return std::nullopt;
 }
 
-bool is_expensive(std::string_view stored, std::string_view default_scheme) {
+Result<PasswordCost> password_cost(std::string_view stored, std::string_view default_scheme) {
     const Result<StoredPassword> parts = split_stored_password(stored, default_scheme);
     const Scheme* scheme = parts ? find_scheme(parts->scheme) : nullptr;
-    return scheme != nullptr && scheme->expensive;
+    return scheme != nullptr && scheme->expensive ? cost_of_hash(*parts) : PasswordCost::cheap;
 }
 
 Result<std::string> make_password(std::string_view scheme, std::string_view password, unsigned long rounds) {

@@ -14,8 +14,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         if (user.empty() || entry.extra.size() > kMaxExtraFields) {
             __builtin_trap();
         }
-        if (!is_expensive(entry.password, "PLAIN")) {
-            (void)verify_password(entry.password, "PLAIN", "secret");
+        const Result<PasswordCost> cost = password_cost(entry.password, "PLAIN");
+        if (cost && *cost == PasswordCost::cheap) {
+            (void)verify_password(entry.password, "PLAIN", "secret", user);
         }
         Variables variables;
         variables.user = user;
