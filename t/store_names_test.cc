@@ -285,9 +285,9 @@ TEST_CASE("Maildir names are split, read and written", "[store]") {
     CHECK(unique_base() != unique_base());
 }
 
-TEST_CASE("uidlists of both versions are read, and their nonsense left out", "[store]") {
+TEST_CASE("uidlists of both versions are read", "[store]") {
     const Result<UidList> three = parse_uidlist("3 V123 N50 G00112233445566778899aabbccddeeff\n"
-                                                "1 :a.h\n5 W10 S9 :b.h,S=9:2,S\n4 :c.h\n7 :a.h\nx :d\n8\n9 :\n60 :e f\n");
+                                                "1 :a.h\n5 W10 S9 :b.h,S=9:2,S\n60 :e f\n");
     REQUIRE(three);
     CHECK(three->uidvalidity == 123);
     CHECK(three->uidnext == 61);
@@ -295,6 +295,7 @@ TEST_CASE("uidlists of both versions are read, and their nonsense left out", "[s
     REQUIRE(three->entries.size() == 3);
     CHECK(three->entries[1].base == "b.h,S=9");
     CHECK(three->entries[2].base == "e f");
+    CHECK(three->damage.empty());
     const Result<UidList> one = parse_uidlist("1 77 9\n3 a.h\n4 b.h\n");
     REQUIRE(one);
     CHECK(one->uidnext == 9);
@@ -302,6 +303,30 @@ TEST_CASE("uidlists of both versions are read, and their nonsense left out", "[s
     for (const char* const bad : {"", "\n", "2 1 1\n", "3 V1\n", "3 N1\n", "1 0 5\n", "3 V99999999999 N1\n", "x"}) {
         CAPTURE(bad);
         CHECK(parse_uidlist(bad).error().code == Errc::syntax);
+    }
+}
+
+TEST_CASE("a uidlist is believed up to the first line that makes no sense, and no UID after it is given again", "[store]") {
+    const auto shown = [](const std::string& lines) {
+        const Result<UidList> list = parse_uidlist("3 V123 N100\n" + lines);
+        REQUIRE(list);
+        std::string text;
+        for (const UidListEntry& entry : list->entries) {
+            text += std::to_string(entry.uid) + ":" + entry.base + " ";
+        }
+        return text + "N" + std::to_string(list->uidnext) + (list->damage.empty() ? "" : " " + list->damage);
+    };
+    // What Dovecot 2.3 makes of these, but that it gives 110 to another message.
+    CHECK(shown("10 :a\n12 :b\n11 :c\n") == "10:a 12:b N100 line 4: UIDs not ordered (11 >= 12)");
+    CHECK(shown("10 :a\n10 :b\n11 :c\n") == "10:a N100 line 3: UIDs not ordered (10 >= 10)");
+    CHECK(shown("10 :a\n11 :a\n12 :c\n") == "11:a 12:c N100");
+    CHECK(shown("10 :a\nrubbish\n12 :c\n") == "10:a N100 line 3: Invalid data: rubbish");
+    CHECK(shown("10 :a\n110 :b\n112 :c\n") == "10:a 110:b 112:c N113");
+    CHECK(shown("10 :a\n9 :b\n110 :c\n") == "10:a N111 line 3: UIDs not ordered (9 >= 10)");
+    CHECK(shown("10 :a\nx :d\n") == "10:a N100 line 3: Invalid data: x :d");
+    for (const char* const bad : {"8\n", "9 :\n", "0 :a\n", "4294967295 :a\n", "7 :a/b\n", "\n"}) {
+        CAPTURE(bad);
+        CHECK(shown(bad).substr(0, 26) == "N100 line 2: Invalid data:");
     }
 }
 

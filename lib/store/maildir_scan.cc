@@ -14,6 +14,7 @@
 #include <unordered_map>
 
 #include "lib/base/strings.h"
+#include "lib/log/log.h"
 #include "lib/store/location.h"
 #include "lib/store/maildir.h"
 #include "lib/store/maildir_name.h"
@@ -409,6 +410,9 @@ Result<void> Scan::adopt_uidlist() {
         return {};                                // none, or not understood: fresh UIDs
     }
     adopted_ = std::move(*list);
+    if (!adopted_.damage.empty()) {
+        log_error("Broken file {}/dovecot-uidlist {}", place_.folder.control, adopted_.damage);
+    }
     MailboxRecord& record = editor_.record();
     // Clients may remember mod-sequences that another index gave under this UIDVALIDITY; all of them are below.
     record.highest_modseq = std::max(record.highest_modseq, static_cast<Modseq>(time(nullptr)) << 16);

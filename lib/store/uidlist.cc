@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <unordered_set>
+#include <unordered_map>
 
 #include "lib/base/strings.h"
 #include "lib/base/unique_fd.h"
@@ -83,6 +83,17 @@ std::optional<UidListEntry> parse_entry(std::string_view line, int version) {
     return UidListEntry{*uid, std::string(base)};
 }
 
+/// Why the list cannot be believed from this line on; empty when it can.
+std::string damage_of(const std::optional<UidListEntry>& entry, Uid highest, std::string_view line, std::size_t number) {
+    if (!entry) {
+        return "line " + std::to_string(number) + ": Invalid data: " + printable(line, 100);
+    }
+    if (entry->uid <= highest) {
+        return "line " + std::to_string(number) + ": UIDs not ordered (" + std::to_string(entry->uid) + " >= " + std::to_string(highest) + ")";
+    }
+    return {};
+}
+
 Result<void> write_all(int fd, std::string_view bytes, const std::string& name) {
     while (!bytes.empty()) {
         const ssize_t n = ::write(fd, bytes.data(), bytes.size());
@@ -120,26 +131,31 @@ Result<UidList> parse_uidlist(std::string_view text) {
     if (!parse_header(take_line(text), list, version)) {
         return Error(Errc::syntax, "uidlist: the first line is not understood");
     }
-    std::unordered_set<std::string_view> seen;
+    std::unordered_map<std::string_view, std::size_t> seen;   // bases, in `text`, and their entries
     list.entries.reserve(std::min<std::size_t>(text.size() / 40 + 1, 1u << 22));
-    const std::string_view all = text;
-    seen.reserve(all.size() / 60 + 1);
-    while (!text.empty()) {
+    seen.reserve(text.size() / 60 + 1);
+    Uid highest = 0;
+    for (std::size_t number = 2; !text.empty(); ++number) {
         const std::string_view line = take_line(text);
         std::optional<UidListEntry> entry = parse_entry(line, version);
-        if (!entry || (!list.entries.empty() && entry->uid <= list.entries.back().uid)) {
+        if (list.damage.empty()) {
+            list.damage = damage_of(entry, highest, line, number);
+        }
+        highest = std::max(highest, entry ? entry->uid : 0);
+        if (!list.damage.empty()) {
             continue;
         }
-        // The view for the duplicate check lies in `text`, which outlives it; the copy in `entry` moves.
-        const std::size_t where = line.find(entry->base);
-        if (!seen.insert(line.substr(where, entry->base.size())).second) {
-            continue;
+        const std::string_view base = line.substr(line.find(entry->base), entry->base.size());
+        const auto [earlier, is_new] = seen.try_emplace(base, list.entries.size());
+        if (!is_new) {
+            list.entries[earlier->second].uid = 0;
+            earlier->second = list.entries.size();
         }
         list.entries.push_back(std::move(*entry));
     }
-    if (!list.entries.empty()) {
-        list.uidnext = std::max(list.uidnext, list.entries.back().uid + 1);
-    }
+    list.entries.erase(std::remove_if(list.entries.begin(), list.entries.end(), [](const UidListEntry& entry) { return entry.uid == 0; }),
+                       list.entries.end());
+    list.uidnext = std::max(list.uidnext, highest + 1);
     return list;
 }
 

@@ -24,9 +24,12 @@ struct UidList {
     Uid uidnext = 1;                ///< above all entries
     std::string guid;               ///< 32 hex digits, or empty
     std::vector<UidListEntry> entries;            ///< by ascending UID; no base twice
+    std::string damage;             ///< "line 4: UIDs not ordered (11 >= 12)", where the list ends that can be believed
 };
 
-/// Lines that make no sense are left out.  Errors: syntax (the first line is not understood).
+/// As Dovecot reads it: of a file that is named twice the later line counts; from the first line on that makes no sense or has no
+/// higher UID than those before it, nothing does.  The UIDs there are not given to anything else, though: uidnext is above them.
+/// Errors: syntax (the first line is not understood).
 Result<UidList> parse_uidlist(std::string_view text);
 
 /// Reads `directory`/dovecot-uidlist, or courierimapuiddb.  Errors: not_found, syntax, io, too_big.
