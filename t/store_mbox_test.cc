@@ -119,6 +119,34 @@ TEST_CASE("UIDs in X-IMAPbase and X-UID are adopted; c-client's own message is h
     CHECK(inbox->uidnext() == 43);
 }
 
+TEST_CASE("when the index of an mbox is lost, no UID is given again", "[store][mbox]") {
+    Scratch scratch;
+    const std::string spool = scratch.path() + "/spool";
+    const std::string two = "From b Thu Nov 22 11:12:11 2026\nSubject: two\nX-IMAPbase: 1234567890 0000000017\nX-UID: 17\n\nx\n\n";
+    write_file(spool, two + "From b Thu Nov 22 11:12:11 2026\nSubject: three\n\nx\n\n");
+    std::set<std::uint32_t> given;
+    {
+        const auto account = scratch.open(location(scratch));
+        const auto inbox = select(*account);
+        CHECK(inbox->uidvalidity() == 1234567890);
+        CHECK(inbox->uid_of(2) == 18);
+        given.insert(inbox->uidvalidity());
+    }
+    write_file(spool, two + "From b Thu Nov 22 11:13:11 2026\nSubject: four\n\nx\n\n");   // another program: 18 is gone
+    for (int i = 0; i < 3; ++i) {
+        remove_tree(scratch.path() + "/mail/postern.index");
+        const auto account = scratch.open(location(scratch));
+        const auto inbox = select(*account);
+        CHECK(inbox->exists() == 2);
+        CHECK(given.insert(inbox->uidvalidity()).second);      // 18 means another message now
+        CHECK(inbox->uidvalidity() > 1234567890);
+        CHECK(inbox->uid_of(1) < inbox->uid_of(2));
+        store_flags(*inbox, inbox->uid_of(1), FlagChange::How::add, i == 0 ? kSeen : i == 1 ? kAnswered : kFlagged);   // writes X-IMAPbase
+        CHECK(read_file(spool).find("X-IMAPbase: " + std::to_string(inbox->uidvalidity()) + " ") != std::string::npos);
+        CHECK(select(*scratch.open(location(scratch)))->uidvalidity() == inbox->uidvalidity());
+    }
+}
+
 TEST_CASE("identical messages in an mbox stay apart", "[store][mbox]") {
     Scratch scratch;
     std::string text;

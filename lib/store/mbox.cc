@@ -16,9 +16,11 @@
 #include <unordered_map>
 
 #include "lib/base/strings.h"
+#include "lib/log/log.h"
 #include "lib/mail/header.h"
 #include "lib/store/crlf_to_lf.h"
 #include "lib/store/maildir.h"
+#include "lib/store/mbox_claims.h"
 #include "lib/store/mbox_rewrite.h"
 
 namespace postern::store {
@@ -105,11 +107,17 @@ Result<bool> MboxBackend::needs_scan(const Folder& folder, const DirState& state
            state.cur_checked < state.cur_mtime + kTick || access(journal_of(folder).c_str(), F_OK) == 0;
 }
 
-/// X-IMAPbase and X-UID are taken over when the index begins with this file.
-Result<void> MboxBackend::adopt(const MboxFile& file, MailboxEditor& editor) {
+/// X-IMAPbase and X-UID are taken over when the index begins with this file, but not a second time (mbox_claims.h).  Without the
+/// memory of that, what has been given is not known.
+Result<void> MboxBackend::adopt(const Folder& folder, const MboxFile& file, MailboxEditor& editor) {
     MailboxRecord& record = editor.record();
+    const Result<std::uint32_t> claimed = claim_uidvalidity(folder.control, file.uidvalidity, record.uidvalidity);
+    if (!claimed) {
+        log_warning("{}: the UIDs of X-IMAPbase are not taken up: {}", folder.path, claimed.error().what);
+        return {};
+    }
     record.highest_modseq = std::max(record.highest_modseq, static_cast<Modseq>(time(nullptr)) << 16);
-    return editor.reset(file.uidvalidity);
+    return editor.reset(*claimed);
 }
 
 Result<void> MboxBackend::scan(const Placed& mailbox, Access) {
@@ -127,9 +135,13 @@ Result<void> MboxBackend::scan(const Placed& mailbox, Access) {
         return file.error();
     }
     const MboxFile& found = (*file)->file;
-    if (editor.is_new() && found.uidvalidity != 0) {
-        if (Result<void> adopted = adopt(found, editor); !adopted) {
+    if (editor.is_new()) {
+        if (Result<void> adopted = adopt(mailbox.folder, found, editor); !adopted) {
             return adopted;
+        }
+    } else if (mailbox.state->uidvalidity != editor.record().uidvalidity) {   // seen for the first time by this process
+        if (const Result<void> noted = note_uidvalidity(mailbox.folder.control, editor.record().uidvalidity); !noted) {
+            log_warning("{}: {}", mailbox.folder.path, noted.error().what);
         }
     }
     std::set<std::string> known;
@@ -156,7 +168,7 @@ Result<void> MboxBackend::scan(const Placed& mailbox, Access) {
             done = add(editor, message, editor.is_new());
         }
     }
-    if (done && editor.is_new()) {
+    if (done && editor.is_new() && editor.record().uidvalidity == found.uidvalidity) {
         editor.record().uidnext = std::max(editor.record().uidnext, found.last_uid + 1);
     }
     note_state(locked->fd(), editor.record(), *mailbox.state);

@@ -94,7 +94,7 @@ private:
     /// Needs a lock on `fd`.  Errors: as parsed(), not_found.
     Result<Located> locate(const Folder& folder, int fd, const StoredName& name);
     void note_state(int fd, const MailboxRecord& record, DirState& state);
-    Result<void> adopt(const MboxFile& file, MailboxEditor& editor);
+    Result<void> adopt(const Folder& folder, const MboxFile& file, MailboxEditor& editor);
     Result<std::uint64_t> keyword_bits(MailboxEditor& editor, const std::vector<std::string>& keywords);
     Result<void> compare(MailboxEditor& editor, const std::vector<std::pair<Uid, const MboxMessage*>>& same,
                          const UidSet& gone);
