@@ -97,7 +97,7 @@ void Transfer::plan_xforward() {
         std::string_view name;
         std::string value;
     };
-    const Attribute first[] = {{"NAME", client.name == "unknown" ? "" : client.name},
+    const Attribute first[] = {{"NAME", client.name},
                                {"ADDR", client.address.find(':') == client.address.npos ? client.address : "IPv6:" + client.address},
                                {"PORT", client.port}};
     const Attribute second[] = {{"PROTO", client.protocol},
@@ -107,7 +107,8 @@ void Transfer::plan_xforward() {
     const auto add = [&](auto& attributes) {
         std::string command = "XFORWARD";
         for (const Attribute& attribute : attributes) {
-            if (!attribute.value.empty() && contains_word(offered, attribute.name)) {   // what is not told is unavailable
+            const bool known = !attribute.value.empty() && attribute.value != "unknown";
+            if (known && contains_word(offered, attribute.name)) {   // what is not told is unavailable
                 command += fmt::format(" {}={}", attribute.name, xtext_encode(attribute.value));
             }
         }

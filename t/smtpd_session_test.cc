@@ -67,7 +67,8 @@ TEST_CASE("EHLO keywords can be hidden", "[smtpd]") {
 TEST_CASE("RCPT before MAIL is refused and the conversation goes on", "[smtpd]") {
     SmtpDialogue dialogue;
     dialogue.client("EHLO c.example\r\n");
-    dialogue.client("RCPT TO:<a@example.org>\r\nNOOP\r\nQUIT\r\n");
+    dialogue.client("RCPT TO:<a@example.org>\r\nNOOP\r\n");
+    dialogue.client("QUIT\r\n");
     CHECK(dialogue.codes() == "220 250 503 250 221");
 }
 
@@ -601,7 +602,7 @@ TEST_CASE("a refusal may be replaced by another refusal, by nothing else", "[smt
     SmtpDialogue dialogue("smtpd_reject_filter_maps = inline:{{500 5.5.2 Error: command not recognized=454 4.7.1 later},"
                           "{503 5.5.1 Error: need MAIL command=250 fine}}\nsmtpd_reject_footer = \\c!\n");
     dialogue.client("EHLO c.example\r\n");
-    dialogue.client("NONSENSE\r\nDATA\r\nRCPT TO:<a@example.org>\r\n");
+    dialogue.client("NONSENSE\r\nRSET\r\nRCPT TO:<a@example.org>\r\n");
     CHECK(dialogue.sent().find("\r\n454 4.7.1 later!\r\n") != std::string::npos);
     CHECK(dialogue.sent().ends_with("503 5.5.1 Error: need MAIL command!\r\n"));
     CHECK(dialogue.log().count("smtpd_reject_filter_maps: not a refusal: \"250 fine\"") > 0);

@@ -134,7 +134,7 @@ TEST_CASE("when the index of an mbox is lost, no UID is given again", "[store][m
     }
     write_file(spool, two + "From b Thu Nov 22 11:13:11 2026\nSubject: four\n\nx\n\n");   // another program: 18 is gone
     for (int i = 0; i < 3; ++i) {
-        remove_tree(scratch.path() + "/mail/postern.index");
+        remove_tree(scratch.path() + "/mail/.postern.index");
         const auto account = scratch.open(location(scratch));
         const auto inbox = select(*account);
         CHECK(inbox->exists() == 2);

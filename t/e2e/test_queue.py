@@ -336,7 +336,7 @@ class QueueTest(unittest.TestCase):
         self.suite.start()
         self.suite.send("a@far.example", "later-one@here.example")
         queue_id = self.suite.wait_log(r"(\w+): to=<later-one@here.example>, .* status=deferred").group(1)
-        self.suite.wait("deferred", lambda: glob.glob(self.suite.dir + "/queue/deferred/" + queue_id))
+        self.suite.wait_for(lambda: glob.glob(self.suite.dir + "/queue/deferred/" + queue_id), 20, "deferral")
         self.suite.run("postsuper", "-h", queue_id, check=0)
         self.suite.run("postsuper", "-H", queue_id, check=0)   # tells qmgr too, or it would wait for its next scan
         self.suite.write("now", "")
