@@ -142,6 +142,9 @@ Refusal Message::clean_content(std::string_view bytes) {
 /// Moves what the splitter has found into the queue file.
 Refusal Message::take_pieces() {
     for (std::string& field : splitter_.take_fields()) {
+        if (replaces_encoding(field)) {
+            continue;
+        }
         Refusal no = judge_field(field);
         no = no ? std::move(no) : take_field(std::move(field));
         if (no) {
@@ -261,6 +264,9 @@ bool Message::drops(std::string_view field_name) const {
 /// Adds what RFC 5322 section 3.6 asks for and is missing, behind the last field, in Postfix's order.
 Refusal Message::header_end() {
     header_ended_ = true;
+    if (Refusal no = add_encoding()) {
+        return no;
+    }
     const Config& config = shared_.config;
     walk_body();
     const bool complete = begin_.complete_headers || config.always_add_missing_headers();

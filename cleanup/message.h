@@ -80,6 +80,9 @@ private:
     Refusal refuse_mime(const char* why, std::string_view text) const;
     Refusal judge_field(std::string_view field) const;
     Refusal judge_piece(const MimeWalker::Piece& piece) const;
+    bool converts() const { return shared_.config.force_mime_input_conversion() && !shared_.config.disable_mime_input_processing(); }
+    bool replaces_encoding(std::string_view field);
+    Refusal add_encoding();
     void walk_body();
     Refusal end_body();
     Refusal check_body(std::string_view bytes);
@@ -106,7 +109,9 @@ private:
     std::optional<MimeWalker> walker_;         ///< takes the body apart, when parts of it are checked or may say 8bit
     std::string content_type_, transfer_encoding_;
     bool part_field_kept_ = true;
-    bool checks_pieces_ = false;               ///< else the walker only scans
+    std::string replaced_encoding_;            ///< force_mime_input_conversion: what the header said
+    bool takes_apart_ = false;                 ///< else the walker only scans
+    bool judges_parts_ = false;                ///< checks and strictness, too
     bool header_ended_ = false, skip_header_checks_ = false, skip_body_checks_ = false, discard_ = false;
     bool committed_ = false;
 };

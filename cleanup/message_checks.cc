@@ -127,6 +127,26 @@ Message::Checked Message::apply(const CheckAction& action, LineKind kind, bool i
     return {};
 }
 
+/// force_mime_input_conversion: a field that says 8bit is left out, and add_encoding() says at the header's end what is true then.
+bool Message::replaces_encoding(std::string_view field) {
+    if (!converts() || !equals_ignoring_case(field.substr(0, header_name_length(field)), "content-transfer-encoding")) {
+        return false;
+    }
+    const std::string encoding(trim(unfold(find_field(field, "content-transfer-encoding").value)));
+    if (seven_bit_encoding("", encoding).empty()) {
+        return false;
+    }
+    replaced_encoding_ = encoding;
+    return true;
+}
+
+Refusal Message::add_encoding() {
+    if (replaced_encoding_.empty()) {
+        return {};
+    }
+    return take_field("Content-Transfer-Encoding: " + std::string(seven_bit_encoding(content_type_, replaced_encoding_)) + "\n");
+}
+
 /// Of the message's own header: what its body is.
 void Message::note_mime_field(std::string_view name, const std::string& field) {
     if (equals_ignoring_case(name, "content-type")) {
@@ -141,6 +161,9 @@ void Message::note_mime_field(std::string_view name, const std::string& field) {
 
 /// A field of a part's or an attached message's header, or a line of a part's first body_checks_size_limit bytes.
 Refusal Message::check_piece(MimeWalker::Piece piece) {
+    if (!judges_parts_) {
+        return add_body(piece.text);
+    }
     if (Refusal no = judge_piece(piece)) {
         return no;
     }
@@ -181,27 +204,31 @@ Refusal Message::check_pieces() {
 void Message::walk_body() {
     const Config& config = shared_.config;
     const bool mime = !config.disable_mime_input_processing();
-    const bool wanted = shared_.checks.checks_parts() || shared_.strict.headers || shared_.strict.body || shared_.strict.encoding_domain;
-    checks_pieces_ = wanted && begin_.check_headers_and_body;
-    if (!checks_pieces_ && (!mime || !config.detect_8bit_encoding_header() || envelope_.encoding == queue::kEncoding8bit)) {
+    const bool checked = shared_.checks.checks_parts() || shared_.strict.headers || shared_.strict.body || shared_.strict.encoding_domain;
+    judges_parts_ = checked && begin_.check_headers_and_body;
+    takes_apart_ = judges_parts_ || converts();
+    if (converts() && envelope_.encoding == queue::kEncoding8bit) {
+        envelope_.encoding = queue::kEncodingUnspecified;   // what is left of 8-bit bytes nobody has declared
+    }
+    if (!takes_apart_ && (!mime || !config.detect_8bit_encoding_header() || envelope_.encoding == queue::kEncoding8bit)) {
         return;
     }
     walker_.emplace(MimeWalker::Limits{static_cast<std::size_t>(config.line_length_limit()), static_cast<std::size_t>(config.header_size_limit()),
                                        static_cast<std::size_t>(config.mime_nesting_limit()),
-                                       static_cast<std::size_t>(config.mime_boundary_length_limit()), mime});
-    walker_->start_body(content_type_, transfer_encoding_);
+                                       static_cast<std::size_t>(config.mime_boundary_length_limit()), mime, converts()});
+    walker_->start_body(content_type_, replaced_encoding_.empty() ? transfer_encoding_ : replaced_encoding_);
 }
 
 Refusal Message::end_body() {
     walker_->finish();
-    if (walker_->declares_eight_bit() && shared_.config.detect_8bit_encoding_header()) {
+    if (walker_->declares_eight_bit() && !converts() && shared_.config.detect_8bit_encoding_header()) {
         envelope_.encoding = queue::kEncoding8bit;
     }
-    return checks_pieces_ ? check_pieces() : Refusal();
+    return takes_apart_ ? check_pieces() : Refusal();
 }
 
 Refusal Message::check_body(std::string_view bytes) {
-    if (!checks_pieces_) {
+    if (!takes_apart_) {
         walker_->scan(bytes);
         return add_body(bytes);
     }

@@ -15,7 +15,9 @@
 #include <fmt/format.h>
 
 #include "lib/base/strings.h"
+#include "lib/base/tcp_window.h"
 #include "lib/ipc/channel.h"
+#include "lib/log/log.h"
 
 namespace postern::master {
 namespace {
@@ -186,7 +188,7 @@ Result<Bindable> unix_address(const std::string& path) {
     return result;
 }
 
-Result<UniqueFd> open_inet(const Endpoint& endpoint, int backlog) {
+Result<UniqueFd> open_inet(const Endpoint& endpoint, int backlog, long window_bytes) {
     const Result<Bindable> address = inet_address(endpoint);
     if (!address) {
         return address.error();
@@ -209,6 +211,9 @@ Result<UniqueFd> open_inet(const Endpoint& endpoint, int backlog) {
         const bool missing = endpoint.optional && why == EADDRNOTAVAIL;
         return missing ? Error(Errc::unsupported, endpoint.key() + ": the host has no such address")
                        : errno_error("bind " + endpoint.key(), why);
+    }
+    if (Result<void> sized = set_tcp_window(fd.get(), window_bytes); !sized) {   // the connections it accepts have it too
+        log_warning("{}: {}", endpoint.key(), sized.error().what);
     }
     if (::listen(fd.get(), backlog) != 0) {
         return errno_error("listen on " + endpoint.key());
@@ -287,9 +292,9 @@ Result<std::vector<Endpoint>> endpoints_of(const MasterEntry& entry, const Confi
     return std::vector<Endpoint>{endpoint};
 }
 
-Result<UniqueFd> open_endpoint(const Endpoint& endpoint, int backlog) {
+Result<UniqueFd> open_endpoint(const Endpoint& endpoint, int backlog, long window_bytes) {
     if (endpoint.is_inet()) {
-        return open_inet(endpoint, backlog);
+        return open_inet(endpoint, backlog, window_bytes);
     }
     if (Result<void> removed = remove_stale(endpoint.address); !removed) {
         return removed.error();

@@ -30,9 +30,9 @@ struct Endpoint {
 Result<std::vector<Endpoint>> endpoints_of(const MasterEntry& entry, const Config& config);
 
 /// Binds and listens, non-blocking and close-on-exec; removes a socket or FIFO that a dead master left behind.
-/// The current directory is queue_directory.  `backlog` is listen_backlog.
+/// The current directory is queue_directory.  `backlog` is listen_backlog, `window_bytes` tcp_windowsize.
 /// Errors: what the kernel said, with the address; unsupported when an optional endpoint's protocol is missing.
-Result<UniqueFd> open_endpoint(const Endpoint& endpoint, int backlog);
+Result<UniqueFd> open_endpoint(const Endpoint& endpoint, int backlog, long window_bytes = 0);
 
 /// Wakes the service that listens there: ipc's trigger frame, or a byte for a FIFO or datagram socket.
 /// A full queue is no error: then the service has enough to wake up for.

@@ -105,7 +105,8 @@ Result<void> Supervisor::start() {
     return adopt(std::move(loaded_));
 }
 
-Result<std::vector<std::shared_ptr<Supervisor::Socket>>> Supervisor::open_sockets(const PlannedService& planned, int backlog) {
+Result<std::vector<std::shared_ptr<Supervisor::Socket>>> Supervisor::open_sockets(const PlannedService& planned, const Config& config) {
+    const int backlog = static_cast<int>(config.listen_backlog());
     std::vector<std::shared_ptr<Socket>> sockets;
     for (const Endpoint& endpoint : planned.endpoints) {
         std::shared_ptr<Socket> socket;
@@ -120,7 +121,7 @@ Result<std::vector<std::shared_ptr<Supervisor::Socket>>> Supervisor::open_socket
             }
         }
         if (!socket) {
-            Result<UniqueFd> fd = open_endpoint(endpoint, backlog);
+            Result<UniqueFd> fd = open_endpoint(endpoint, backlog, config.tcp_windowsize());
             if (!fd && fd.error().code == Errc::unsupported) {
                 log_debug("{}", fd.error().what);
                 continue;
@@ -137,10 +138,9 @@ Result<std::vector<std::shared_ptr<Supervisor::Socket>>> Supervisor::open_socket
 
 /// Makes `loaded` what is served.  All sockets are opened before anything changes.
 Result<void> Supervisor::adopt(LoadedPlan loaded) {
-    const int backlog = static_cast<int>(loaded.config.listen_backlog());
     std::map<std::string, std::unique_ptr<Service>> next;
     for (PlannedService& planned : loaded.plan.services) {
-        Result<std::vector<std::shared_ptr<Socket>>> sockets = open_sockets(planned, backlog);
+        Result<std::vector<std::shared_ptr<Socket>>> sockets = open_sockets(planned, loaded.config);
         if (!sockets) {
             return sockets.error();
         }

@@ -81,7 +81,7 @@ private:
     struct Socket;
 
     Result<void> adopt(LoadedPlan loaded);
-    Result<std::vector<std::shared_ptr<Socket>>> open_sockets(const PlannedService& planned, int backlog);
+    Result<std::vector<std::shared_ptr<Socket>>> open_sockets(const PlannedService& planned, const Config& config);
     void watch_or_not(Service& service);
     void call_came(Service& service);
     void start_child_of(Service& service);

@@ -40,6 +40,9 @@ int main(int argc, char** argv) {
     if (const Result<std::string> expanded = preview_templates(config, *templates); !expanded) {
         fatal("parameter bounce_template_file: {}", expanded.error().what);
     }
+    for (const std::string& warning : doubtful_times(config, *templates)) {
+        log_warning("{}", warning);
+    }
     service.confine(kRights);
     return service.serve([&](Connection client) { return qmgr::serve(config, *templates, std::move(client)); });
 }

@@ -6,6 +6,7 @@
 #include "lib/dns/trust_anchor.h"
 #include "lib/log/log.h"
 #include "lib/table/open_lists.h"
+#include "lib/tls/openssl_config.h"
 
 namespace postern::smtp {
 namespace {
@@ -33,12 +34,16 @@ Result<HostsUse> hosts_use(const Settings& settings) {
 }  // namespace
 
 Result<std::unique_ptr<Client>> Client::create(const Config& config, Protocol protocol) {
+    if (Result<void> loaded = load_openssl_config(config); !loaded) {   // before the resolver library uses OpenSSL
+        return loaded.error();
+    }
     DnsOptions options;
     Result<HostsUse> hosts = hosts_use(Settings(config, protocol));
     if (!hosts) {
         return hosts.error();
     }
     options.hosts = *hosts;
+    options.idna = config.enable_idna2003_compatibility() ? IdnaRules::transitional : IdnaRules::current;
     if (Settings(config, protocol).dns_support_level() == "dnssec") {
         Result<std::vector<std::string>> read = read_trust_anchors(split(config.dnssec_trust_anchor_files(), ", \t\n"));
         if (!read) {

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "lib/base/tcp_window.h"
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
 
@@ -109,6 +110,12 @@ Task<Result<std::unique_ptr<Stream>>> SocketConnector::connect(const HostAddress
     UniqueFd fd(::socket(there->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!fd) {
         co_return errno_error("socket");
+    }
+    if (!to.is_unix()) {
+        const Result<void> sized = set_tcp_window(fd.get(), settings_.config().tcp_windowsize());
+        if (!sized) {
+            log_warning("{}", sized.error().what);
+        }
     }
     const Result<void> bound = bind_source(fd.get(), to);
     if (!bound) {

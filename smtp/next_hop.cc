@@ -82,7 +82,8 @@ Result<NextHop> parse_next_hop(std::string_view text, const Settings& settings, 
     if (hop.domain.empty()) {
         return bad(text, "missing host");
     }
-    hop.domain = ascii_name(hop.domain).value_or(hop.domain);
+    const IdnaRules rules = settings.config().enable_idna2003_compatibility() ? IdnaRules::transitional : IdnaRules::current;
+    hop.domain = ascii_name(hop.domain, rules).value_or(hop.domain);
     hop.service = port.empty() ? std::string_view(settings.tcp_port()) : port;
     const Result<std::uint16_t> number = services.port(hop.service);
     if (!number) {

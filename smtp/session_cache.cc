@@ -49,7 +49,7 @@ std::unique_ptr<Session> SessionCache::take(const std::string& key) {
 
 bool SessionCache::wants(const std::string& key, const Session& session) {
     const long count_limit = settings_.connection_reuse_count_limit();
-    if ((count_limit > 0 && session.uses() + 1 >= count_limit) ||
+    if ((count_limit > 0 && session.uses() >= count_limit) ||   // the first use is no reuse
         std::chrono::steady_clock::now() - session.opened() >= settings_.connection_reuse_time_limit()) {
         return false;
     }

@@ -193,9 +193,11 @@ bool Transfer::is_over() const {
 Task<bool> Transfer::hear(const Step& step) {
     static constexpr std::string_view kDoing[] = {"sending RSET", "sending XFORWARD name/address", "sending MAIL FROM",
                                                   "sending RCPT TO", "sending DATA command"};
-    Result<Reply> reply = co_await session_.reply(patience(step.kind));
+    const bool fresh = is_fresh(step);   // a connection that was kept has to show that it is alive
+    const Millis timeout = fresh ? std::min(patience(step.kind), patience(Step::Kind::rset)) : patience(step.kind);
+    Result<Reply> reply = co_await session_.reply(timeout);
     if (!reply) {
-        if (is_fresh(step) && reply.error().code == Errc::closed) {
+        if (fresh && (reply.error().code == Errc::closed || reply.error().code == Errc::timeout)) {
             co_return false;
         }
         const Failure why = session_.broken(reply.error(), kDoing[static_cast<std::size_t>(step.kind)]);

@@ -31,7 +31,11 @@ void add_tls_comments(const TlsInfo& tls, bool certificate_asked_for, std::vecto
         out.push_back(fmt::format("(using {})", tls.cipher_text));
     } else {
         out.push_back(fmt::format("(using {}", tls.cipher_text));
-        out.push_back(fmt::format(" {})", tls.exchange_text));
+        const std::size_t client = tls.exchange_text.find(" client-signature ");   // a line of its own, as Postfix has it
+        out.push_back(fmt::format(" {}{}", tls.exchange_text.substr(0, client), client == std::string::npos ? ")" : ""));
+        if (client != std::string::npos) {
+            out.push_back(fmt::format("{})", tls.exchange_text.substr(client)));
+        }
     }
     if (!tls.peer_certificate.empty()) {
         out.push_back(fmt::format("(Client CN \"{}\", Issuer \"{}\" ({}))", comment_text(tls.peer_subject),

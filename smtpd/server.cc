@@ -10,6 +10,7 @@
 #include "lib/stream/tls_options.h"
 #include "lib/table/open_lists.h"
 #include "lib/tls/ciphers.h"
+#include "lib/tls/openssl_config.h"
 #include "lib/tls/server_keys.h"
 
 namespace postern::smtpd {
@@ -80,7 +81,12 @@ Result<std::unique_ptr<Server>> Server::create(const Config& config, std::string
 }
 
 Result<void> Server::open_dns() {
-    Result<std::unique_ptr<Dns>> dns = Dns::create();
+    if (Result<void> loaded = load_openssl_config(config_); !loaded) {   // before the resolver library uses OpenSSL
+        return loaded.error();
+    }
+    DnsOptions options;
+    options.idna = config_.enable_idna2003_compatibility() ? IdnaRules::transitional : IdnaRules::current;
+    Result<std::unique_ptr<Dns>> dns = Dns::create(options);
     if (!dns) {
         return dns.error();
     }

@@ -11,6 +11,7 @@
 #include "cleanup/message.h"
 #include "lib/async/loop.h"
 #include "lib/log/capture.h"
+#include "lib/mail/transfer_encoding.h"
 
 using namespace postern;
 using namespace postern::cleanup;
@@ -473,6 +474,34 @@ TEST_CASE("a part that says 8bit counts like BODY=8BITMIME", "[cleanup]") {
         CHECK(encoding(also + "detect_8bit_encoding_header = no\n", "8bit") == queue::kEncodingUnspecified);
         CHECK(encoding(also + "disable_mime_input_processing = yes\n", "8bit") == queue::kEncodingUnspecified);
     }
+}
+
+TEST_CASE("force_mime_input_conversion leaves no declared 8-bit bytes", "[cleanup]") {
+    const auto stored = [](const std::string& settings, const std::string& mail, std::uint8_t& encoding) {
+        Cleanup c("force_mime_input_conversion = yes\n" + settings);
+        queue::Begin begin = remote_mail(mail);
+        begin.envelope.recipients = {{"a@x.example", "", "", 0}};
+        begin.envelope.encoding = queue::kEncoding8bit;
+        REQUIRE(c.submit(std::move(begin)));
+        encoding = c.envelope.encoding;
+        return c.body;
+    };
+    std::uint8_t encoding = 0;
+    const std::string plain = "Content-Transfer-Encoding: 8bit\nSubject: x\n\nd\u00f6n = \n";
+    CHECK(stored("", plain, encoding) == "\nd=C3=B6n =3D=20\n");
+    CHECK(encoding == queue::kEncodingUnspecified);
+    CHECK(stored("body_checks = regexp:{{/^d=C3=B6n/ REPLACE seen}}\n", plain, encoding) == "\nseen\n");
+    CHECK(stored("disable_mime_input_processing = yes\n", plain, encoding) == "\nd\u00f6n = \n");
+    const std::string parts = "Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: 8bit\n\npre\u00e4mble\n--b\n"
+                              "Content-Transfer-Encoding: binary\nContent-Type: text/html\n\n<p>\u00fc\n--b\n"
+                              "Content-Type: message/rfc822\nContent-Transfer-Encoding: 8bit\n\nContent-Transfer-Encoding: 8bit\nA: b\n\n\u00e4\n--b\n"
+                              "Content-Type: text/plain\n\nsays nothing \u00e4\n--b--\n\u00e4\n";
+    CHECK(stored("", parts, encoding) ==
+          "\npre\u00e4mble\n--b\nContent-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n<p>=C3=BC\n--b\n"
+          "Content-Type: message/rfc822\nContent-Transfer-Encoding: 7bit\n\nA: b\nContent-Transfer-Encoding: quoted-printable\n\n=C3=A4\n--b\n"
+          "Content-Type: text/plain\n\nsays nothing \u00e4\n--b--\n\u00e4\n");
+    const std::string long_line(5000, 'x');
+    CHECK(decode_quoted_printable(stored("", "Content-Transfer-Encoding: 8bit\n\n" + long_line + "\u00e4", encoding)) == "\n" + long_line + "\u00e4\n");
 }
 
 TEST_CASE("enable_original_recipient decides what a duplicate is", "[cleanup]") {

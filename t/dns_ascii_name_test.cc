@@ -27,6 +27,11 @@ TEST_CASE("names beyond ASCII are asked for in Punycode", "[dns]") {
     }
 }
 
+TEST_CASE("the older rules know fewer letters", "[dns]") {
+    CHECK(ascii_name("fa\u00df.de", IdnaRules::transitional).value_or("") == "fass.de");
+    CHECK(ascii_name("b\u00fccher.example", IdnaRules::transitional).value_or("") == "xn--bcher-kva.example");
+}
+
 TEST_CASE("names in ASCII are left alone, and what can be no name is none", "[dns]") {
     for (const char* name : {"", ".", "mail.EXAMPLE.com", "xn--bcher-kva.example", "a_b.example."}) {
         CHECK(ascii_name(name) == std::string(name));

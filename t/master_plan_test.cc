@@ -164,6 +164,23 @@ TEST_CASE("a child is told what the contract says", "[master]") {
     }
 }
 
+TEST_CASE("sockets have the buffers of tcp_windowsize", "[master]") {
+    Endpoint endpoint;
+    endpoint.type = ServiceType::inet;
+    endpoint.address = "127.0.0.1";
+    const auto sizes = [&](long window_bytes) {
+        const Result<UniqueFd> fd = open_endpoint(endpoint, 5, window_bytes);
+        REQUIRE(fd);
+        std::pair<int, int> out;
+        socklen_t size = sizeof(int);
+        CHECK(::getsockopt(fd->get(), SOL_SOCKET, SO_SNDBUF, &out.first, &size) == 0);
+        CHECK(::getsockopt(fd->get(), SOL_SOCKET, SO_RCVBUF, &out.second, &size) == 0);
+        return out;
+    };
+    CHECK(sizes(20000) == std::pair(40000, 40000));   // the kernel doubles what it is told (socket(7))
+    CHECK(sizes(0) != std::pair(40000, 40000));
+}
+
 TEST_CASE("a socket that was left behind is replaced, anything else is not", "[master]") {
     const Scratch scratch;
     Endpoint endpoint;

@@ -6,8 +6,26 @@
 #include "lib/base/strings.h"
 #include "lib/mail/header.h"
 #include "lib/mail/parameters.h"
+#include "lib/mail/transfer_encoding.h"
 
 namespace postern {
+namespace {
+
+bool is_eight_bit(std::string_view transfer_encoding) {
+    const TransferEncoding encoding = parse_transfer_encoding(transfer_encoding);
+    return encoding == TransferEncoding::eight_bit || encoding == TransferEncoding::binary;
+}
+
+}  // namespace
+
+std::string_view seven_bit_encoding(std::string_view content_type, std::string_view transfer_encoding) {
+    if (!is_eight_bit(transfer_encoding)) {
+        return "";
+    }
+    const ContentType type = parse_content_type(content_type);   // RFC 2045 section 6.4: only what is in a composite is encoded
+    const bool composite = equals_ignoring_case(type.type, "multipart") || equals_ignoring_case(type.type, "message");
+    return composite ? "7bit" : "quoted-printable";
+}
 
 bool declares_eight_bit(std::string_view field) {
     field.remove_prefix(std::min(field.size(), field.find(':') + 1));
@@ -64,6 +82,7 @@ void MimeWalker::take_line(std::string_view& bytes) {
 }
 
 void MimeWalker::finish() {
+    ends_ = true;
     if (!line_.empty()) {
         line(std::exchange(line_, {}));
     }
@@ -97,6 +116,7 @@ void MimeWalker::header_line(std::string text) {
         field_ = std::move(text);
         return;
     }
+    add_encoding();
     begin_body();
     body_line(std::move(text));
 }
@@ -114,11 +134,20 @@ void MimeWalker::end_field() {
         transfer_encoding_ = trim(unfold(find_field(field_, "content-transfer-encoding").value));
         declares_eight_bit_ = declares_eight_bit_ || postern::declares_eight_bit(field_);
     }
-    if (!field_cut_) {
+    const bool replaced = limits_.to_seven_bit && equals_ignoring_case(name, "content-transfer-encoding") && is_eight_bit(transfer_encoding_);
+    if (!field_cut_ && !replaced) {
         pieces_.push_back({about_mime ? LineKind::mime_header : header_, false, 0, std::move(field_), false});
     }
     field_.clear();
     field_cut_ = false;
+}
+
+/// The header that ends here says how its part is encoded, when that is not what it said.
+void MimeWalker::add_encoding() {
+    const std::string_view encoding = limits_.to_seven_bit ? seven_bit_encoding(content_type_, transfer_encoding_) : "";
+    if (!encoding.empty()) {
+        pieces_.push_back({LineKind::mime_header, false, 0, "Content-Transfer-Encoding: " + std::string(encoding) + "\n", false});
+    }
 }
 
 void MimeWalker::begin_header(LineKind kind) {
@@ -132,6 +161,7 @@ void MimeWalker::begin_header(LineKind kind) {
 void MimeWalker::begin_body() {
     in_header_ = false;
     offset_ = 0;
+    encodes_ = limits_.to_seven_bit && seven_bit_encoding(content_type_, transfer_encoding_) == "quoted-printable";
     eight_bit_ = equals_ignoring_case(transfer_encoding_, "8bit") || equals_ignoring_case(transfer_encoding_, "binary");
     if (!limits_.mime || content_type_.empty() || depth_ >= limits_.nesting) {
         return;
@@ -182,6 +212,7 @@ bool MimeWalker::at_boundary(std::string_view text) {
 void MimeWalker::body_line(std::string text) {
     if (!line_goes_on_ && at_boundary(text)) {
         offset_ = 0;
+        encodes_ = false;
         add_body(std::move(text));
         offset_ = 0;
         nested_begins_ = false;
@@ -195,6 +226,10 @@ void MimeWalker::body_line(std::string text) {
 }
 
 void MimeWalker::add_body(std::string text) {
+    if (encodes_) {
+        const bool cut = !ends_ && !text.ends_with('\n');   // the rest of the line comes next
+        text = encode_quoted_printable(text) + (cut ? "=\n" : "");
+    }
     const std::uint64_t size = text.size();
     pieces_.push_back({LineKind::body, false, offset_, std::move(text), eight_bit_});
     offset_ += size;

@@ -1,6 +1,7 @@
 /// Follows the MIME structure of a message as it streams by (RFC 2045, 2046), for checks of headers inside it.
 ///
-/// Every byte that goes in comes out, in order, as fields and body lines; what does not look like MIME is body.
+/// Every byte that goes in comes out, in order, as fields and body lines, unless Limits::to_seven_bit wants some encoded; what does not
+/// look like MIME is body.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,9 @@ namespace postern {
 /// `field`, a Content-Transfer-Encoding of any header, is "8bit" or "binary" and nothing else: no comment, no blank at the end.
 bool declares_eight_bit(std::string_view field);
 
+/// What a part with these values in its header says of its encoding once it is in 7 bits (RFC 6152 section 3); empty: it stays as it is.
+std::string_view seven_bit_encoding(std::string_view content_type, std::string_view transfer_encoding);
+
 class MimeWalker {
 public:
     struct Limits {
@@ -24,6 +28,7 @@ public:
         std::size_t nesting = 100;      ///< mime_nesting_limit: what is deeper is body
         std::size_t boundary = 2048;    ///< mime_boundary_length_limit: bytes of a boundary that count
         bool mime = true;               ///< false: there is no structure (disable_mime_input_processing)
+        bool to_seven_bit = false;      ///< force_mime_input_conversion: parts that say 8bit or binary come as quoted-printable
     };
     /// A field or a body line, with its LF unless it was cut.
     struct Piece {
@@ -45,7 +50,9 @@ public:
     /// The end: what waits comes out; a last line keeps having no LF.
     void finish();
     /// Nothing but body will come, and `offset` bytes of it have been.
-    bool is_plain_body(std::uint64_t offset) const { return !in_header_ && boundaries_.empty() && !nested_begins_ && offset_ >= offset; }
+    bool is_plain_body(std::uint64_t offset) const {
+        return !in_header_ && boundaries_.empty() && !nested_begins_ && !encodes_ && offset_ >= offset;
+    }
     /// The encoding of a multipart or message that RFC 2045 section 6.4 forbids there; empty when all is well so far.
     const std::string& forbidden_encoding() const { return forbidden_encoding_; }
     /// The header of a part or of an attached message says that 8-bit bytes follow.
@@ -63,6 +70,7 @@ private:
     void begin_header(LineKind kind);
     void begin_body();
     void add_body(std::string text);
+    void add_encoding();
 
     Limits limits_;
     std::vector<std::string> boundaries_;   ///< of the multiparts we are in, outermost first
@@ -74,6 +82,8 @@ private:
     bool in_header_ = true;
     bool eight_bit_ = false;                ///< the part that we are in says so
     bool declares_eight_bit_ = false;
+    bool encodes_ = false;                  ///< the part that we are in comes out as quoted-printable
+    bool ends_ = false;
     bool line_goes_on_ = false;             ///< the line was cut: what comes is its rest
     bool field_cut_ = false;
     bool nested_begins_ = false;            ///< the next line, when empty, is followed by an attached message's header

@@ -12,7 +12,7 @@ constexpr std::size_t kMaxName = 1024;   ///< bytes given; a name that the DNS c
 
 }  // namespace
 
-std::optional<std::string> ascii_name(std::string_view domain) {
+std::optional<std::string> ascii_name(std::string_view domain, IdnaRules rules) {
     if (std::all_of(domain.begin(), domain.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; })) {
         return std::string(domain);
     }
@@ -20,7 +20,8 @@ std::optional<std::string> ascii_name(std::string_view domain) {
         return std::nullopt;
     }
     char* ascii = nullptr;
-    if (::idn2_to_ascii_8z(std::string(domain).c_str(), &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) != IDN2_OK) {
+    const int flags = IDN2_NFC_INPUT | (rules == IdnaRules::transitional ? IDN2_TRANSITIONAL : IDN2_NONTRANSITIONAL);
+    if (::idn2_to_ascii_8z(std::string(domain).c_str(), &ascii, flags) != IDN2_OK) {
         return std::nullopt;
     }
     const std::unique_ptr<char, decltype(&::idn2_free)> owner(ascii, &::idn2_free);

@@ -90,6 +90,7 @@ public:
         ub_ctx_set_option(context_, "unblock-lan-zones:", "yes");
         ub_ctx_set_option(context_, "insecure-lan-zones:", "yes");
         use_hosts_ = options.hosts;
+        idna_ = options.idna;
         if (use_hosts_ != HostsUse::never) {
             hosts_.read(options.hosts_file);
         }
@@ -97,7 +98,7 @@ public:
     }
 
     Task<Result<DnsAnswer>> query(std::string name, DnsType type, Millis timeout) override {
-        name = ascii_name(name).value_or(name);
+        name = ascii_name(name, idna_).value_or(name);
         DnsAnswer known;
         if (use_hosts_ == HostsUse::first && from_hosts(name, type, known)) {
             co_return known;
@@ -234,6 +235,7 @@ private:
     ub_ctx* context_;
     HostsFile hosts_;
     HostsUse use_hosts_ = HostsUse::first;
+    IdnaRules idna_ = IdnaRules::current;
     std::shared_ptr<Reader> reader_ = std::make_shared<Reader>();
     bool started_ = false;
     Millis patience_ = kForever;

@@ -11,6 +11,7 @@
 
 #include "lib/async/loop.h"
 #include "lib/base/result.h"
+#include "lib/dns/ascii_name.h"
 
 namespace postern {
 
@@ -51,6 +52,7 @@ struct DnsOptions {
     std::string hosts_file = "/etc/hosts";
     /// Its name servers, and how long to wait for them: no lookup takes longer than it says (lib/dns/resolv_conf.h).
     std::string resolv_conf = "/etc/resolv.conf";
+    IdnaRules idna = IdnaRules::current;   ///< of names in UTF-8
 };
 
 class Dns {

@@ -124,10 +124,10 @@ private:
             return {};
         }
         const auto number = value.size() <= 10 ? parse_number(value) : std::nullopt;
-        if (!number || *number > kMaxStsAge) {
+        if (!number) {
             return bad("max_age", value);
         }
-        policy_.max_age = *number;
+        policy_.max_age = std::min(*number, kMaxStsAge);   // meant to be long: without TLS because of that, nobody is served
         has_age_ = true;
         keep("max_age", value);
         return {};

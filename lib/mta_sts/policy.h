@@ -22,7 +22,7 @@ inline constexpr std::uint64_t kMaxStsAge = 31'557'600;       ///< seconds, RFC 
 struct StsPolicy {
     StsMode mode = StsMode::none;
     std::vector<std::string> mx;          ///< "mail.example.com", "*.example.net"; lower case
-    std::uint64_t max_age = 0;            ///< seconds
+    std::uint64_t max_age = 0;            ///< seconds; what is more than kMaxStsAge counts as that
     std::vector<std::string> lines;       ///< what was written, "name: value", the fields above only; for TLS reports
 
     /// Section 4.1: whether mail for the domain may go to `host`.

@@ -168,18 +168,36 @@ public:
         const Unit times[] = {{"delay_warning_time", config_.delay_warning_time().count()},
                               {"maximal_queue_lifetime", config_.maximal_queue_lifetime().count()}};
         for (const Unit& time : times) {
-            for (const Unit& unit : kUnits) {
-                if (name.starts_with(time.name) && name.substr(time.name.size()) == unit.name) {
-                    return Value{std::to_string(time.seconds / unit.seconds), true};
-                }
+            if (name.starts_with(time.name) && name.substr(time.name.size()).starts_with('_')) {
+                return in_unit(name, time.seconds, name.substr(time.name.size()));
             }
         }
         const std::optional<std::string> value = config_.lookup(std::string(name));
         return value ? std::optional<Value>(Value{*value, true}) : std::nullopt;
     }
 
+    /// Why the text cannot be meant like this; empty: it can.
+    const std::string& problem() const { return problem_; }
+    /// Names of times that come out as 0 in their unit, and are not.
+    const std::vector<std::string>& zeros() const { return zeros_; }
+
 private:
+    Value in_unit(std::string_view name, std::int64_t seconds, std::string_view suffix) const {
+        for (const Unit& unit : kUnits) {
+            if (suffix == unit.name) {
+                if (seconds > 0 && seconds < unit.seconds) {
+                    zeros_.emplace_back(name);
+                }
+                return Value{std::to_string(seconds / unit.seconds), true};
+            }
+        }
+        problem_ = fmt::format("unrecognized suffix \"{}\" in parameter \"{}\"", printable(suffix.substr(1), 100), printable(name, 100));
+        return Value{"", true};
+    }
+
     const Config& config_;
+    mutable std::string problem_;               // notes of find(), which looks on for all that asks
+    mutable std::vector<std::string> zeros_;
 };
 
 }  // namespace
@@ -224,7 +242,28 @@ Result<NoticeTemplates> NoticeTemplates::parse(std::string_view text) {
     return Parser(text).run();
 }
 
-Result<std::string> expand_notice(const Config& config, std::string_view body) { return expand(body, Values(config)); }
+Result<std::string> expand_notice(const Config& config, std::string_view body) {
+    const Values values(config);
+    Result<std::string> text = expand(body, values);
+    return values.problem().empty() ? text : Result<std::string>(Error(Errc::syntax, values.problem()));
+}
+
+std::vector<std::string> doubtful_times(const Config& config, const NoticeTemplates& templates) {
+    const std::string file = config.bounce_template_file().empty() ? "[built-in]" : config.bounce_template_file();
+    std::vector<std::string> out;
+    for (const Named& named : kNamed) {
+        const Values values(config);
+        if (!expand((templates.*(named.member)).body, values)) {
+            continue;   // preview_templates() says why
+        }
+        for (const std::string& name : values.zeros()) {
+            out.push_back(fmt::format("{}: zero result in {} template conversion of parameter \"{}\"", file, named.name, name));
+            out.push_back(fmt::format("please reduce time unit \"{}\" of \"{}\" in {} template", name.substr(name.rfind('_') + 1), name, named.name));
+            out.push_back("for instructions see the bounce(5) manual");
+        }
+    }
+    return out;
+}
 
 std::string format_templates(const NoticeTemplates& templates) {
     std::string out;

@@ -1,4 +1,5 @@
 """A mail server for tests, which does what it is told: speaks SMTP or LMTP, notes all it hears, and misbehaves on request."""
+import math
 import os
 import socket
 import ssl
@@ -9,7 +10,8 @@ import time
 class Peer:
     """`replies` maps a verb ("CONNECT", "EHLO", "MAIL", "RCPT", "DATA", ".", "QUIT", ...) to what is answered instead of the
     ordinary reply: text, a list of texts for one use after another (the last one stays), None for hanging up, a number for a
-    pause of so many seconds before the ordinary reply, or a function of the argument that yields one of these."""
+    pause of so many seconds before the ordinary reply (math.inf: nothing, until the client hangs up), or a function of the
+    argument that yields one of these."""
 
     def __init__(self, port=None, path=None, lmtp=False, features=("PIPELINING", "SIZE 10240000", "8BITMIME", "DSN", "ENHANCEDSTATUSCODES"),
                  replies=None, name="peer.example", tls=None, wrapped=False, auth=None,
@@ -22,12 +24,13 @@ class Peer:
             self.context.load_cert_chain(*tls)
         self.tls_sessions, self.reused, self.lock = 0, 0, threading.Lock()
         self.open = 0   # conversations that have not ended
+        self.conversations = []   # what was heard in each, and when
         if path:
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.bind(path)
             os.chmod(path, 0o666)
         else:
-            self.socket = socket.socket()
+            self.socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self.socket.bind((address, port))
         self.socket.listen(200)
@@ -58,6 +61,7 @@ class Peer:
         talk = Talk(self, client)
         with self.lock:
             self.open += 1
+            self.conversations.append(talk.conversation)
         try:
             talk.run()
         except (OSError, ValueError, EOFError):
@@ -67,12 +71,14 @@ class Peer:
             client.close()
             with self.lock:
                 self.open -= 1
+                talk.conversation["ended"] = time.monotonic()
 
 
 class Talk:
     def __init__(self, peer, client):
         self.peer, self.client, self.buffer = peer, client, b""
         self.recipients, self.sender, self.secure, self.chunks = [], None, False, b""
+        self.conversation = {"began": time.monotonic(), "ended": None, "commands": []}   # with the moments in which they came
 
     def line(self):
         while b"\n" not in self.buffer:
@@ -98,6 +104,10 @@ class Talk:
             told = ordinary if told == "" else told
         if told is None:
             self.client.shutdown(socket.SHUT_RDWR)
+            raise EOFError
+        if told == math.inf:
+            while self.client.recv(65536):
+                pass
             raise EOFError
         if isinstance(told, (int, float)):
             time.sleep(told)
@@ -127,6 +137,7 @@ class Talk:
             verb = command.split(" ")[0].upper()
             with self.peer.lock:
                 self.peer.commands.append(command)
+                self.conversation["commands"].append((time.monotonic(), command))
             if verb in ("EHLO", "LHLO"):
                 features = self.peer.features + (["STARTTLS"] if self.peer.tls and not self.secure else [])
                 lines = [self.peer.name] + features

@@ -204,7 +204,7 @@ class ServerTls(unittest.TestCase):
             smtp.sendmail("a@else.example", ["fred@example.org"], "Subject: certified\r\n\r\nhello\r\n")
         text = self.mail.wait_for(lambda: [text for text in self.mail.messages("fred") if "certified" in text], 20, "the message")[0]
         self.assertRegex(text, r"\(using TLSv1\.3 with cipher \S+ \(256/256 bits\)\n\t key-exchange X25519 server-signature \S+ \([^)]*\) "
-                               r"server-digest SHA256 client-signature ECDSA \(prime256v1\) client-digest SHA256\)\n")
+                               r"server-digest SHA256\n\s+client-signature ECDSA \(prime256v1\) client-digest SHA256\)\n")
         self.assertRegex(text, r'\(Client CN "friend", Issuer "Authority ca" \(verified OK\)\)')
 
 
