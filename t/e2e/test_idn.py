@@ -102,7 +102,9 @@ class Idn(unittest.TestCase):
     def test_by_mx_and_the_name_as_it_was_written(self):
         self.assertEqual([to.split(" ")[1] for to, _, _ in self.ours["got"][BOOKS]],
                          ["TO:<a@fa\u00df.example>", "TO:<info@B\u00dcCHER.Example>", "TO:<info@b\u00fccher.example>", "TO:<j\u00f6rg@b\u00fccher.example>"])
-        self.assertEqual(self.ours["got"], self.theirs["got"])
+        # Postfix adds an ORCPT of its own making, of type rfc822, which RFC 6533 section 3 reserves for ASCII.
+        theirs = {at: [(re.sub(r" ORCPT=rfc822;\S*\+[89A-F]\S*", "", to), sender, tls) for to, sender, tls in got] for at, got in self.theirs["got"].items()}
+        self.assertEqual(self.ours["got"], theirs)
 
     def test_fates(self):
         self.assertEqual(self.ours["fates"], self.theirs["fates"])

@@ -9,8 +9,9 @@ using namespace postern;
 
 namespace {
 
-std::string walk(std::string_view mail, std::size_t cut, std::string& kinds) {
+std::string walk(std::string_view mail, std::size_t cut, std::string& kinds, bool to_seven_bit = false) {
     MimeWalker::Limits limits;
+    limits.to_seven_bit = to_seven_bit;
     limits.line = 100;
     limits.field = 300;
     limits.nesting = 5;
@@ -42,6 +43,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::string_view mail(reinterpret_cast<const char*>(data), size);
     std::string whole, pieces;
     if (walk(mail, size + 1, whole) != mail || walk(mail, 3, pieces) != mail || whole != pieces) {
+        std::abort();
+    }
+    if (walk(mail, size + 1, whole, true) != walk(mail, 3, pieces, true)) {   // what is encoded is so however it came
         std::abort();
     }
     return 0;
