@@ -40,7 +40,7 @@ int main(int argc, char** argv) {
     if (const Result<std::string> expanded = preview_templates(config, *templates); !expanded) {
         fatal("parameter bounce_template_file: {}", expanded.error().what);
     }
-    for (const std::string& warning : doubtful_times(config, *templates)) {
+    for (const std::string& warning : doubtful_times(config, *templates, config.bounce_template_file())) {
         log_warning("{}", warning);
     }
     service.confine(kRights);

@@ -79,12 +79,12 @@ TEST_CASE("errors name the line", "[notice]") {
 TEST_CASE("a time of which nothing is left in its unit is warned about", "[notice]") {
     const Result<NoticeTemplates> parsed = NoticeTemplates::parse("delay_template = <<EOF\n\n$delay_warning_time_days $maximal_queue_lifetime_days\nEOF\n");
     REQUIRE(parsed);
-    const std::vector<std::string> warnings = doubtful_times(settings(), *parsed);
+    const std::vector<std::string> warnings = doubtful_times(settings(), *parsed, "");
     REQUIRE(warnings.size() == 3);
     CHECK(warnings[0] == "[built-in]: zero result in delay template conversion of parameter \"delay_warning_time_days\"");
     CHECK(warnings[1] == "please reduce time unit \"days\" of \"delay_warning_time_days\" in delay template");
     CHECK(warnings[2] == "for instructions see the bounce(5) manual");
-    CHECK(doubtful_times(*Config::from_text("delay_warning_time = 0\n"), *parsed).empty());   // 0 hours are 0 days
+    CHECK(doubtful_times(*Config::from_text("delay_warning_time = 0\n"), *parsed, "x").empty());   // 0 hours are 0 days
 }
 
 TEST_CASE("VERP puts the recipient into the sender", "[notice]") {

@@ -70,7 +70,8 @@ int show_templates(const Request& request, bool expanded) {
         fmt::print(stderr, "postconf: fatal: {}\n", text.error().what);
         return 1;
     }
-    for (const std::string& warning : expanded ? doubtful_times(*config, *templates) : std::vector<std::string>()) {
+    const std::string& file = request.words.empty() ? config->bounce_template_file() : request.words.front();
+    for (const std::string& warning : expanded ? doubtful_times(*config, *templates, file) : std::vector<std::string>()) {
         fmt::print(stderr, "postconf: warning: {}\n", warning);
     }
     fmt::print("{}", *text);

@@ -248,8 +248,7 @@ Result<std::string> expand_notice(const Config& config, std::string_view body) {
     return values.problem().empty() ? text : Result<std::string>(Error(Errc::syntax, values.problem()));
 }
 
-std::vector<std::string> doubtful_times(const Config& config, const NoticeTemplates& templates) {
-    const std::string file = config.bounce_template_file().empty() ? "[built-in]" : config.bounce_template_file();
+std::vector<std::string> doubtful_times(const Config& config, const NoticeTemplates& templates, const std::string& file) {
     std::vector<std::string> out;
     for (const Named& named : kNamed) {
         const Values values(config);
@@ -257,7 +256,8 @@ std::vector<std::string> doubtful_times(const Config& config, const NoticeTempla
             continue;   // preview_templates() says why
         }
         for (const std::string& name : values.zeros()) {
-            out.push_back(fmt::format("{}: zero result in {} template conversion of parameter \"{}\"", file, named.name, name));
+            out.push_back(fmt::format("{}: zero result in {} template conversion of parameter \"{}\"", file.empty() ? "[built-in]" : file,
+                                      named.name, name));
             out.push_back(fmt::format("please reduce time unit \"{}\" of \"{}\" in {} template", name.substr(name.rfind('_') + 1), name, named.name));
             out.push_back("for instructions see the bounce(5) manual");
         }

@@ -37,8 +37,9 @@ inline constexpr std::size_t kMaxTemplateFile = 256 * 1024;
 /// The body for people to read: $name is the parameter's value; delay_warning_time and maximal_queue_lifetime also have
 /// _seconds, _minutes, _hours, _days and _weeks, and no other suffix.  Errors: syntax.
 Result<std::string> expand_notice(const Config& config, std::string_view body);
-/// Warnings about times of which nothing is left in the unit that a template asks for: "0 days" of five hours.
-std::vector<std::string> doubtful_times(const Config& config, const NoticeTemplates& templates);
+/// Warnings about times of which nothing is left in the unit that a template asks for: "0 days" of five hours.  `file` is where the
+/// templates came from; empty: they are the built-in ones.
+std::vector<std::string> doubtful_times(const Config& config, const NoticeTemplates& templates, const std::string& file);
 
 /// As postconf -t prints them, and parse() reads them.
 std::string format_templates(const NoticeTemplates& templates);

@@ -123,7 +123,7 @@ class Feedback(unittest.TestCase):
                 self.assertLess(one["served"] + one["away"], MANY - 10)
             return
         self.assertEqual((mine["served"], others["served"]), (MESSAGES, MESSAGES))
-        self.assertAlmostEqual(mine["peak"], others["peak"], delta=0 if others["peak"] <= 4 else 1)
+        self.assertAlmostEqual(mine["peak"], others["peak"], delta=0 if others["peak"] <= 4 else 3)   # the last ones begin when the first of all have left
         for number, at in others["reached"].items():   # after how many messages there were so many at a time
             self.assertAlmostEqual(mine["reached"].get(number, MESSAGES), at, delta=LATE)
 
