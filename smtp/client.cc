@@ -101,9 +101,16 @@ Result<void> Client::open() {
         return Error(Errc::config, "parameter " + settings_.prefix() + "_tcp_port: " + port.error().what);
     }
     const TableContext tables = table_context(config());
-    if (Result<void> opened = open_dns(tables); !opened) {
-        return opened;
+    for (const auto step : {&Client::open_dns, &Client::open_filters, &Client::open_destinations, &Client::open_security, &Client::open_rewriting}) {
+        if (Result<void> opened = (this->*step)(tables); !opened) {
+            return opened;
+        }
     }
+    return {};
+}
+
+/// What answers of servers and outcomes go through.
+Result<void> Client::open_filters(const TableContext& tables) {
     const char* const ignored = settings_.lmtp() ? "_discard_lhlo_keyword_address_maps" : "_discard_ehlo_keyword_address_maps";
     const Result<void> lists = open_lists({{reply_filter_, settings_.prefix() + "_reply_filter", settings_.reply_filter()},
                                            {ignored_maps_, settings_.prefix() + ignored, settings_.discard_ehlo_keyword_address_maps()}},
@@ -117,23 +124,38 @@ Result<void> Client::open() {
         return filter.error();
     }
     status_filter_ = std::move(*filter);
+    return {};
+}
+
+/// How hosts are found, which connections are kept and which are logged in full.
+Result<void> Client::open_destinations(const TableContext& tables) {
     const std::string title = settings_.prefix() + "_connection_cache_destinations";
-    Result<MatchList> kept =
-        MatchList::open(title, settings_.connection_cache_destinations(), MatchKind::string, false, tables);
+    Result<MatchList> kept = MatchList::open(title, settings_.connection_cache_destinations(), MatchKind::string, false, tables);
     if (!kept) {
         return kept.error();
     }
-    Result<std::unique_ptr<TlsPolicies>> tls = TlsPolicies::create(settings_, tables);
-    if (!tls) {
-        return tls.error();
-    }
-    tls_ = std::move(*tls);
+    cache_ = std::make_unique<SessionCache>(settings_, std::move(*kept));
     Result<MatchList> debugged = MatchList::open("debug_peer_list", config().debug_peer_list(), MatchKind::name_and_address,
                                                  matches_subdomains(config(), "debug_peer_list"), tables);
     if (!debugged) {
         return debugged.error();
     }
     debug_peers_ = std::move(*debugged);
+    Result<MatchList> services = MatchList::open("use_srv_lookup", config().use_srv_lookup(), MatchKind::string, false, tables);
+    if (!services) {
+        return services.error();
+    }
+    hosts_ = std::make_unique<HostFinder>(settings_, *host_dns_, static_cast<const SelfTest&>(*this), std::move(*services));
+    return {};
+}
+
+/// TLS and passwords.
+Result<void> Client::open_security(const TableContext& tables) {
+    Result<std::unique_ptr<TlsPolicies>> tls = TlsPolicies::create(settings_, tables);
+    if (!tls) {
+        return tls.error();
+    }
+    tls_ = std::move(*tls);
     Result<RequireTlsPolicy> requiretls =
         RequireTlsPolicy::open(settings_.prefix() + "_requiretls_policy", settings_.requiretls_policy(), tables);
     if (!requiretls) {
@@ -146,6 +168,11 @@ Result<void> Client::open() {
         return sasl.error();
     }
     sasl_ = std::move(*sasl);
+    return {};
+}
+
+/// What changes messages on their way.
+Result<void> Client::open_rewriting(const TableContext& tables) {
     Result<std::unique_ptr<GenericMaps>> generic = GenericMaps::create(settings_, tables);
     if (!generic) {
         return generic.error();
@@ -156,12 +183,6 @@ Result<void> Client::open() {
         return checks.error();
     }
     checks_ = std::move(*checks);
-    cache_ = std::make_unique<SessionCache>(settings_, std::move(*kept));
-    Result<MatchList> services = MatchList::open("use_srv_lookup", config().use_srv_lookup(), MatchKind::string, false, tables);
-    if (!services) {
-        return services.error();
-    }
-    hosts_ = std::make_unique<HostFinder>(settings_, *host_dns_, static_cast<const SelfTest&>(*this), std::move(*services));
     return {};
 }
 

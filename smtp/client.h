@@ -80,6 +80,10 @@ private:
     Client(const Config& config, Protocol protocol) : settings_(config, protocol) {}
     Result<void> open();
     Result<void> open_dns(const TableContext& tables);
+    Result<void> open_filters(const TableContext& tables);
+    Result<void> open_destinations(const TableContext& tables);
+    Result<void> open_security(const TableContext& tables);
+    Result<void> open_rewriting(const TableContext& tables);
     bool is_self(const std::string& address) const override { return own_.contains(address); }
 
     Settings settings_;
