@@ -12,11 +12,14 @@ using Client = Channel<table_proxy::FromProxymap, table_proxy::ToProxymap>;
 /// Clients come back when their connection was closed, so an idle one need not be kept.
 constexpr Millis kIdle = std::chrono::seconds(100);
 constexpr Millis kPatience = std::chrono::seconds(30);
+/// A client waits 30 seconds: it shall hear from us which table's server does not answer.
+constexpr int kServerTimeoutSeconds = 25;
 
 }  // namespace
 
 Server::Server(const Config& config)
     : allowed_(allowed_tables(config.proxy_read_maps())), context_(table_context(config)) {
+    context_.server_timeout_seconds = kServerTimeoutSeconds;
     context_.proxymap_socket.clear();   // "proxy:" inside a table is this process itself
 }
 

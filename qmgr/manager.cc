@@ -244,7 +244,6 @@ void Manager::activate(const std::string& id, const std::string& directory, Uniq
         }
     }
     route_more(message);
-    look_finished(message);
 }
 
 /// False, with errno, when that failed.
@@ -444,8 +443,8 @@ void Manager::ended(std::uint64_t batch, BatchEnd end) {
         for (const std::uint32_t index : flight.open) {
             settle(message, index, queue::kDeferred, end.dsn.empty() ? "4.3.0" : end.dsn, reason);
         }
+        look_finished(message);
     }
-    look_finished(message);
     pump();
 }
 

@@ -95,6 +95,8 @@ private:
     static constexpr std::size_t kRecipientTurn = 1000;
     /// Messages with more recipients than this many times qmgr_message_recipient_limit in all are not open together.
     static constexpr std::size_t kLoadedFactor = 50;
+    /// Messages that may wait for tables that are servers; more are not taken up.
+    static constexpr std::size_t kMaxRouting = 64;
 
     static TransportLimits limits_of(const void* self, std::string_view transport);
 
@@ -110,13 +112,14 @@ private:
     bool move_to_active(Message& message);
     void move_the_older();
     std::size_t allowance(const Message& message) const;
-    void route_more(Message& message);
+    std::size_t route_more(Message& message);
     void refill();
     void recount(Message& message);
 
     // Choosing transports (manager_route.cc)
     struct Target;
-    void route(Message& message, const std::vector<std::uint32_t>& indices);
+    void route(Message& message, std::vector<std::uint32_t> indices);
+    void find_routes(Message& message, const std::vector<std::uint32_t>& indices);
     std::string destination_key(const Target& target) const;
     bool choose_filter(const Message& message, Target& target) const;
     bool choose(Message& message, std::uint32_t index, Target& target);
@@ -180,6 +183,7 @@ private:
     std::size_t active_probes_ = 0;
     std::size_t active_recipients_ = 0;    ///< that the scheduler or an agent has
     std::size_t loaded_recipients_ = 0;    ///< of all active messages
+    std::size_t routing_ = 0;              ///< pieces of messages whose routes are being looked up
     std::deque<MessageKey> refill_;        ///< active messages that have recipients the scheduler does not know yet
     bool more_is_due_ = false;
     std::size_t active_old_ = 0;           ///< active messages that were deferred before

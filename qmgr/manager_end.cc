@@ -59,7 +59,7 @@ std::string_view trace_action(const Message& message, const queue::RecipientDone
 /// Called whenever something about the message was decided.
 void Manager::look_finished(Message& message) {
     const bool given_up = message.deleted || message.stopped;
-    if (message.concluding || message.batches > 0 || (message.pending > 0 && !given_up)) {
+    if (message.concluding || message.batches > 0 || message.routing > 0 || (message.pending > 0 && !given_up)) {
         recount(message);
         return;
     }

@@ -10,7 +10,7 @@ namespace postern::qmgr {
 
 bool Manager::room() const {
     const auto recipients = static_cast<std::size_t>(config_.qmgr_message_recipient_limit());
-    return active_.size() < active_limit_ && (active_.empty() || loaded_recipients_ / kLoadedFactor < recipients);
+    return active_.size() < active_limit_ && routing_ < kMaxRouting && (active_.empty() || loaded_recipients_ / kLoadedFactor < recipients);
 }
 
 /// A fifth of the places is for new mail: what was deferred is more likely to wait long for its destination.
@@ -47,18 +47,18 @@ std::size_t Manager::allowance(const Message& message) const {
     return std::max(minimum, std::min(kRecipientTurn, limit > others ? limit - others : 0));
 }
 
-/// Gives the scheduler as many more as it may have.
-void Manager::route_more(Message& message) {
+/// Gives the scheduler as many more as it may have.  `message` may be gone afterwards.
+std::size_t Manager::route_more(Message& message) {
     const std::size_t have = message.scheduled(), may = allowance(message);
     std::size_t count = std::min(may > have ? may - have : 0, message.open.size() - message.routed);
     if (!message.envelope().redirect.empty()) {
         count = message.open.size() - message.routed;   // one delivery, whoever they were
     }
     const auto first = message.open.begin() + static_cast<std::ptrdiff_t>(message.routed);
-    const std::vector<std::uint32_t> piece(first, first + static_cast<std::ptrdiff_t>(count));
+    std::vector<std::uint32_t> piece(first, first + static_cast<std::ptrdiff_t>(count));
     message.routed += count;
-    route(message, piece);
-    recount(message);
+    route(message, std::move(piece));
+    return count;
 }
 
 /// Notes what the scheduler has of `message`, and whether it should soon have more: default_recipient_refill_limit.
@@ -89,10 +89,7 @@ void Manager::refill() {
         }
         Message& message = *found->second;
         message.wants_refill = false;
-        const std::size_t before = message.routed;
-        route_more(message);
-        done += message.routed - before;
-        look_finished(message);
+        done += route_more(message);
     }
 }
 

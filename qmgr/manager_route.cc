@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 
+#include "lib/async/wait_here.h"
 #include "lib/base/strings.h"
 #include "lib/log/delivery.h"
 #include "lib/log/log.h"
@@ -115,7 +116,23 @@ std::string Manager::destination_key(const Target& target) const {
     return local;
 }
 
-void Manager::route(Message& message, const std::vector<std::uint32_t>& indices) {
+/// Looks up where they go and gives them to the scheduler, then looks whether the message is finished.  A table that is a
+/// server may take its time: the caller, and the mail of others, goes on meanwhile.
+void Manager::route(Message& message, std::vector<std::uint32_t> indices) {
+    ++message.routing;
+    ++routing_;
+    call_aside([this, &message, mine = std::move(indices)] {
+        find_routes(message, mine);
+        --message.routing;
+        --routing_;
+        if (can_wait_here()) {
+            changed_.notify_all();   // nobody may be left who would pump()
+        }
+        look_finished(message);
+    });
+}
+
+void Manager::find_routes(Message& message, const std::vector<std::uint32_t>& indices) {
     std::map<std::pair<std::string, std::string>, std::vector<std::uint32_t>> groups;
     bool redirected = false;
     for (const std::uint32_t index : indices) {

@@ -43,6 +43,7 @@ struct Message {
     std::int64_t active_usec = 0;
     std::uint32_t pending = 0;            ///< recipients with Fate::pending
     std::uint32_t batches = 0;            ///< in flight
+    std::uint32_t routing = 0;            ///< pieces whose routes are being looked up
     std::uint32_t lost_agents = 0;        ///< how often an agent died on it in this attempt
     bool old = false;                     ///< was deferred before
     bool stopped = false;                 ///< postsuper: nothing more is given out in this attempt

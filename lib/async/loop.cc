@@ -6,6 +6,9 @@
 #include <cstdio>
 #include <exception>
 
+#include "lib/async/stacks.h"
+#include "lib/async/wait_here.h"
+
 namespace postern {
 
 namespace {
@@ -43,7 +46,12 @@ Detached run_detached(Task<> task) {
 }  // namespace detail
 
 void spawn(Task<> task) {
-    detail::run_detached(std::move(task));
+    if (!waiting_is_allowed()) {
+        detail::run_detached(std::move(task));
+        return;
+    }
+    // On a stack of its own, so that whoever spawns does not have to wait with it.
+    detail::call_on_stack([](void* first) { detail::run_detached(std::move(*static_cast<Task<>*>(first))); }, &task);
 }
 
 /// A signal or periodic event with its callback.
@@ -58,7 +66,7 @@ struct Loop::Registered {
     }
     static void fired(evutil_socket_t, short, void* self) {
         auto* registered = static_cast<Registered*>(self);
-        registered->callback();
+        call_aside([registered] { registered->callback(); });
         registered->loop->run_ready();
     }
 };
@@ -106,14 +114,28 @@ void Loop::run_ready() {
     if (draining_) {
         return;
     }
-    draining_ = true;
-    while (next_ready_ < ready_.size()) {
-        const std::coroutine_handle<> handle = ready_[next_ready_++];
-        if (next_ready_ == ready_.size()) {
-            ready_.clear();
-            next_ready_ = 0;
+    const auto drain = [](void* self) {
+        Loop& loop = *static_cast<Loop*>(self);
+        while (loop.next_ready_ < loop.ready_.size() && !detail::stack_is_due()) {
+            const std::coroutine_handle<> handle = loop.ready_[loop.next_ready_++];
+            if (loop.next_ready_ == loop.ready_.size()) {
+                loop.ready_.clear();
+                loop.next_ready_ = 0;
+            }
+            handle.resume();
         }
-        handle.resume();
+    };
+    draining_ = true;
+    for (;;) {
+        if (detail::stack_is_due()) {
+            detail::resume_due_stack();
+        } else if (next_ready_ == ready_.size()) {
+            break;
+        } else if (waiting_is_allowed()) {
+            detail::call_on_stack(drain, this);   // which may return before all are resumed: one has to wait
+        } else {
+            drain(this);
+        }
     }
     draining_ = false;
 }

@@ -238,6 +238,7 @@ int TlsContext::choose_keys(ssl_st* session, int*, void* self) {
         return SSL_TLSEXT_ERR_NOACK;
     }
     const Result<std::optional<std::string>> keys = static_cast<TlsContext*>(self)->keys_for_(name);
+    ERR_clear_error();   // a table that is a server lets other sessions go on meanwhile: what they left is not ours
     if (!keys) {
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     }

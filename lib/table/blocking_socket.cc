@@ -1,88 +1,180 @@
 #include "lib/table/blocking_socket.h"
 
 #include <netdb.h>
+#include <poll.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
 
+#include "lib/async/loop.h"
+#include "lib/async/offload.h"
+#include "lib/async/wait_here.h"
+
 namespace postern {
 namespace {
 
-/// Deadlines hold for each single read, write and connect.
-void set_deadline(int fd, int seconds) {
-    timeval limit{};
-    limit.tv_sec = seconds;
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+using Addresses = std::unique_ptr<addrinfo, void (*)(addrinfo*)>;
+
+struct Found {
+    int error = 0;
+    Addresses list{nullptr, freeaddrinfo};
+};
+
+Found find_addresses(const std::string& host, const std::string& port) {
+    addrinfo hints{};
+    hints.ai_socktype = SOCK_STREAM;
+    addrinfo* list = nullptr;
+    Found found;
+    found.error = getaddrinfo(host.c_str(), port.c_str(), &hints, &list);
+    found.list.reset(list);
+    return found;
+}
+
+/// The same, by name servers that may be slow, while others go on.
+Found find_addresses_here(const std::string& host, const std::string& port) {
+    if (!can_wait_here()) {
+        return find_addresses(host, port);
+    }
+    auto work = [host, port] { return find_addresses(host, port); };
+    return wait_here(offload(std::move(work)));
+}
+
+Task<Wake> wait_for(int fd, bool for_read, Millis patience) {
+    FdEvents events;
+    events.open(fd);
+    if (for_read) {
+        const Wake wake = co_await events.readable(patience);
+        co_return wake;
+    }
+    const Wake wake = co_await events.writable(patience);
+    co_return wake;
+}
+
+/// False at the deadline.
+bool poll_for(int fd, bool for_read, Millis patience) {
+    pollfd one{};
+    one.fd = fd;
+    one.events = for_read ? POLLIN : POLLOUT;
+    int ready = 0;
+    do {
+        ready = ::poll(&one, 1, static_cast<int>(patience.count()));
+    } while (ready < 0 && errno == EINTR);
+    return ready > 0;
+}
+
+/// Until the next attempt.
+void pause() {
+    constexpr Millis kPause(20);
+    if (can_wait_here()) {
+        auto nap = [](Millis how_long) -> Task<bool> {
+            co_await sleep_for(how_long);
+            co_return true;
+        };
+        wait_here(nap(kPause));
+    } else {
+        ::poll(nullptr, 0, static_cast<int>(kPause.count()));
+    }
 }
 
 }  // namespace
 
 Error BlockingSocket::fail(Errc code, const char* what) {
     close();
-    buffer_.clear();
     return Error(code, what);
 }
 
-Result<void> BlockingSocket::connect_unix(const std::string& path, int timeout_seconds) {
+void BlockingSocket::close() {
+    fd_.reset();
+    buffer_.clear();
+}
+
+void BlockingSocket::set_deadline(int seconds) {
+    deadline_ = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
+}
+
+Result<void> BlockingSocket::wait(bool for_read) {
+    const auto left = std::chrono::ceil<Millis>(deadline_ - std::chrono::steady_clock::now());
+    const Millis patience = std::max(left, Millis(0));
+    const bool ready = can_wait_here() && left > Millis(0) ? wait_here(wait_for(fd_.get(), for_read, patience)) == Wake::ready
+                                                           : poll_for(fd_.get(), for_read, patience);
+    return ready ? Result<void>() : fail(Errc::timeout, "timeout");
+}
+
+/// connect(2) is over at once, or when the socket can be written.
+Result<void> BlockingSocket::connect_to(UniqueFd fd, const void* address, unsigned size) {
+    close();
+    const int outcome = connect(fd.get(), static_cast<const sockaddr*>(address), size);
+    if (outcome != 0 && errno != EINPROGRESS && errno != EINTR) {
+        return Error(errno == EAGAIN ? Errc::temporary : Errc::io, strerror(errno));
+    }
+    fd_ = std::move(fd);
+    if (outcome == 0) {
+        return {};
+    }
+    if (const Result<void> writable = wait(false); !writable) {
+        return writable;
+    }
+    int error = 0;
+    socklen_t length = sizeof error;
+    if (getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &length) != 0 || error != 0) {
+        return fail(Errc::io, strerror(error));
+    }
+    return {};
+}
+
+Result<void> BlockingSocket::connect_unix(const std::string& path) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.size() >= sizeof address.sun_path) {
         return Error(Errc::config, "connect " + path + ": path too long");
     }
     std::memcpy(address.sun_path, path.c_str(), path.size());
-    UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (!fd) {
-        return errno_error("socket");
-    }
-    set_deadline(fd.get(), timeout_seconds);
-    while (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-        if (errno != EINTR) {
-            return errno_error("connect " + path);
+    Result<void> connected;
+    for (;;) {
+        UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        connected = fd ? connect_to(std::move(fd), &address, sizeof address) : Result<void>(errno_error("socket"));
+        // EAGAIN: the server has too many clients to accept, and offers nothing to wait for.
+        if (connected || connected.error().code != Errc::temporary || std::chrono::steady_clock::now() >= deadline_) {
+            break;
         }
+        pause();
     }
-    buffer_.clear();
-    fd_ = std::move(fd);
-    return {};
+    return connected ? connected : Error(connected.error().code, "connect " + path + ": " + connected.error().what);
 }
 
-Result<void> BlockingSocket::connect_tcp(const std::string& host, const std::string& port, int timeout_seconds) {
-    addrinfo hints{};
-    hints.ai_socktype = SOCK_STREAM;
-    addrinfo* list = nullptr;
-    if (const int error = getaddrinfo(host.c_str(), port.c_str(), &hints, &list); error != 0) {
-        return Error(Errc::temporary, "connect " + host + ":" + port + ": " + gai_strerror(error));
+Result<void> BlockingSocket::connect_tcp(const std::string& host, const std::string& port) {
+    const std::string title = "connect " + host + ":" + port + ": ";
+    const Found found = find_addresses_here(host, port);
+    if (found.error != 0) {
+        return Error(Errc::temporary, title + gai_strerror(found.error));
     }
-    const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(list, freeaddrinfo);
-    for (const addrinfo* one = list; one; one = one->ai_next) {
-        UniqueFd fd(socket(one->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-        if (!fd) {
-            continue;
-        }
-        set_deadline(fd.get(), timeout_seconds);
-        if (connect(fd.get(), one->ai_addr, one->ai_addrlen) == 0) {
-            buffer_.clear();
-            fd_ = std::move(fd);
-            return {};
+    Result<void> connected = Error(Errc::io, "no address");
+    for (const addrinfo* one = found.list.get(); one; one = one->ai_next) {
+        UniqueFd fd(socket(one->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        connected = fd ? connect_to(std::move(fd), one->ai_addr, one->ai_addrlen) : Result<void>(errno_error("socket"));
+        if (connected) {
+            return connected;
         }
     }
-    return errno_error("connect " + host + ":" + port);
+    return Error(connected.error().code, title + connected.error().what);
 }
 
 Result<void> BlockingSocket::write_all(std::string_view bytes) {
     while (!bytes.empty()) {
         const ssize_t sent = send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-        if (sent < 0 && errno == EINTR) {
-            continue;
+        if (sent >= 0) {
+            bytes.remove_prefix(static_cast<std::size_t>(sent));
+        } else if (errno == EAGAIN) {
+            if (const Result<void> writable = wait(false); !writable) {
+                return writable;
+            }
+        } else if (errno != EINTR) {
+            return fail(Errc::closed, strerror(errno));
         }
-        if (sent < 0) {
-            return errno == EAGAIN ? fail(Errc::timeout, "timeout") : fail(Errc::closed, strerror(errno));
-        }
-        bytes.remove_prefix(static_cast<std::size_t>(sent));
     }
     return {};
 }
@@ -98,8 +190,12 @@ Result<void> BlockingSocket::fill() {
         if (got == 0) {
             return fail(Errc::closed, "connection closed");
         }
-        if (errno != EINTR) {
-            return errno == EAGAIN ? fail(Errc::timeout, "timeout") : fail(Errc::closed, strerror(errno));
+        if (errno == EAGAIN) {
+            if (const Result<void> readable = wait(true); !readable) {
+                return readable;
+            }
+        } else if (errno != EINTR) {
+            return fail(Errc::closed, strerror(errno));
         }
     }
 }

@@ -1,7 +1,9 @@
-/// A small blocking client socket with deadlines, for lookups that must be answered before anything else can go
-/// on: proxymap, socketmap, tcp tables.
+/// A small client socket for lookups, whose caller is no coroutine and needs the answer before anything else can go on:
+/// proxymap, socketmap, tcp tables.  Where it can (lib/async/wait_here.h) it lets other coroutines go on meanwhile; elsewhere,
+/// as in commands, it blocks.
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <string_view>
 
@@ -12,12 +14,15 @@ namespace postern {
 
 class BlockingSocket {
 public:
-    /// "/path", "path", for Unix sockets; "host:port" for TCP.
-    Result<void> connect_unix(const std::string& path, int timeout_seconds);
-    Result<void> connect_tcp(const std::string& host, const std::string& port, int timeout_seconds);
+    /// All that follows has to be done within `seconds` from now.
+    void set_deadline(int seconds);
+
+    /// "/path", "path", for Unix sockets; "host:port" for TCP, where the search for the host's addresses has no deadline of ours.
+    Result<void> connect_unix(const std::string& path);
+    Result<void> connect_tcp(const std::string& host, const std::string& port);
 
     bool is_open() const { return static_cast<bool>(fd_); }
-    void close() { fd_.reset(); }
+    void close();
 
     /// Errors: closed, timeout, io; the socket is then closed.
     Result<void> write_all(std::string_view bytes);
@@ -27,11 +32,14 @@ public:
     Result<std::string> read_line(std::size_t limit);
 
 private:
+    Result<void> connect_to(UniqueFd fd, const void* address, unsigned size);
     Result<void> fill();
+    Result<void> wait(bool for_read);
     Error fail(Errc code, const char* what);
 
     UniqueFd fd_;
     std::string buffer_;
+    std::chrono::steady_clock::time_point deadline_;
 };
 
 }  // namespace postern

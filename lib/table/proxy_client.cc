@@ -1,13 +1,15 @@
-/// proxy: tables: lookups through proxymap(8), over one connection for the whole process.
+/// proxy: tables: lookups through proxymap(8), over connections that all tables of a thread share.
 #include <time.h>
 
+#include <map>
 #include <unordered_map>
 #include <utility>
 
+#include "lib/async/wait_here.h"
 #include "lib/base/strings.h"
 #include "lib/ipc/codec.h"
-#include "lib/table/blocking_socket.h"
 #include "lib/table/proxy_messages.h"
+#include "lib/table/table_server.h"
 #include "lib/table/types.h"
 
 namespace postern::table_type {
@@ -38,73 +40,42 @@ std::size_t get_size(std::string_view header) {
     return size;
 }
 
-/// The thread's connection to proxymap; made when it is first needed.
-class ProxyConnection {
-public:
-    Result<table_proxy::Answer> ask(const std::string& path, table_proxy::Question& question) {
-        // A connection that was open may have been closed while idle: that is worth a second attempt.
-        const bool reused = socket_.is_open() && path == path_;
-        Result<table_proxy::Answer> answer = ask_once(path, question);
-        if (!answer && reused && answer.error().code == Errc::closed) {
-            answer = ask_once(path, question);
-        }
-        return answer;
+std::string frame_of(table_proxy::Question& question) {
+    std::string payload;
+    std::vector<UniqueFd> none;
+    Encoder encoder(payload, none);
+    fields(encoder, question);
+    std::string frame;
+    put_size(frame, payload.size());
+    frame.append(4, '\0');
+    return frame + payload;
+}
+
+Error malformed(BlockingSocket& socket) {
+    socket.close();
+    return Error(Errc::syntax, "malformed answer");
+}
+
+/// Sends a frame; the payload of the answer's.
+Result<std::string> exchange(BlockingSocket& socket, const std::string& frame) {
+    if (const Result<void> sent = socket.write_all(frame); !sent) {
+        return sent.error();
     }
-
-private:
-    Result<table_proxy::Answer> ask_once(const std::string& path, table_proxy::Question& question) {
-        if (!socket_.is_open() || path != path_) {
-            path_ = path;
-            if (const Result<void> connected = socket_.connect_unix(path, kTimeoutSeconds); !connected) {
-                return connected.error();
-            }
-        }
-        std::string payload;
-        std::vector<UniqueFd> none;
-        Encoder encoder(payload, none);
-        fields(encoder, question);
-        std::string frame;
-        put_size(frame, payload.size());
-        frame.append(4, '\0');
-        frame += payload;
-        if (const Result<void> sent = socket_.write_all(frame); !sent) {
-            return sent.error();
-        }
-        return receive();
+    const Result<std::string> header = socket.read_exactly(kFrameHeader);
+    if (!header) {
+        return header.error();
     }
-
-    Result<table_proxy::Answer> receive() {
-        const Result<std::string> header = socket_.read_exactly(kFrameHeader);
-        if (!header) {
-            return header.error();
-        }
-        const std::size_t size = get_size(*header);
-        if (size > table_proxy::kMaxFrame || header->compare(4, 4, std::string(4, '\0')) != 0) {
-            socket_.close();
-            return Error(Errc::syntax, "malformed answer");
-        }
-        const Result<std::string> payload = socket_.read_exactly(size);
-        if (!payload) {
-            return payload.error();
-        }
-        table_proxy::Answer answer;
-        std::deque<UniqueFd> none;
-        Decoder decoder(*payload, none, 0);
-        fields(decoder, answer);
-        if (!decoder.finished()) {
-            socket_.close();
-            return Error(Errc::syntax, "malformed answer");
-        }
-        return answer;
+    const std::size_t size = get_size(*header);
+    if (size > table_proxy::kMaxFrame || header->compare(4, 4, std::string(4, '\0')) != 0) {
+        return malformed(socket);
     }
+    return socket.read_exactly(size);
+}
 
-    std::string path_;
-    BlockingSocket socket_;
-};
-
-ProxyConnection& connection() {
-    thread_local ProxyConnection one;
-    return one;
+/// The thread's connections to the proxymap at `path`.
+TableServer& proxymap_at(const std::string& path) {
+    thread_local std::map<std::string, TableServer> all;
+    return all.try_emplace(path, path, std::string()).first->second;
 }
 
 /// Pattern tables show it by their type; wrappers by their first part.
@@ -127,7 +98,9 @@ public:
         : Table(full_name("proxy", inner), names_pattern_table(inner), context.fold_case),
           inner_(inner),
           socket_(context.proxymap_socket),
-          allow_substitution_(context.allow_substitution) {}
+          allow_substitution_(context.allow_substitution) {
+        allow_waiting_here();
+    }
 
 protected:
     Lookup find(std::string_view key) override {
@@ -137,24 +110,40 @@ protected:
             return cached->second.value;
         }
         table_proxy::Question question{inner_, kept, fold_case(), allow_substitution_};
-        Result<table_proxy::Answer> answer = connection().ask(socket_, question);
+        const Result<table_proxy::Answer> answer = ask(question);
         if (!answer) {
             return Error(Errc::temporary, name() + ": proxymap: " + answer.error().what);
         }
         std::optional<std::string> value;
         switch (answer->status) {
-            case table_proxy::kFound: value = std::move(answer->text); break;
+            case table_proxy::kFound: value = answer->text; break;
             case table_proxy::kAbsent: break;
             default: return Error(Errc::temporary, name() + ": " + printable(answer->text));
         }
         if (cache_.size() >= kCacheEntries) {
             cache_.clear();
         }
-        cache_[kept] = Cached{value, now + kCacheMs};
+        cache_[kept] = Cached{value, now_ms() + kCacheMs};
         return value;
     }
 
 private:
+    /// proxymap itself may be well when one of its tables keeps it waiting: the outage is the table's.
+    Result<table_proxy::Answer> ask(table_proxy::Question& question) {
+        const std::string frame = frame_of(question);
+        const auto one = [&frame](BlockingSocket& socket) { return exchange(socket, frame); };
+        const auto asking = [this, &one] { return proxymap_at(socket_).ask(one, kTimeoutSeconds); };
+        const Result<std::string> payload = outage_.guard(asking);
+        if (!payload) {
+            return payload.error();
+        }
+        table_proxy::Answer answer;
+        std::deque<UniqueFd> none;
+        Decoder decoder(*payload, none, 0);
+        fields(decoder, answer);
+        return decoder.finished() ? Result<table_proxy::Answer>(std::move(answer)) : Error(Errc::syntax, "malformed answer");
+    }
+
     struct Cached {
         std::optional<std::string> value;
         std::int64_t until = 0;
@@ -163,6 +152,7 @@ private:
     std::string socket_;
     bool allow_substitution_;
     std::unordered_map<std::string, Cached> cache_;
+    Outage outage_;
 };
 
 }  // namespace

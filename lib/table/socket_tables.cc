@@ -3,16 +3,15 @@
 
 #include <utility>
 
+#include "lib/async/wait_here.h"
 #include "lib/base/strings.h"
-#include "lib/table/blocking_socket.h"
+#include "lib/table/table_server.h"
 #include "lib/table/types.h"
 
 namespace postern::table_type {
 namespace {
 
-constexpr int kTimeoutSeconds = 100;
 constexpr std::size_t kMaxDigits = 18;       ///< of the length of a netstring
-constexpr int kAttempts = 2;                ///< the server may have closed an idle connection
 
 /// "inet:host:port" or "unix:path" or, for tcp, "host:port".
 struct ServerName {
@@ -32,45 +31,37 @@ std::optional<ServerName> parse_host_port(std::string_view text) {
     return ServerName{std::string(host), std::string(text.substr(colon + 1))};
 }
 
-/// A table that is a server, whose connection is kept.
+/// A table that is a server.
 class ServerTable : public Table {
 protected:
-    ServerTable(std::string name, bool pattern, bool fold, ServerName server)
-        : Table(std::move(name), pattern, fold), server_(std::move(server)) {}
+    ServerTable(std::string name, bool pattern, bool fold, ServerName server, const TableContext& context)
+        : Table(std::move(name), pattern, fold),
+          server_(std::move(server.host), std::move(server.port)),
+          timeout_seconds_(context.server_timeout_seconds) {
+        allow_waiting_here();
+    }
 
-    /// The reply to a question about `key`; asked once more, over a new connection, when the one that was kept fails.
-    /// Errors: temporary, naming the table.
+    /// The reply to a question about `key`.  Errors: temporary, naming the table.
     Result<std::string> ask(std::string_view key) {
-        Result<std::string> reply = Error(Errc::closed, "no attempt");
-        for (int attempt = 0; attempt < kAttempts; ++attempt) {
-            const bool reused = socket_.is_open();
-            const Result<void> connected = reused ? Result<void>() : connect();
-            reply = connected ? exchange(key) : Result<std::string>(connected.error());
-            if (reply || !reused) {
-                break;
-            }
-        }
+        const auto exchange_key = [this, key](BlockingSocket& socket) { return exchange(socket, key); };
+        const auto question = [this, &exchange_key] { return server_.ask(exchange_key, timeout_seconds_); };
+        Result<std::string> reply = outage_.guard(question);
         return reply ? reply : Error(Errc::temporary, name() + ": " + reply.error().what);
     }
 
-    BlockingSocket socket_;
-
 private:
-    /// One question and its reply, over a connection that is open.
-    virtual Result<std::string> exchange(std::string_view key) = 0;
+    /// One question and its reply.
+    virtual Result<std::string> exchange(BlockingSocket& socket, std::string_view key) = 0;
 
-    Result<void> connect() {
-        return server_.port.empty() ? socket_.connect_unix(server_.host, kTimeoutSeconds)
-                                    : socket_.connect_tcp(server_.host, server_.port, kTimeoutSeconds);
-    }
-
-    ServerName server_;
+    TableServer server_;
+    Outage outage_;
+    int timeout_seconds_;
 };
 
 class SocketMap final : public ServerTable {
 public:
     SocketMap(std::string name, const TableContext& context, ServerName server, std::string map)
-        : ServerTable(std::move(name), false, context.fold_case, std::move(server)), map_(std::move(map)),
+        : ServerTable(std::move(name), false, context.fold_case, std::move(server), context), map_(std::move(map)),
           max_query_(context.socketmap_max_query), max_reply_(context.socketmap_max_reply) {}
 
 protected:
@@ -91,17 +82,17 @@ protected:
 
 private:
     /// One netstring there, one back.
-    Result<std::string> exchange(std::string_view key) override {
+    Result<std::string> exchange(BlockingSocket& socket, std::string_view key) override {
         const std::string query = map_ + " " + std::string(key);
         if (query.size() > max_query_) {
             return Error(Errc::too_big, fmt::format("a question of {} bytes (socketmap_max_query_size = {})", query.size(), max_query_));
         }
-        if (const Result<void> sent = socket_.write_all(std::to_string(query.size()) + ":" + query + ","); !sent) {
+        if (const Result<void> sent = socket.write_all(std::to_string(query.size()) + ":" + query + ","); !sent) {
             return sent.error();
         }
         std::string digits;
         for (;;) {
-            const Result<std::string> byte = socket_.read_exactly(1);
+            const Result<std::string> byte = socket.read_exactly(1);
             if (!byte) {
                 return byte.error();
             }
@@ -110,27 +101,27 @@ private:
             }
             digits += *byte;
             if (!parse_number(digits) || digits.size() > kMaxDigits) {
-                return malformed();
+                return malformed(socket);
             }
         }
         const std::optional<std::uint64_t> size = parse_number(digits);
         if (!size || *size > max_reply_) {
-            socket_.close();
+            socket.close();
             return Error(Errc::too_big, fmt::format("a reply of {} bytes (socketmap_max_reply_size = {})", digits, max_reply_));
         }
-        Result<std::string> text = socket_.read_exactly(*size + 1);
+        Result<std::string> text = socket.read_exactly(*size + 1);
         if (!text) {
             return text;
         }
         if (text->back() != ',') {
-            return malformed();
+            return malformed(socket);
         }
         text->pop_back();
         return text;
     }
 
-    Error malformed() {
-        socket_.close();
+    static Error malformed(BlockingSocket& socket) {
+        socket.close();
         return Error(Errc::syntax, "malformed reply");
     }
 
@@ -170,7 +161,8 @@ std::optional<std::string> percent_decode(std::string_view text) {
 
 class TcpTable final : public ServerTable {
 public:
-    TcpTable(std::string name, ServerName server) : ServerTable(std::move(name), true, false, std::move(server)) {}
+    TcpTable(std::string name, ServerName server, const TableContext& context)
+        : ServerTable(std::move(name), true, false, std::move(server), context) {}
 
 protected:
     Lookup find(std::string_view key) override {
@@ -193,11 +185,11 @@ protected:
     }
 
 private:
-    Result<std::string> exchange(std::string_view key) override {
-        if (const Result<void> sent = socket_.write_all("get " + percent_encode(key) + "\n"); !sent) {
+    Result<std::string> exchange(BlockingSocket& socket, std::string_view key) override {
+        if (const Result<void> sent = socket.write_all("get " + percent_encode(key) + "\n"); !sent) {
             return sent.error();
         }
-        return socket_.read_line(4096);
+        return socket.read_line(4096);
     }
 };
 
@@ -220,12 +212,12 @@ Result<TablePtr> open_socketmap(std::string_view name, const TableContext& conte
     return TablePtr(std::make_unique<SocketMap>(title, context, std::move(*parsed), map));
 }
 
-Result<TablePtr> open_tcp(std::string_view name, const TableContext&) {
+Result<TablePtr> open_tcp(std::string_view name, const TableContext& context) {
     std::optional<ServerName> server = parse_host_port(name);
     if (!server) {
         return Error(Errc::config, full_name("tcp", name) + ": need tcp:host:port");
     }
-    return TablePtr(std::make_unique<TcpTable>(full_name("tcp", name), std::move(*server)));
+    return TablePtr(std::make_unique<TcpTable>(full_name("tcp", name), std::move(*server), context));
 }
 
 }  // namespace postern::table_type

@@ -1,7 +1,8 @@
 /// Lookup tables: one interface over files, patterns, wrappers and services (postfix DATABASE_README).
 ///
 /// A table is named "type:name" ("lmdb:/etc/postern/virtual", "inline:{a=b}").  A table is used by one
-/// thread.  Files are opened by open_table(), which therefore runs before chroot(2); a file that is
+/// thread.  A lookup in a table that is a server ("proxy:", "socketmap:", "tcp:", or made of such) lets other coroutines of that
+/// thread run while it waits (lib/async/wait_here.h), which may ask the same table.  Files are opened by open_table(), which therefore runs before chroot(2); a file that is
 /// replaced or edited later is noticed within a second and read again where its path can still be seen.
 #pragma once
 
@@ -37,6 +38,8 @@ struct TableContext {
     bool open_error_is_fatal = true;
     /// socketmap_max_query_size, socketmap_max_reply_size.
     std::size_t socketmap_max_query = 10000, socketmap_max_reply = 100000;
+    /// How long one lookup may wait for the server of a "socketmap:" or "tcp:" table.
+    int server_timeout_seconds = 100;
 
     /// The same, for such a table.
     TableContext without_substitution() const {
