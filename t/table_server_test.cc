@@ -86,7 +86,7 @@ private:
                 changed_.wait(lock, [this] { return released_; });
             }
             const std::string reply = "200 " + key + "\n";
-            if (write(client.get(), reply.data(), reply.size()) < 0) {
+            if (send(client.get(), reply.data(), reply.size(), MSG_NOSIGNAL) < 0) {
                 return;
             }
             if (key == "last") {

@@ -66,14 +66,15 @@ bool poll_for(int fd, bool for_read, Millis patience) {
     return ready > 0;
 }
 
+Task<bool> nap(Millis how_long) {
+    co_await sleep_for(how_long);
+    co_return true;
+}
+
 /// Until the next attempt.
 void pause() {
     constexpr Millis kPause(20);
     if (can_wait_here()) {
-        auto nap = [](Millis how_long) -> Task<bool> {
-            co_await sleep_for(how_long);
-            co_return true;
-        };
         wait_here(nap(kPause));
     } else {
         ::poll(nullptr, 0, static_cast<int>(kPause.count()));
