@@ -27,6 +27,9 @@ struct Verdict {
     bool no_delay = false;       ///< `nodelay`: answer a failure at once
 };
 
+/// What templates may name of a user who logs in.  The result refers to the arguments.
+Variables variables_of(const std::string& user, const AuthPeer& peer);
+
 class Databases {
 public:
     /// `config` outlives it.  Starts the PAM helper when auth_passdbs names pam, so call it before threads and

@@ -35,6 +35,16 @@ alias_maps =
 inet_protocols = ipv4
 """
 
+# Of a server that passes on what loopback sends, and tries what fails no second time.
+RELAYS = """relay_domains =
+smtpd_relay_restrictions = permit_mynetworks, reject
+mynetworks = 127.0.0.0/8
+notify_classes =
+smtp_tls_security_level = none
+minimal_backoff_time = 600s
+maximal_backoff_time = 600s
+"""
+
 
 def lay_out(directory, main, master):
     """An instance's directories and settings: `main` is added to what all have in main.cf, {d} in it stands for `directory`; `master`

@@ -101,15 +101,8 @@ CASES = {
     "lmtp-slow-dot": ("lmtp -o lmtp_data_done_timeout=1s", {"lmtp": True, "replies": {".": 3}}, PLAIN),
 }
 PORTS = {name: FIRST + i for i, name in enumerate(CASES)}
-MAIN = """
+MAIN = postfix_peer.RELAYS + """
 transport_maps = inline:{%s}
-relay_domains =
-smtpd_relay_restrictions = permit_mynetworks, reject
-mynetworks = 127.0.0.0/8
-notify_classes =
-smtp_tls_security_level = none
-minimal_backoff_time = 600s
-maximal_backoff_time = 600s
 always_add_missing_headers = yes
 """ % ",".join("%s.example=s%d:inet:[127.0.0.1]:%d" % (name, i, PORTS[name]) if CASES[name][0].startswith("lmtp")
                else "%s.example=s%d:[127.0.0.1]:%d" % (name, i, PORTS[name]) for i, name in enumerate(CASES))

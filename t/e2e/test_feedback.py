@@ -33,18 +33,11 @@ CASES = {
     "gone-forgiven": ({"destination_concurrency_negative_feedback": "1/concurrency"}, 12),
 }
 PORTS = {name: FIRST + i for i, name in enumerate(CASES)}
-MAIN = """
+MAIN = postfix_peer.RELAYS + """
 transport_maps = inline:{%s}
-relay_domains =
-smtpd_relay_restrictions = permit_mynetworks, reject
-mynetworks = 127.0.0.0/8
 smtpd_recipient_limit = 1000
-notify_classes =
-smtp_tls_security_level = none
 smtp_connection_cache_on_demand = no
 initial_destination_concurrency = 5
-minimal_backoff_time = 600s
-maximal_backoff_time = 600s
 in_flow_delay = 0
 """ % ", ".join("%s.example=s%d:[127.0.0.1]:%d" % (name, i, PORTS[name]) for i, name in enumerate(CASES))
 for number, (parameters, _) in enumerate(CASES.values()):

@@ -60,15 +60,8 @@ def route(i, name):
     return "%s.example=s%d:%s%s:%d" % (name, i, "inet:" if options.startswith("lmtp") else "", host, PORTS[name])
 
 
-MAIN = """
+MAIN = postfix_peer.RELAYS + """
 transport_maps = inline:{%s}
-relay_domains =
-smtpd_relay_restrictions = permit_mynetworks, reject
-mynetworks = 127.0.0.0/8
-notify_classes =
-smtp_tls_security_level = none
-minimal_backoff_time = 600s
-maximal_backoff_time = 600s
 connection_cache_ttl_limit = 10s
 """ % ",".join(route(i, name) for i, name in enumerate(CASES))
 
