@@ -40,6 +40,9 @@ std::vector<std::pair<std::string, std::string>> exported_environment(const std:
 /// Replaces every byte that is not in `allowed` (command_expansion_filter) by '_'.
 std::string censored(std::string_view text, std::string_view allowed);
 
+/// " (first words of what a command printed)", or nothing.
+std::string parenthesized(std::string_view output);
+
 /// The outcome of a finished command; `wait_status` as waitpid(2) has it.
 Outcome command_outcome(int wait_status, bool timed_out, std::string_view command_text, std::string_view output,
                         const std::string& success_text);
