@@ -363,7 +363,7 @@ class Client(unittest.TestCase):
 
         def taken_slowly(_):
             taken.set()
-            return 1.5 * PATIENCE
+            return 1.5
         peer, domain = self.peer(replies={".": taken_slowly})
         self.send("a@" + domain)
         self.assertTrue(taken.wait(30))
@@ -374,7 +374,7 @@ class Client(unittest.TestCase):
         self.assertEqual(len(peer.messages), 1)
 
     def test_no_copy_from_a_delivery_that_nobody_waits_for(self):
-        peer, domain = self.peer(replies={"DATA": [1.5 * PATIENCE, ""]})
+        peer, domain = self.peer(replies={"DATA": [1.5, ""]})
         self.send("a@" + domain)
         self.mail.wait_for(lambda: "DATA" in peer.verbs(), 10, "DATA")
         self.kill("qmgr")
