@@ -95,6 +95,7 @@ class Client(unittest.TestCase):
         peer, domain = self.peer()
         self.send("a@" + domain, "b@" + domain, "c@" + domain)
         self.mail.wait_log(r"to=<c@%s>.*status=sent" % domain)
+        self.mail.wait_for(lambda: "QUIT" in peer.verbs(), 5, "QUIT")
         self.assertEqual(peer.verbs(), ["EHLO", "MAIL", "RCPT", "RCPT", "RCPT", "DATA", "QUIT"])
         self.assertEqual(len(peer.messages[0]["recipients"]), 3)
 
@@ -257,6 +258,7 @@ class Client(unittest.TestCase):
         peer, domain = self.peer(features=features)
         self.send("a@" + domain, text=b"Subject: dots\n\n.\n..two\nlast line\n")
         self.mail.wait_log(r"to=<a@%s>.*status=sent" % domain)
+        self.mail.wait_for(lambda: "QUIT" in peer.verbs(), 5, "QUIT")
         self.assertEqual(peer.verbs(), ["EHLO", "MAIL", "RCPT", "BDAT", "QUIT"])
         self.assertTrue(peer.messages[0]["content"].endswith(b"\r\n\r\n.\r\n..two\r\nlast line\r\n"), peer.messages[0]["content"])
         body = b"".join(b"%06d .dot\n.%06d\n" % (i, i) for i in range(60000))
