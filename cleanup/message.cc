@@ -303,13 +303,17 @@ Refusal Message::header_end() {
             return no;
         }
     }
-    return splitter_.missing_separator() ? end_header() : Refusal();
+    return splitter_.missing_separator() ? end_header(complete) : Refusal();
 }
 
-/// non_empty_end_of_header_action: a line that is no field has ended the header, without an empty line between.
-Refusal Message::end_header() {
+/// non_empty_end_of_header_action: a line that is no field has ended the header, without an empty line between.  Only mail that
+/// passes through is left so: where the header is this system's to complete, it is set apart.
+Refusal Message::end_header(bool complete) {
     constexpr const char* kWhat = "message header was not terminated by empty line";
     const std::string& action = shared_.config.non_empty_end_of_header_action();
+    if (equals_ignoring_case(action, "keep") && !complete) {
+        return {};
+    }
     if (equals_ignoring_case(action, "reject")) {
         return refuse(550, "5.6.0", kWhat);
     }

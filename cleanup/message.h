@@ -68,7 +68,7 @@ private:
 
     Refusal refuse_character(std::string_view bytes, std::size_t at) const;
     Refusal clean_content(std::string_view bytes);
-    Refusal end_header();
+    Refusal end_header(bool complete);
     Refusal take_pieces();
     Refusal take_field(std::string field);
     void note_requiretls(std::string_view name, std::string_view field);

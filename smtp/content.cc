@@ -18,19 +18,27 @@ void DotEncoder::put(std::string_view text, std::string& out) {
     if (text.empty()) {
         return;
     }
-    if (column_ == 0 && dots_ && text.front() == '.') {
+    if (column_ == 0 && form_.dots && text.front() == '.') {
         out += '.';
     }
-    while (limit_ > 0 && column_ + text.size() > limit_) {
-        const std::size_t room = limit_ - column_;
-        out += text.substr(0, room);
+    while (form_.line_limit > 0 && column_ + text.size() > form_.line_limit) {
+        const std::size_t room = form_.line_limit - column_;
+        append(text.substr(0, room), out);
         out += "\r\n ";
         text.remove_prefix(room);
         column_ = 1;
         folded_ = true;
     }
-    out += text;
+    append(text, out);
     column_ += text.size();
+}
+
+void DotEncoder::append(std::string_view text, std::string& out) const {
+    const std::size_t begin = out.size();
+    out += text;
+    if (form_.stray_cr_is_space) {
+        std::replace(out.begin() + static_cast<std::ptrdiff_t>(begin), out.end(), '\r', ' ');
+    }
 }
 
 void DotEncoder::end_line(std::string& out) {

@@ -17,9 +17,12 @@ namespace postern::smtp {
 /// lines that begin with one, long lines folded by CR LF SPACE.  Pieces may be cut anywhere.
 class DotEncoder {
 public:
-    /// `line_limit`: smtp_line_length_limit; 0 means no folding; 1 is taken as 2, since a folded line begins with a blank.
-    /// Without `dots` none are doubled (BDAT).
-    explicit DotEncoder(std::size_t line_limit, bool dots = true) : limit_(line_limit == 1 ? 2 : line_limit), dots_(dots) {}
+    struct Form {
+        std::size_t line_limit = 0;      ///< smtp_line_length_limit; 0: no folding; 1 is taken as 2, since a folded line begins with a blank
+        bool dots = true;                ///< a line of one dot ends the content (DATA); else it is counted (BDAT), and no dot is doubled
+        bool stray_cr_is_space = false;  ///< a CR within a line goes out as a space: to some servers it ends a line, which smuggles commands
+    };
+    explicit DotEncoder(const Form& form) : form_(form) { form_.line_limit += form.line_limit == 1 ? 1 : 0; }
     void add(std::string_view piece, std::string& out);
     /// The last line's end, if it had none.
     void finish(std::string& out);
@@ -28,10 +31,10 @@ public:
 
 private:
     void put(std::string_view text, std::string& out);
+    void append(std::string_view text, std::string& out) const;
     void end_line(std::string& out);
 
-    std::size_t limit_;
-    bool dots_;
+    Form form_;
     std::size_t column_ = 0;      ///< bytes of the line so far, without doubled dots
     bool held_cr_ = false;        ///< a CR that ends the last piece: part of a line end, or not
     bool folded_ = false;

@@ -66,7 +66,10 @@ public:
     bool send_xforward_command() const { return pick(&Config::smtp_send_xforward_command, &Config::lmtp_send_xforward_command); }
     bool send_dummy_mail_auth() const { return pick(&Config::smtp_send_dummy_mail_auth, &Config::lmtp_send_dummy_mail_auth); }
     bool assume_final() const { return lmtp_ && config_.lmtp_assume_final(); }
-    long line_length_limit() const { return pick(&Config::smtp_line_length_limit, &Config::lmtp_line_length_limit); }
+    std::size_t line_length_limit() const {
+        return static_cast<std::size_t>(pick(&Config::smtp_line_length_limit, &Config::lmtp_line_length_limit));
+    }
+    bool replace_stray_cr() const { return pick(&Config::smtp_replace_stray_cr, &Config::lmtp_replace_stray_cr); }
     const std::string& address_verify_target() const {
         return pick(&Config::smtp_address_verify_target, &Config::lmtp_address_verify_target);
     }

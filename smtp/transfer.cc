@@ -260,7 +260,7 @@ Task<bool> Transfer::stream_content() {
     Content& content = delivery_.content();
     const auto begin = std::chrono::steady_clock::now();
     const std::uint64_t sent_before = stream.bytes_out();
-    DotEncoder encoder(static_cast<std::size_t>(settings_.line_length_limit()));
+    DotEncoder encoder({settings_.line_length_limit(), true, settings_.replace_stray_cr()});
     for (;;) {
         const Result<std::string_view> piece = content.next();
         if (!piece) {

@@ -34,7 +34,7 @@ bool Transfer::goes_early() {
 /// Everything that next() yields; false when it cannot be read, which is found again, and told, by who tries later.
 bool Transfer::write_early() {
     Content& content = delivery_.content();
-    DotEncoder encoder(static_cast<std::size_t>(settings_.line_length_limit()), false);
+    DotEncoder encoder({settings_.line_length_limit(), false, false});
     std::string chunk;
     for (;;) {
         const Result<std::string_view> piece = content.next();
@@ -112,7 +112,7 @@ Task<bool> Transfer::stream_chunks(int& on_the_way) {
     Stream& stream = session_.stream();
     const auto begin = std::chrono::steady_clock::now();
     const std::uint64_t sent_before = stream.bytes_out();
-    DotEncoder encoder(static_cast<std::size_t>(settings_.line_length_limit()), false);
+    DotEncoder encoder({settings_.line_length_limit(), false, false});
     std::string chunk;
     for (;;) {
         const Result<std::string_view> piece = delivery_.content().next();

@@ -108,7 +108,7 @@ TEST_CASE("where the body begins", "[cleanup]") {
     REQUIRE(c.submit(remote_mail("Subject: only\n")));
     CHECK(c.body.empty());
     REQUIRE(c.submit(remote_mail("Subject: a\njunk line\nTo: b\n\nx\n")));
-    CHECK(c.body == "\njunk line\nTo: b\n\nx\n");   // set apart by non_empty_end_of_header_action
+    CHECK(c.body == "junk line\nTo: b\n\nx\n");   // relayed: byte for byte
     REQUIRE(c.submit(local_mail("Subject: a\njunk line\n")));
     CHECK(c.body == "\njunk line\n");             // fields were added, so the body is set apart
     REQUIRE(c.submit(remote_mail("Subject: a\n\nno newline at the end")));
@@ -121,6 +121,10 @@ TEST_CASE("where the body begins", "[cleanup]") {
 
 TEST_CASE("non_empty_end_of_header_action tells of a header without an empty line behind it, or refuses", "[cleanup]") {
     const std::string joined = "Subject: a\njunk line\nTo: b\n\nx\n", parted = "Subject: a\n\nx\n";
+    Cleanup fixes("non_empty_end_of_header_action = fix_quietly\n");
+    REQUIRE(fixes.submit(remote_mail(joined)));
+    CHECK(fixes.header.ends_with("Subject: a\n"));
+    CHECK(fixes.body == "\njunk line\nTo: b\n\nx\n");
     Cleanup tells("non_empty_end_of_header_action = add_header\n");
     REQUIRE(tells.submit(remote_mail(joined)));
     CHECK(tells.header.ends_with("Subject: a\nMIME-Error: message header was not terminated by empty line\n"));
@@ -135,16 +139,17 @@ TEST_CASE("non_empty_end_of_header_action tells of a header without an empty lin
     CHECK(refuses.refused.text == "message header was not terminated by empty line");
 }
 
-TEST_CASE("stray CR bytes become spaces, unless cleanup_replace_stray_cr_lf is off", "[cleanup]") {
+TEST_CASE("stray CR bytes stay as they are, unless cleanup_replace_stray_cr_lf makes them spaces", "[cleanup]") {
     const std::string content = "Subject: a\rb\n c\r\n\nx\ry\n\r\nend\r";
-    Cleanup replaces;
+    Cleanup replaces("cleanup_replace_stray_cr_lf = yes\n");
     for (std::size_t cut = 1; cut < content.size(); ++cut) {
         REQUIRE(replaces.submit(remote_mail(content), cut));
         CHECK(replaces.header.ends_with("\nSubject: a b\n c \n"));
         CHECK(replaces.body == "\nx y\n \nend \n");
     }
-    Cleanup keeps("cleanup_replace_stray_cr_lf = no\n");
+    Cleanup keeps;
     REQUIRE(keeps.submit(remote_mail(content)));
+    CHECK(keeps.header.ends_with("\nSubject: a\rb\n c\r\n"));
     CHECK(keeps.body == "\nx\ry\n\r\nend\r\n");
 }
 

@@ -27,13 +27,17 @@ Reply parse(std::initializer_list<std::string_view> lines) {
     return Reply();
 }
 
-std::string encoded(std::string_view text, std::size_t limit = 998, std::size_t cut = 0) {
-    DotEncoder encoder(limit);
+std::string encoded(std::string_view text, const DotEncoder::Form& form, std::size_t cut = 0) {
+    DotEncoder encoder(form);
     std::string out;
     encoder.add(text.substr(0, cut), out);
     encoder.add(text.substr(cut), out);
     encoder.finish(out);
     return out;
+}
+
+std::string encoded(std::string_view text, std::size_t limit = 998, std::size_t cut = 0) {
+    return encoded(text, DotEncoder::Form{limit}, cut);
 }
 
 }  // namespace
@@ -90,6 +94,16 @@ TEST_CASE("Lines end in CRLF and dots are doubled, however the text is cut", "[s
         CAPTURE(cut);
         CHECK(encoded(text, 998, cut) == wanted);
     }
+}
+
+TEST_CASE("A stray CR goes out as a space where it could be taken for a line end", "[smtp]") {
+    const std::string text = "a\r.\r\rb\n\r.\r\n\r\r\nend\r";
+    for (std::size_t cut = 0; cut <= text.size(); ++cut) {
+        CAPTURE(cut);
+        CHECK(encoded(text, {998, true, true}, cut) == "a .  b\r\n .\r\n \r\nend\r\n");
+        CHECK(encoded(text, {998, true, false}, cut) == "a\r.\r\rb\r\n\r.\r\n\r\r\nend\r\n");
+    }
+    CHECK(encoded("ab\rcd\ref\n", {3, true, true}) == "ab \r\n cd\r\n  e\r\n f\r\n");
 }
 
 TEST_CASE("Long lines are folded, and no folded line smuggles a dot", "[smtp]") {

@@ -128,7 +128,7 @@ TEST_CASE("No address becomes a command of its own", "[smtp]") {
 TEST_CASE("The shortest lines that can be folded are of two bytes", "[smtp]") {
     for (const std::size_t limit : {1, 2, 3}) {
         CAPTURE(limit);
-        DotEncoder encoder(limit);
+        DotEncoder encoder({limit});
         std::string out;
         encoder.add("abc\n", out);
         CHECK(out == (limit < 3 ? "ab\r\n c\r\n" : "abc\r\n"));

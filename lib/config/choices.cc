@@ -45,7 +45,7 @@ constexpr Row kRows[] = {
     {"mbox_read_locks", Form::list, "fcntl flock dotlock dotlock_try lockf"},
     {"mbox_write_locks", Form::list, "fcntl flock dotlock dotlock_try lockf"},
     {"mynetworks_style", Form::one, "class subnet host"},
-    {"non_empty_end_of_header_action", Form::one, "fix_quietly add_header reject"},
+    {"non_empty_end_of_header_action", Form::one, "keep fix_quietly add_header reject"},
     {"notify_classes", Form::list, "bounce 2bounce data delay policy protocol resource software"},
     {"pop3_delete_type", Form::one, "default expunge flag"},
     {"pop3_uidl_duplicates", Form::one, "allow rename"},

@@ -91,6 +91,17 @@ class Client(unittest.TestCase):
         self.assertRegex(message["sender"], r"^MAIL FROM:<fred@example\.org> SIZE=\d+$")
         self.assertEqual(peer.commands[0], "EHLO mail.example.org")
 
+    def test_a_stray_cr_smuggles_nothing(self):
+        text = b"Subject: cr\n\na\r.\rMAIL FROM:<x@example.org>\rb\n\r.\nend\n"
+        for features, kept in ((["PIPELINING"], False), (["PIPELINING", "CHUNKING"], True)):
+            peer, domain = self.peer(features=features)
+            self.send("a@" + domain, text=text)
+            self.mail.wait_log(r"to=<a@%s>.*status=sent" % domain)
+            body = text.split(b"\n\n", 1)[1].replace(b"\n", b"\r\n")
+            if not kept:   # where the end of the content is a line of its own
+                body = body.replace(b"\r\n", b"\n").replace(b"\r", b" ").replace(b"\n", b"\r\n")
+            self.assertTrue(peer.messages[0]["content"].endswith(b"\r\n\r\n" + body), peer.messages[0]["content"])
+
     def test_the_envelope_leaves_in_one_piece(self):
         peer, domain = self.peer()
         self.send("a@" + domain, "b@" + domain, "c@" + domain)
