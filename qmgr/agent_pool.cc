@@ -127,8 +127,9 @@ Task<> AgentPool::converse(std::uint64_t batch, queue::Deliver request) {
         transports_[name].idle.clear();   // connections to an agent that ended are likely all stale
         connect_more(name);
     } else {
-        offer(name, std::move(channel));
+        offer(name, std::move(channel));   // whoever waits goes on when we do
     }
+    // What became of this batch is written down here, before the next request leaves on the connection: with that the agent forgets it.
     events_->ended(batch, std::move(end));
 }
 

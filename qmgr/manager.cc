@@ -468,13 +468,9 @@ std::int64_t Manager::tick() {
     if (!young_.empty() && !draining_) {
         next = std::min(next, now + kYoung);
     }
-    if (rescan_wanted_usec_ != 0) {
-        if (rescan_wanted_usec_ <= now && !scanning_) {
-            rescan_wanted_usec_ = 0;
-            spawn(rescan(true, false));
-        } else {
-            next = std::min(next, std::max(rescan_wanted_usec_, now + kSecond));
-        }
+    if (rescan_wanted_ && !scanning_) {   // who scans gives notice at the end
+        rescan_wanted_ = false;
+        spawn(rescan(true, false));
     }
     const bool soon = !draining_ && (more_is_due_ || !refill_.empty() || scheduler_.has_suspended());
     next_tick_usec_ = soon ? now + 1'000 : std::max(next, now + 10'000);

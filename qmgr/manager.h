@@ -54,7 +54,7 @@ public:
     /// cleanup has queued a message.  `file` may be none.
     void new_message(const std::string& queue_id, UniqueFd file);
     /// Looks for files nobody told us about, soon.
-    void want_rescan() { rescan_wanted_usec_ = clock_() + kRescanDelay; changed_.notify_all(); }
+    void want_rescan() { rescan_wanted_ = true; changed_.notify_all(); }
     Task<> rescan(bool incoming, bool deferred);
 
     /// postqueue -f: everything that waits is tried now, dead destinations too.
@@ -87,7 +87,7 @@ private:
         std::vector<std::uint32_t> open;    ///< recipients without an answer
     };
     static constexpr std::int64_t kSecond = 1'000'000;
-    static constexpr std::int64_t kRescanDelay = 5 * kSecond;
+    static constexpr std::int64_t kSyncTime = 5;   ///< seconds in which cleanup has synced what it has written
     static constexpr std::int64_t kYoung = kSecond;
     static constexpr std::size_t kMaxBatch = 1000;
     /// Messages taken up, and recipients routed, before other work has a turn: some ten milliseconds.
@@ -159,7 +159,8 @@ private:
     void look_elsewhere(const std::string& id);
     Task<> scan(std::string directory);
     Task<> read_directory(std::string directory, SharedDirectory& shared);
-    void found(const std::string& directory, const std::string& id, std::int64_t modified, std::int64_t changed);
+    bool found(const std::string& directory, const std::string& id, std::int64_t modified, std::int64_t changed);
+    Task<> sync_young(std::string id, SharedDirectory& shared);
     Task<> flush_matching(std::vector<std::string> ids, std::string domain);
 
     const Config& config_;
@@ -189,8 +190,8 @@ private:
     std::size_t active_old_ = 0;           ///< active messages that were deferred before
     std::int64_t last_clog_usec_ = 0;
     std::int64_t started_usec_ = 0;
-    std::int64_t rescan_wanted_usec_ = 0;
     std::int64_t next_tick_usec_ = 0;
+    bool rescan_wanted_ = false;
     bool take_deferred_next_ = false;
     bool pumping_ = false;
     std::size_t concluding_ = 0;    ///< messages whose reports are being made

@@ -28,8 +28,14 @@ struct SharedDirectory {
     std::int64_t now_seconds;
     std::mutex mutex;      ///< over `reader`
     std::atomic<bool> finished = false;
-    int readers = 0;       ///< at work; only the loop's thread looks
+    int working = 0;       ///< readers, and files that are being synced; only the loop's thread looks
     Notice done;
+
+    void leave() {
+        if (--working == 0) {
+            done.notify_all();
+        }
+    }
 };
 
 namespace {
@@ -193,22 +199,40 @@ Task<> Manager::recover_rest() {
     co_await rescan(true, true);
 }
 
-/// A file that a scan has found, unless we have it already.
-void Manager::found(const std::string& directory, const std::string& id, std::int64_t modified, std::int64_t changed) {
+/// A file that a scan has found, unless we have it already.  True for one in incoming/ so young that its cleanup may be about to
+/// sync it, and to tell us: it is taken up when that has had its time, or when we have synced it ourselves.
+bool Manager::found(const std::string& directory, const std::string& id, std::int64_t modified, std::int64_t changed) {
     const std::int64_t now = clock_() / kSecond;
     if (by_id_.count(id) != 0) {
-        return;
+        return false;
     }
     if (directory == "deferred") {
         if (!deferred_.contains(id)) {
             deferred_.put(id, modified);
         }
-    } else if (changed > now - kRescanDelay / kSecond && changed <= now) {
-        // cleanup may be about to sync it, and to tell us
-        incoming_.put(id, now + kRescanDelay / kSecond);
+    } else if (changed > now - kSyncTime && changed <= now) {
+        incoming_.put(id, now + kSyncTime);
+        return true;
     } else {
         incoming_.put(id, std::min(modified, now));
     }
+    return false;
+}
+
+/// Nobody may come to tell us of a young file: the notice went to a queue manager that was killed, or its cleanup was.
+Task<> Manager::sync_young(std::string id, SharedDirectory& shared) {
+    const int directory = shared.reader.fd();
+    auto sync = [directory, &id] {
+        const UniqueFd file(::openat(directory, id.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+        return file && ::fsync(file.get()) == 0;
+    };
+    const bool durable = co_await offload(std::move(sync));
+    if (durable && incoming_.contains(id)) {
+        incoming_.put(id, clock_() / kSecond);
+        fill_active();
+        changed_.notify_all();
+    }
+    shared.leave();
 }
 
 /// One reader: what is due goes out while the others are still being read.  `shared` lives until the last has ended.
@@ -217,15 +241,16 @@ Task<> Manager::read_directory(std::string directory, SharedDirectory& shared) {
         auto read = [&shared] { return read_piece(shared); };
         const std::vector<Entry> entries = co_await offload(std::move(read));
         for (const Entry& entry : entries) {
-            found(directory, entry.id, entry.modified, entry.changed);
+            if (found(directory, entry.id, entry.modified, entry.changed)) {
+                ++shared.working;
+                spawn(sync_young(entry.id, shared));
+            }
         }
         fill_active();
         changed_.notify_all();
         co_await yield_to_others();
     }
-    if (--shared.readers == 0) {
-        shared.done.notify_all();
-    }
+    shared.leave();
 }
 
 Task<> Manager::scan(std::string directory) {
@@ -235,11 +260,11 @@ Task<> Manager::scan(std::string directory) {
         co_return;
     }
     SharedDirectory shared(std::move(*reader), clock_() / kSecond);
-    shared.readers = kReaders;
+    shared.working = kReaders;
     for (int i = 0; i < kReaders; ++i) {
         spawn(read_directory(directory, shared));
     }
-    while (shared.readers > 0) {
+    while (shared.working > 0) {
         co_await shared.done.wait(kForever);
     }
 }

@@ -214,6 +214,37 @@ TEST_CASE("incoming mail that nobody announced is found, damaged files are set a
     CHECK(queue.log.count(bad + ": saving corrupt file") == 1);
 }
 
+TEST_CASE("a young message whose notice was lost is taken up at once, and once", "[qmgr]") {
+    Queue queue;
+    test_now = static_cast<std::int64_t>(::time(nullptr)) * kSecond;   // files get the system's time: this one is young
+    const std::string id = queue.write({to("a@here.example")});
+    SECTION("it went to a queue manager that was killed") {
+        queue.restart();
+        queue.start();
+    }
+    SECTION("its cleanup was killed before it could tell") {
+        queue.start();
+        REQUIRE(queue.agents.calls.size() == 1);
+        queue.deliver_first();
+        const std::string later = queue.write({to("a@here.example")});
+        queue.manager->want_rescan();
+        queue.manager->tick();
+        for (int i = 0; i < 500 && queue.agents.calls.empty(); ++i) {
+            queue.drain();
+        }
+        REQUIRE(queue.agents.calls.size() == 1);
+        CHECK(queue.agents.calls.front().request.queue_id == later);
+    }
+    REQUIRE(queue.agents.calls.size() == 1);
+    queue.manager->new_message(queue.agents.calls.front().request.queue_id, UniqueFd());   // its cleanup was only slow
+    CHECK(queue.agents.calls.size() == 1);
+    queue.deliver_first();
+    queue.manager->new_message(id, UniqueFd());
+    CHECK(queue.agents.calls.empty());
+    CHECK(queue.manager->waiting() == 0);
+    CHECK(files_in("incoming").empty());
+}
+
 TEST_CASE("the source of a message in incoming/ is removed before the message goes on", "[qmgr]") {
     Queue queue;
     std::ofstream("maildrop/4jXTnl75Qgz1bsvX") << "left by a killed cleanup";

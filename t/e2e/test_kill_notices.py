@@ -18,7 +18,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from killing import Havoc, Sender, keep_log, restart, start_sendmail, while_sending  # noqa: E402
 from smtp_peer import Peer  # noqa: E402
-from suite import Suite  # noqa: E402
+from suite import Suite, wait_until  # noqa: E402
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "40"))
 PORT = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
@@ -26,6 +26,7 @@ VICTIMS = ("bounce", "bounce", "qmgr", "qmgr", "cleanup", "cleanup", "smtpd", "s
 # Notices under way when a process dies come again: qmgr asks for fifty at a time, most of which have been answered.  Nobody is unlucky
 # for ever: a recipient that is in a notice after each retry would show.
 REPEATS_OF_A_KILL, COPIES = 20, 8
+CALM = 20     # messages of each sender before the first kill
 TOLD = "sender+%s@example.org"
 UNTOLD = ("", "no.where+%s@example.org")     # virtual has no mailbox for a name with a dot
 RECIPIENTS = ("good.%s@sink.example", "bad.%s@sink.example", "late.%s@sink.example", "no.body.%s@example.org", "gone.%s@dead.example")
@@ -126,8 +127,13 @@ class Verdict:
 
 
 def stream(mail, names, during):
-    """Mail from several senders while `during` goes on; returns what was accepted."""
-    return while_sending([SmtpSender(mail, name) for name in names[1:]] + [SendmailSender(mail, names[0])], during)
+    """Mail from several senders while `during(senders)` goes on; returns what was accepted."""
+    senders = [SmtpSender(mail, name) for name in names[1:]] + [SendmailSender(mail, names[0])]
+    return while_sending(senders, lambda: during(senders))
+
+
+def a_few_each(senders):
+    wait_until(lambda: all(len(sender.accepted) >= CALM for sender in senders), "each sender has had %d messages accepted" % CALM, 60)
 
 
 def settle(mail, peer_says):
@@ -155,12 +161,12 @@ def main():
         return "550 5.1.1 nobody here" if "<bad" in argument else "250 2.1.5 fine"
     peer = Peer(PORT + 60, replies={"RCPT": rcpt})
     with Suite(EXTRA, "smtp unix - - n - 4 smtp\n", users=("fred", "sender", "postmaster"), port=PORT) as mail:
-        accepted = stream(mail, ["calm%d" % i for i in range(4)], lambda: time.sleep(2))
+        accepted = stream(mail, ["calm%d" % i for i in range(4)], a_few_each)
         settle(mail, peer_says)
         calm = Verdict(mail, peer, accepted)
         calm.show("without kills")
         peer_says["late"] = "450 4.7.1 not yet"
-        accepted += stream(mail, ["kill%d" % i for i in range(4)], lambda: havoc.wreak(mail))
+        accepted += stream(mail, ["kill%d" % i for i in range(4)], lambda _: havoc.wreak(mail))
         settle(mail, peer_says)
         verdict = Verdict(mail, peer, accepted)
         havoc.show()
