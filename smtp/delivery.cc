@@ -253,8 +253,10 @@ Task<> Delivery::run() {
 }
 
 /// What a connection has to have in common with the deliveries it is used for.
-std::string Delivery::cache_key(const std::string& destination) const {
-    std::string key = to_lower(destination);
+std::string Delivery::cache_key(const NextHop& hop) const {
+    std::string key = hop.listed_as;
+    key += '\0';
+    key += to_lower(hop.text);
     key += '\0';
     key += policy_.signature() + fmt::format("\nrequiretls {}", static_cast<int>(requiretls_));
     if (client_.settings().sasl_auth_enable() && client_.settings().sender_dependent_authentication()) {
@@ -288,7 +290,7 @@ Task<> Delivery::try_destination(std::string destination, bool last) {
     } else {
         co_await ask_sts(*hop);
     }
-    const std::string key = cache_key(destination);
+    const std::string key = cache_key(*hop);
     client_.cache().begin(key);
     std::string used;
     if (!policy_.is_dane()) {

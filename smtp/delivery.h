@@ -88,7 +88,7 @@ private:
     bool tls_is_not_required() const;
     bool insist_on_tls(TlsPolicy& policy, const HostAddress& host);
     bool plaintext_fallback(const Session& session, const TlsPolicy& policy) const;
-    std::string cache_key(const std::string& destination) const;
+    std::string cache_key(const NextHop& hop) const;
     std::string cache_key(const std::string& destination_key, const HostAddress& host, const TlsPolicy& policy) const;
     Task<std::string> try_kept_session(const std::string& key);
     Task<bool> transfer(std::unique_ptr<Session> session, const std::string& key);

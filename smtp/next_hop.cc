@@ -52,7 +52,7 @@ Result<NextHop> parse_next_hop(std::string_view text, const Settings& settings, 
     hop.text = text;
     std::string_view rest = text;
     if (settings.lmtp() && rest.substr(0, 5) == "unix:") {
-        hop.socket_path = rest.substr(5);
+        hop.socket_path = hop.listed_as = rest.substr(5);
         return hop.socket_path.empty() ? Result<NextHop>(bad(text, "missing socket path")) : hop;
     }
     if (settings.lmtp() && rest.substr(0, 5) == "inet:") {
@@ -82,6 +82,7 @@ Result<NextHop> parse_next_hop(std::string_view text, const Settings& settings, 
     if (hop.domain.empty()) {
         return bad(text, "missing host");
     }
+    hop.listed_as = hop.domain;
     const IdnaRules rules = settings.config().enable_idna2003_compatibility() ? IdnaRules::transitional : IdnaRules::current;
     hop.domain = ascii_name(hop.domain, rules).value_or(hop.domain);
     hop.service = port.empty() ? std::string_view(settings.tcp_port()) : port;

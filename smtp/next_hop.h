@@ -20,6 +20,7 @@ struct NextHop {
     std::uint16_t port = 0;
     std::string service{};       ///< as the port was written, or smtp_tcp_port: the name or number of a service
     std::string socket_path;     ///< of a Unix socket
+    std::string listed_as{};     ///< in lists of destinations: domain or host as written, without brackets and port, or the socket's path
 };
 
 /// Service names and their TCP ports, read once from /etc/services, before that is out of reach.

@@ -23,6 +23,7 @@ public:
     SessionCache(const SessionCache&) = delete;
     SessionCache& operator=(const SessionCache&) = delete;
 
+    /// A key is the destination's name as `destinations` may have it, a zero byte, and all else that connections have to have in common.
     /// A delivery for `key` begins or ends.  While others are there, or were a moment ago, connections are kept.
     void begin(const std::string& key);
     void end(const std::string& key);
