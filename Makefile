@@ -194,6 +194,7 @@ $(BUILD)/bench/%: $(BUILD)/obj/t/bench/%.o $(filter $(BUILD)/lib/%.a,$(ARCHIVES)
 bench: programs $(BENCH_TOOLS)
 	@python3 t/bench/run.py
 	@python3 t/bench/relay.py
+	@python3 t/bench/floor.py
 	@python3 t/bench/queue.py $(BENCH_OPTIONS)
 
 # --- first contact and installation ---------------------------------------------------------------------------

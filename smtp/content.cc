@@ -37,7 +37,9 @@ void DotEncoder::append(std::string_view text, std::string& out) const {
     const std::size_t begin = out.size();
     out += text;
     if (form_.stray_cr_is_space) {
-        std::replace(out.begin() + static_cast<std::ptrdiff_t>(begin), out.end(), '\r', ' ');
+        for (std::size_t at = out.find('\r', begin); at != std::string::npos; at = out.find('\r', at)) {
+            out[at] = ' ';
+        }
     }
 }
 
