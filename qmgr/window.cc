@@ -13,7 +13,7 @@
 namespace postern::qmgr {
 namespace {
 
-constexpr double kEpsilon = 0.01;   // thirds and sevenths must add up to one
+constexpr double kEpsilon = 1e-9;   // tenths must add up to one
 
 /// "1", "0.25"; nothing for what is more, less than nothing, or out of all proportion.
 std::optional<double> parse_fraction(std::string_view text) {
@@ -79,8 +79,9 @@ void Window::succeeded(const WindowLimits& limits, int busy) {
     if (!below_limit || window_ >= busy + limits.initial) {
         return;   // a window that is not used up tells nothing
     }
-    success_ += limits.positive.amount(window_);
-    while (success_ + kEpsilon >= 1) {
+    const double feedback = limits.positive.amount(window_);
+    success_ += feedback;
+    while (success_ + feedback / 2 >= 1) {
         window_ += 1;
         success_ -= 1;
         failure_ = 0;
@@ -99,10 +100,11 @@ void Window::failed(const WindowLimits& limits) {
         closed_ = true;
         return;
     }
-    failure_ += limits.negative.amount(window_);
-    while (failure_ + kEpsilon >= 1) {
+    const double feedback = limits.negative.amount(window_);
+    failure_ -= feedback;
+    while (failure_ - feedback / 2 < 0) {   // at the beginning of a cycle, so that failure is heeded at once
         window_ -= 1;
-        failure_ -= 1;
+        failure_ += 1;
         success_ = 0;
     }
     window_ = std::max(window_, 1.0);
