@@ -32,6 +32,23 @@ DsnText split_dsn(std::string_view text, std::string_view default_dsn, std::stri
     return {std::string(is_code ? word : default_dsn), std::string(text.empty() ? default_text : text)};
 }
 
+/// What the log calls an action whose line is nothing but its name and text; others have none, or one of their own.
+const char* logged_as(Kind kind) {
+    switch (kind) {
+    case Kind::warn: return "warning";
+    case Kind::info: return "info";
+    case Kind::strip: return "strip";
+    case Kind::discard: return "discard";
+    case Kind::hold: return "hold";
+    case Kind::filter: return "filter";
+    case Kind::redirect: return "redirect";
+    case Kind::bcc: return "bcc";
+    case Kind::prepend: return "prepend";
+    case Kind::replace: return "replace";
+    default: return nullptr;
+    }
+}
+
 }  // namespace
 
 /// "QID: reject: header Subject: x from client[addr]; from=<a> to=<b> proto=ESMTP helo=<c>: 5.7.1 text"
@@ -70,22 +87,19 @@ Refusal Message::refuse_character(std::string_view bytes, std::size_t at) const 
 Message::Checked Message::apply(const CheckAction& action, LineKind kind, bool in_body, std::string& text) {
     const bool in_header = kind != LineKind::body;
     const char* const what = in_header ? "header" : "body";
+    if (const char* const name = logged_as(action.kind)) {
+        log_action(name, what, text, action.text);
+    }
     switch (action.kind) {
     case Kind::none:
+    case Kind::warn:
+    case Kind::info:
         break;
     case Kind::pass:
         (in_header ? skip_header_checks_ : skip_body_checks_) = true;
         break;
-    case Kind::warn:
-        log_action("warning", what, text, action.text);
-        break;
-    case Kind::info:
-        log_action("info", what, text, action.text);
-        break;
     case Kind::ignore:
-        return {{}, false};
     case Kind::strip:
-        log_action("strip", what, text, action.text);
         return {{}, false};
     case Kind::reject: {
         const DsnText reason = split_dsn(action.text, "5.7.1", "message content rejected");
@@ -93,30 +107,23 @@ Message::Checked Message::apply(const CheckAction& action, LineKind kind, bool i
         return {refuse(reason.dsn[0] == '4' ? 451 : 550, reason.dsn, reason.text), false};
     }
     case Kind::discard:
-        log_action("discard", what, text, action.text);
         discard_ = true;
         break;
     case Kind::hold:
-        log_action("hold", what, text, action.text);
         envelope_.hold = true;
         break;
     case Kind::filter:
-        log_action("filter", what, text, action.text);
         envelope_.content_filter = action.text;
         break;
     case Kind::redirect:
-        log_action("redirect", what, text, action.text);
         envelope_.redirect = action.text;
         break;
     case Kind::bcc:
-        log_action("bcc", what, text, action.text);
         extra_bcc_.push_back(action.text);
         break;
     case Kind::prepend:
-        log_action("prepend", what, text, action.text);
         return {in_body ? add_body(action.text + "\n") : add_field(action.text + "\n"), true};
     case Kind::replace:
-        log_action("replace", what, text, action.text);
         if (!in_header || header_name_length(action.text) > 0) {
             text = action.text;
         } else {

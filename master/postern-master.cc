@@ -109,6 +109,41 @@ void silence_standard_descriptors() {
     }
 }
 
+/// What this process may have and do, and its children after it.
+void limit_process() {
+    raise_descriptor_limit();
+    if (::geteuid() == 0) {
+        keep_capabilities(kCapabilities);
+    }
+    std::signal(SIGPIPE, SIG_IGN);
+}
+
+void take_signals(Loop& loop, Supervisor& supervisor) {
+    const auto stop = [&supervisor](int number) {
+        return [&supervisor, number] {
+            log_info("terminating on signal {}", number);
+            supervisor.stop();
+        };
+    };
+    loop.on_signal(SIGCHLD, [&supervisor] { supervisor.reap(); });
+    loop.on_signal(SIGTERM, stop(SIGTERM));
+    loop.on_signal(SIGINT, stop(SIGINT));
+    loop.on_signal(SIGQUIT, [&supervisor] {
+        log_info("terminating on signal {}", SIGQUIT);
+        supervisor.abort();
+    });
+    loop.on_signal(SIGHUP, [&supervisor] {
+        log_reopen();
+        supervisor.reload();
+    });
+}
+
+/// Whoever has started us may go on.
+void tell_starter(UniqueFd ready) {
+    silence_standard_descriptors();
+    [[maybe_unused]] const ssize_t told = ::write(ready.get(), "R", 1);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -135,43 +170,21 @@ int main(int argc, char** argv) {
     if (Result<void> written = lock->write_pid(); !written) {
         fatal("{}", written.error().what);
     }
-    raise_descriptor_limit();
-    if (::geteuid() == 0) {
-        keep_capabilities(kCapabilities);
-    }
-    std::signal(SIGPIPE, SIG_IGN);
+    limit_process();
     for (const std::string& notice : loaded->plan.notices) {
         log_warning("{}", notice);
     }
 
     Supervisor supervisor(*std::move(loaded), {options.directory, options.verbosity});
     Loop& loop = Loop::current();
-    const auto stop = [&supervisor](int number) {
-        return [&supervisor, number] {
-            log_info("terminating on signal {}", number);
-            supervisor.stop();
-        };
-    };
-    loop.on_signal(SIGCHLD, [&supervisor] { supervisor.reap(); });
-    loop.on_signal(SIGTERM, stop(SIGTERM));
-    loop.on_signal(SIGINT, stop(SIGINT));
-    loop.on_signal(SIGQUIT, [&supervisor] {
-        log_info("terminating on signal {}", SIGQUIT);
-        supervisor.abort();
-    });
-    loop.on_signal(SIGHUP, [&supervisor] {
-        log_reopen();
-        supervisor.reload();
-    });
+    take_signals(loop, supervisor);
     supervisor.on_done([&loop] { loop.stop(); });
     if (Result<void> started = supervisor.start(); !started) {
         fatal("{}", started.error().what);
     }
     log_info("daemon started -- version {}, configuration {}", kVersion, options.directory);
     if (ready) {
-        silence_standard_descriptors();
-        [[maybe_unused]] const ssize_t told = ::write(ready.get(), "R", 1);
-        ready.reset();
+        tell_starter(std::move(ready));
     }
     supervisor.notify_ready();
     loop.run();

@@ -193,25 +193,28 @@ void Manager::set_aside(const std::string& id, const std::string& directory, con
     }
 }
 
+/// load() has failed.
+void Manager::cannot_load(const std::string& id, const std::string& directory, const Error& error) {
+    if (error.code == Errc::corrupt) {
+        set_aside(id, directory, error.what);
+    } else if (error.code == Errc::temporary) {
+        log_info("{}: skipped, still being delivered", id);
+        (directory == "incoming" ? incoming_ : deferred_).put(id, clock_() / kSecond + 1);
+    } else if (error.code == Errc::not_found) {
+        look_elsewhere(id);
+    } else {
+        log_warning("{}: {}", id, error.what);
+        (directory == "incoming" ? incoming_ : deferred_).put(id, clock_() / kSecond + config_.minimal_backoff_time().count());
+    }
+}
+
 void Manager::activate(const std::string& id, const std::string& directory, UniqueFd file) {
     if (by_id_.count(id) != 0) {
         return;
     }
     Result<std::unique_ptr<Message>> loaded = load(id, directory, std::move(file));
     if (!loaded) {
-        const Error& error = loaded.error();
-        if (error.code == Errc::corrupt) {
-            set_aside(id, directory, error.what);
-        } else if (error.code == Errc::temporary) {
-            log_info("{}: skipped, still being delivered", id);
-            (directory == "incoming" ? incoming_ : deferred_).put(id, clock_() / kSecond + 1);
-        } else if (error.code == Errc::not_found) {
-            look_elsewhere(id);
-        } else {
-            log_warning("{}: {}", id, error.what);
-            (directory == "incoming" ? incoming_ : deferred_).put(id, clock_() / kSecond + config_.minimal_backoff_time().count());
-        }
-        return;
+        return cannot_load(id, directory, loaded.error());
     }
     (*loaded)->directory = directory;
     if (directory != "incoming" && !move_to_active(**loaded)) {

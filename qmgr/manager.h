@@ -107,6 +107,7 @@ private:
     void warn_of_clog();
     void activate(const std::string& id, const std::string& directory, UniqueFd file);
     Result<std::unique_ptr<Message>> load(const std::string& id, const std::string& directory, UniqueFd file);
+    void cannot_load(const std::string& id, const std::string& directory, const Error& error);
     void set_aside(const std::string& id, const std::string& directory, const std::string& why);
     void log_active(const Message& message) const;
     bool move_to_active(Message& message);

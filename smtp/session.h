@@ -133,6 +133,7 @@ private:
     void look_at_code(int code);
     void hide_secrets(std::string& line) const;
     std::string filtered(std::string line);
+    std::optional<Failure> refused_before(SaslClient& sasl, const Credentials& who, std::int64_t now) const;
     Task<std::optional<Failure>> sasl_dialogue(SaslExchange& exchange, const std::string& peer, std::optional<Reply>& refused);
     Task<std::optional<Failure>> handshake(TlsPolicies& policies, const TlsPolicy& policy, const NextHop& hop);
 

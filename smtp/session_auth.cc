@@ -31,6 +31,21 @@ void Session::hide_secrets(std::string& line) const {
     }
 }
 
+/// smtp_sasl_auth_cache_name: what the server said to these credentials not long ago.
+std::optional<Failure> Session::refused_before(SaslClient& sasl, const Credentials& who, std::int64_t now) const {
+    const auto before = sasl.cache().find(host_.host, who.user, who.password, now);
+    if (!before) {
+        return std::nullopt;
+    }
+    Failure refused{before->dsn, fmt::format("SASL [CACHED] authentication failed; server {} said: {}", host_.name_and_address(), before->reply), true};
+    refused.remote_mta = host_.host;
+    refused.diagnostic = "smtp; " + before->reply;
+    if (settings_.sasl_auth_soft_bounce()) {
+        refused.soften();
+    }
+    return refused;
+}
+
 Task<std::optional<Failure>> Session::authenticate(SaslClient& sasl, const std::string& nexthop, const std::string& sender) {
     if (!sasl.enabled() || features_.auth.empty()) {
         co_return std::nullopt;
@@ -46,14 +61,9 @@ Task<std::optional<Failure>> Session::authenticate(SaslClient& sasl, const std::
         co_return std::nullopt;
     }
     const std::int64_t now = std::time(nullptr);
-    if (const auto before = sasl.cache().find(host_.host, (*who)->user, (*who)->password, now)) {
-        Failure refused{before->dsn, fmt::format("SASL [CACHED] authentication failed; server {} said: {}", peer, before->reply), true};
-        refused.remote_mta = host_.host;
-        refused.diagnostic = "smtp; " + before->reply;
-        if (settings_.sasl_auth_soft_bounce()) {
-            refused.soften();
-        }
-        co_return refused;
+    std::optional<Failure> known = refused_before(sasl, **who, now);
+    if (known) {
+        co_return known;
     }
     const bool verified = tls_ && tls_->matched;
     const auto channel = !tls_ ? SaslClient::Channel::clear : verified ? SaslClient::Channel::verified_tls : SaslClient::Channel::tls;

@@ -102,8 +102,10 @@ Result<QueueFile> QueueFile::read(int fd, std::vector<JournalRecord>& journal) {
     return file;
 }
 
-/// `first` becomes the file's first kFirstRead bytes, or all of a shorter one.
-Result<QueueFile> QueueFile::read_start(int fd, std::string& first) {
+namespace {
+
+/// `first` becomes the file's first kFirstRead bytes, or all of a shorter one.  Yields the file's size.
+Result<std::uint64_t> read_first(int fd, std::string& first) {
     first.assign(kFirstRead, '\0');
     ssize_t once = 0;
     do {
@@ -123,30 +125,22 @@ Result<QueueFile> QueueFile::read_start(int fd, std::string& first) {
         have += *more;
     }
     first.resize(have);
-    std::uint64_t file_size = first.size();
-    if (first.size() == kFirstRead) {
-        struct stat status {};
-        if (::fstat(fd, &status) != 0) {
-            return errno_error("queue file: fstat");
-        }
-        file_size = static_cast<std::uint64_t>(status.st_size);
+    if (have < kFirstRead) {
+        return have;
     }
-    const Result<FixedHeader> header = decode_fixed_header(first, file_size);
-    if (!header) {
-        return header.error();
+    struct stat status {};
+    if (::fstat(fd, &status) != 0) {
+        return errno_error("queue file: fstat");
     }
-    QueueFile file;
-    file.body_ = {kFixedHeaderSize, header->body_length};
-    file.headers_ = {file.body_.offset + file.body_.length, header->headers_length};
-    const Extent stored{file.headers_.offset + file.headers_.length, header->envelope_length};
-    file.journal_offset_ = stored.offset + stored.length;
-    file.has_journal_ = file_size > file.journal_offset_;
-    file.headers_crc_ = header->headers_crc;
-    file.body_crc_ = header->body_crc;
+    return static_cast<std::uint64_t>(status.st_size);
+}
+
+/// `first` as read_first() has left it.
+Result<Envelope> read_envelope(int fd, Extent stored, std::uint32_t crc, std::string_view first) {
     std::string later;
     std::string_view bytes;
-    if (file.journal_offset_ <= first.size()) {
-        bytes = std::string_view(first).substr(stored.offset, stored.length);
+    if (stored.offset + stored.length <= first.size()) {
+        bytes = first.substr(stored.offset, stored.length);
     } else {
         Result<std::string> read_now = read_extent(fd, stored, kMaxEnvelope);
         if (!read_now) {
@@ -155,10 +149,33 @@ Result<QueueFile> QueueFile::read_start(int fd, std::string& first) {
         later = std::move(*read_now);
         bytes = later;
     }
-    if (crc32c(0, bytes) != header->envelope_crc) {
+    if (crc32c(0, bytes) != crc) {
         return Error(Errc::corrupt, "queue file: wrong envelope checksum");
     }
-    Result<Envelope> envelope = decode_envelope(bytes);
+    return decode_envelope(bytes);
+}
+
+}  // namespace
+
+/// `first`: see read_first().
+Result<QueueFile> QueueFile::read_start(int fd, std::string& first) {
+    const Result<std::uint64_t> file_size = read_first(fd, first);
+    if (!file_size) {
+        return file_size.error();
+    }
+    const Result<FixedHeader> header = decode_fixed_header(first, *file_size);
+    if (!header) {
+        return header.error();
+    }
+    QueueFile file;
+    file.body_ = {kFixedHeaderSize, header->body_length};
+    file.headers_ = {file.body_.offset + file.body_.length, header->headers_length};
+    const Extent stored{file.headers_.offset + file.headers_.length, header->envelope_length};
+    file.journal_offset_ = stored.offset + stored.length;
+    file.has_journal_ = *file_size > file.journal_offset_;
+    file.headers_crc_ = header->headers_crc;
+    file.body_crc_ = header->body_crc;
+    Result<Envelope> envelope = read_envelope(fd, stored, header->envelope_crc, first);
     if (!envelope) {
         return envelope.error();
     }
