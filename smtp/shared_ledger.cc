@@ -160,8 +160,13 @@ bool SharedLedger::is_stale(std::uint32_t number, std::int64_t now) const {
     switch (entry.state.load(std::memory_order_acquire)) {
     case kTold: return age > kMemoryTold;
     case kTaken: return age > kMemoryTaken;
-    default: return !lives(entry.place);
+    default: return died_sending(entry);
     }
+}
+
+/// Its process is dead and did not live to hear of it.  In this order: until it is dead, it may write down that it has.
+bool SharedLedger::died_sending(const Entry& entry) const {
+    return !lives(entry.place) && entry.state.load(std::memory_order_acquire) <= kSending;
 }
 
 /// A place for an entry: a free one; when there is none, one that nobody needs any more.
@@ -280,11 +285,11 @@ bool SharedLedger::is_busy(const Key& key, const std::vector<std::uint32_t>& ind
         const std::size_t count = std::min<std::size_t>(entry.count, kIndices);
         const auto end = entry.indices.begin() + static_cast<std::ptrdiff_t>(count);
         const bool same = std::find_first_of(entry.indices.begin(), end, indices.begin(), indices.end()) != end;
-        if (same && !lives(entry.place)) {
+        if (same && died_sending(entry)) {
             orphans.push_back(number);
             return false;
         }
-        busy = same;
+        busy = same && entry.state.load(std::memory_order_acquire) == kSending;
         return busy;
     });
     release(orphans);

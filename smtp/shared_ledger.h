@@ -72,6 +72,7 @@ private:
     SharedLedger(UniqueFd file, Table* table, std::uint32_t place);
     bool lives(std::uint32_t place) const;
     std::optional<std::uint32_t> claim(std::uint64_t print);
+    bool died_sending(const Entry& entry) const;
     bool is_stale(std::uint32_t number, std::int64_t now) const;
     template <class F>
     void each_of(const Key& key, F found) const;

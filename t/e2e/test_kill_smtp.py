@@ -45,19 +45,19 @@ class Copies:
         """How many copies are complete."""
         return max(self.went_on[copy], sum(lines[queue_id, copy[1]] for queue_id in self.queue_ids.get(copy[0], ())))
 
-    def coming(self, queue_id, copies):
-        """These are about to be taken."""
+    def look(self, queue_id, copies):
+        """Those of which there is a complete copy already."""
         with self.lock:
-            again = [copy for copy in copies if self.taken[copy]]
-            if again:
-                lines = self.sent_lines()
-                self.too_many.update(copy for copy in again if self.complete(copy, lines))
             for message, _ in copies:
                 self.queue_ids.setdefault(message, set()).add(queue_id)
+            again = [copy for copy in copies if self.taken[copy]]
+            lines = self.sent_lines() if again else {}
+            return {copy for copy in again if self.complete(copy, lines)}
 
-    def took(self, copies):
+    def took(self, copies, complete_before):
         with self.lock:
             self.taken.update(copies)
+            self.too_many.update(copy for copy in copies if copy in complete_before)
 
     def known(self, copies):
         with self.lock:
@@ -118,11 +118,11 @@ class Sink:
         message = re.search(rb"^Subject: id=(\S+)\r$", content, re.M).group(1).decode()
         queue_id = re.search(rb"^Received: (?:.*\r\n[ \t])*?.*\bid (\w+)", content, re.M).group(1).decode()
         copies = [(message, one) for one in recipients]
-        self.copies.coming(queue_id, copies)
+        complete_before = self.copies.look(queue_id, copies)
         for group in ([[copy] for copy in copies] if self.lmtp else [copies]):
-            if not self.is_there(client):
+            if not self.is_there(client):     # what a client that was killed has left behind may be read long after its successor's copy
                 return False
-            self.copies.took(group)
+            self.copies.took(group, complete_before)
             client.sendall(b"250 2.0.0 taken\r\n")
             answered.extend(group)
             time.sleep(random.uniform(0, 0.01) if self.lmtp else 0)
