@@ -83,6 +83,38 @@ TEST_CASE("Nobody waits for an agent that was killed before it heard its server"
     CHECK_FALSE(same_place->find(kKey, 3));
 }
 
+TEST_CASE("What an agent notes and then dies, while another looks whether it lives, is known", "[smtp]") {
+    const Scratch scratch;
+    std::vector<std::uint32_t> shared(SharedLedger::kIndices);
+    std::iota(shared.begin(), shared.end(), 1U);
+    std::vector<std::uint32_t> looked_for(3'000'000, 1000);   // so many that a look takes long enough for all that happens meanwhile
+    looked_for.push_back(shared.back());
+    int ready[2], go[2];
+    REQUIRE((::pipe(ready) == 0 && ::pipe(go) == 0));
+    const std::unique_ptr<SharedLedger> waiter = scratch.open();
+    const pid_t pid = ::fork();
+    REQUIRE(pid >= 0);
+    if (pid == 0) {
+        const Result<std::unique_ptr<SharedLedger>> agent = SharedLedger::open(scratch.path());
+        const SharedLedger::Marks marks = (*agent)->sending(kKey, shared, false);
+        char byte = 0;
+        [[maybe_unused]] const ssize_t told = ::write(ready[1], &byte, 1), heard = ::read(go[0], &byte, 1);
+        ::usleep(3000);
+        (*agent)->taken(marks, "2.0.0", "250 2.0.0 Ok");
+        ::raise(SIGKILL);
+    }
+    char byte = 0;
+    REQUIRE(::read(ready[0], &byte, 1) == 1);
+    REQUIRE(::write(go[1], &byte, 1) == 1);
+    while (waiter->is_busy(kKey, looked_for)) {
+    }
+    CHECK(waiter->find(kKey, shared.back()));
+    CHECK(::waitpid(pid, nullptr, 0) == pid);
+    for (const int fd : {ready[0], ready[1], go[0], go[1]}) {
+        ::close(fd);
+    }
+}
+
 TEST_CASE("An agent that lives is waited for", "[smtp]") {
     const Scratch scratch;
     const std::unique_ptr<SharedLedger> one = scratch.open();
