@@ -113,7 +113,9 @@ TEST_CASE("many messages on one connection are answered in order and qmgr is tol
     for (int i = 0; i < 20; ++i) {
         ids.push_back(id_of(answer_of(client)));
     }
-    Loop::current().run_until(sleep_for(std::chrono::milliseconds(20)));
+    for (int i = 0; i < 1000 && server.told.size() < ids.size(); ++i) {
+        Loop::current().run_until(sleep_for(std::chrono::milliseconds(20)));
+    }
     CHECK(server.told == ids);
     CHECK(server.queued() == 20);
 }

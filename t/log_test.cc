@@ -9,6 +9,7 @@
 #include <catch2/catch.hpp>
 #include <csignal>
 #include <chrono>
+#include <ctime>
 #include <fstream>
 #include <regex>
 #include <sstream>
@@ -209,12 +210,12 @@ TEST_CASE("threads write whole lines", "[log]") {
 
 TEST_CASE("a line is cheap", "[log]") {
     REQUIRE(log_open("postfix/x", {.kind = LogDestination::Kind::file, .path = "/dev/null"}));
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();   // whoever else is busy does not count
     constexpr int kLines = 100000;
     for (int i = 0; i < kLines; ++i) {
         log_info("{}: to=<{}>, relay=local, delay={}, status=sent ({})", "4A1B2C3D", "user@example.org", 0.01, "ok");
     }
-    const double each = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count() / kLines;
+    const double each = 1e6 * static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC / kLines;
     log_open("postern", {});
     WARN("one line costs " << each << " us");
     CHECK(each < 50);   // generous: sanitizers and busy machines

@@ -437,8 +437,7 @@ TEST_CASE("what the journal has no room for is written when there is room, and n
         queue.drain();
         CHECK(queue.log.count("journal: ") > 0);
     }
-    Loop::current().run_until(sleep_for(Millis(1200)));   // the manager tries again by itself
-    REQUIRE(files_in("deferred").size() == 1);
+    queue.wait_for([] { return files_in("deferred").size() == 1; });   // the manager tries again by itself
     queue.manager->flush_all();
     REQUIRE(queue.agents.calls.size() == 1);
     CHECK(queue.agents.calls.front().request.recipients[0].recipient.address == "b@two.example");
@@ -455,8 +454,7 @@ TEST_CASE("a message that cannot be put among the deferred ones is put there lat
     CHECK(queue.log.count("rename incoming/") == 1);
     REQUIRE(::unlink("deferred") == 0);
     REQUIRE(::rename("away", "deferred") == 0);
-    Loop::current().run_until(sleep_for(Millis(1200)));
-    CHECK(files_in("deferred").size() == 1);
+    queue.wait_for([] { return files_in("deferred").size() == 1; });
     queue.manager->flush_all();
     CHECK(queue.agents.calls.size() == 1);
 }

