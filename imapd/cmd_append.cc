@@ -201,7 +201,7 @@ Task<std::string> cmd_append(Session& session, Command& command) {
         co_return "BAD Error in IMAP command APPEND: " +
             (command.parser.error().empty() ? "Message literal expected" : command.parser.error());
     }
-    Result<std::string> name = mailbox_from_client(raw, session.account().separator());
+    Result<std::string> name = session.names().from_client(raw);
     if (name) {
         upload.mailbox = std::move(*name);
     } else {

@@ -25,7 +25,7 @@ Task<std::string> copy_or_move(Session& session, Command& command, bool move) {
     if (move && mailbox.read_only()) {
         co_return "NO [CANNOT] Mailbox is read-only.";
     }
-    const Result<std::string> name = mailbox_from_client(arguments.mailbox, session.account().separator());
+    const Result<std::string> name = session.names().from_client(arguments.mailbox);
     if (!name) {
         co_return reply_for(name.error());
     }

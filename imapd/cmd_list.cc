@@ -58,18 +58,21 @@ bool matches_any(const std::vector<std::string>& patterns, const std::string& na
     });
 }
 
-/// LIST "" "" asks for the separator and the root (RFC 3501 section 6.3.8).
+/// LIST "" "" asks for the separator and the root of the reference (RFC 3501 section 6.3.8).
 bool asks_for_root(const ListArguments& arguments) {
     return !arguments.extended && arguments.patterns.size() == 1 && arguments.patterns[0].empty();
 }
 
-void write_root(Session& session, std::string_view verb) {
+void write_root(Session& session, std::string_view verb, const std::string& reference) {
+    const std::string& prefix = session.names().prefix();
     std::string& out = session.out();
     out += "* ";
     out += verb;
     out += " (\\Noselect) ";
     append_separator(out, session.account().separator());
-    out += " \"\"\r\n";
+    out += ' ';
+    append_mailbox(out, !prefix.empty() && reference.starts_with(prefix) ? prefix : std::string());
+    out += "\r\n";
 }
 
 /// For RECURSIVEMATCH: names above a subscribed mailbox that the patterns themselves do not find.
@@ -127,20 +130,21 @@ Task<std::string> cmd_list(Session& session, Command& command) {
         co_return command.bad();
     }
     if (asks_for_root(arguments)) {
-        write_root(session, "LIST");
+        write_root(session, "LIST", arguments.reference);
         co_return "OK List completed.";
     }
-    const Result<std::vector<store::MailboxInfo>> boxes = session.account().list();
-    if (!boxes) {
-        co_return reply_for(boxes.error());
+    Result<std::vector<store::MailboxInfo>> found = session.account().list();
+    if (!found) {
+        co_return reply_for(found.error());
     }
+    const std::vector<store::MailboxInfo> boxes = session.names().listing(std::move(*found));
     const std::vector<std::string> patterns = full_patterns(arguments);
     const char separator = session.account().separator();
     std::unordered_set<std::string> parents;
     if (arguments.select_recursive && arguments.select_subscribed) {
-        parents = parents_of_hidden(*boxes, patterns, separator);
+        parents = parents_of_hidden(boxes, patterns, separator);
     }
-    for (const store::MailboxInfo& box : *boxes) {
+    for (const store::MailboxInfo& box : boxes) {
         // RFC 5258 section 3.5: there are mailboxes below this one that the selection takes and the pattern does not.
         const bool child_info = parents.contains(box.name);
         bool child_only = false;
@@ -150,7 +154,7 @@ Task<std::string> cmd_list(Session& session, Command& command) {
         write_line(session, "LIST", list_flags(arguments, box), box.name,
                    child_info ? " (\"CHILDINFO\" (\"SUBSCRIBED\"))" : "");
         if (arguments.status_items != 0 && box.exists && !child_only) {
-            const Result<void> status = write_status(session, box.name, arguments.status_items);
+            const Result<void> status = write_status(session, session.names().store_name(box), arguments.status_items);
             if (!status) {
                 log_warning("status of a listed mailbox: {}", status.error().what);
             }
@@ -171,19 +175,21 @@ Task<std::string> cmd_lsub(Session& session, Command& command) {
         co_return command.bad();
     }
     if (asks_for_root(arguments)) {
-        write_root(session, "LSUB");
+        write_root(session, "LSUB", arguments.reference);
         co_return "OK Lsub completed.";
     }
-    const Result<std::vector<store::MailboxInfo>> boxes = session.account().list();
-    if (!boxes) {
-        co_return reply_for(boxes.error());
+    Result<std::vector<store::MailboxInfo>> found = session.account().list();
+    if (!found) {
+        co_return reply_for(found.error());
     }
+    const std::vector<store::MailboxInfo> boxes = session.names().listing(std::move(*found));
     const std::vector<std::string> patterns = full_patterns(arguments);
     const bool percent = patterns[0].find('%') != std::string::npos;
-    for (const store::MailboxInfo& box : *boxes) {
+    for (const store::MailboxInfo& box : boxes) {
         const bool parent = !box.subscribed && box.subscribed_descendant && percent;
         if ((box.subscribed || parent) && matches_any(patterns, box.name, session.account().separator())) {
-            write_line(session, "LSUB", parent ? "\\Noselect" : "", box.name);
+            const bool no_mailbox = parent || (session.workarounds().lsub_flags && !box.exists);
+            write_line(session, "LSUB", no_mailbox ? "\\Noselect" : "", box.name);
         }
     }
     co_return "OK Lsub completed.";

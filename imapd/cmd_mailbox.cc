@@ -25,7 +25,7 @@ bool one_name(Session& session, Command& command, std::string& name, std::string
         reply = command.bad();
         return false;
     }
-    Result<std::string> decoded = mailbox_from_client(raw, session.account().separator());
+    Result<std::string> decoded = session.names().from_client(raw);
     if (!decoded) {
         reply = reply_for(decoded.error());
         return false;
@@ -70,16 +70,14 @@ Task<std::string> cmd_create(Session& session, Command& command) {
         co_return command.bad();
     }
     store::Account& account = session.account();
-    Result<std::string> name = mailbox_from_client(arguments.mailbox, account.separator());
-    if (!name) {
-        co_return reply_for(name.error());
-    }
-    const bool parent_only = name->back() == account.separator();
+    const bool parent_only = arguments.mailbox.size() > 1 && arguments.mailbox.back() == account.separator();
     if (parent_only) {
-        name->pop_back();
+        arguments.mailbox.pop_back();
     }
-    if (name->empty()) {
-        co_return "NO [CANNOT] Invalid mailbox name";
+    const Result<std::string> name = session.names().from_client(arguments.mailbox);
+    if (!name) {
+        const bool above = name.error().code == Errc::not_found;   // of the prefix: always there
+        co_return above ? std::string("NO [ALREADYEXISTS] Mailbox already exists") : reply_for(name.error());
     }
     const std::optional<std::string> uses = special_uses(arguments.uses);
     if (!uses) {
@@ -119,13 +117,13 @@ Task<std::string> cmd_rename(Session& session, Command& command) {
         co_return command.bad();
     }
     store::Account& account = session.account();
-    const Result<std::string> old_name = mailbox_from_client(from, account.separator());
-    Result<std::string> new_name = mailbox_from_client(to, account.separator());
+    if (to.size() > 1 && to.back() == account.separator()) {
+        to.pop_back();
+    }
+    const Result<std::string> old_name = session.names().from_client(from);
+    const Result<std::string> new_name = session.names().from_client(to);
     if (!old_name || !new_name) {
         co_return reply_for(!old_name ? old_name.error() : new_name.error());
-    }
-    if (new_name->back() == account.separator()) {
-        new_name->pop_back();
     }
     if (*old_name != "INBOX") {
         close_if_selected(session, *old_name);
@@ -164,7 +162,7 @@ Task<std::string> cmd_status(Session& session, Command& command) {
     if (!parse_status(command.parser, arguments)) {
         co_return command.bad();
     }
-    const Result<std::string> name = mailbox_from_client(arguments.mailbox, session.account().separator());
+    const Result<std::string> name = session.names().from_client(arguments.mailbox);
     if (!name) {
         co_return reply_for(name.error());
     }

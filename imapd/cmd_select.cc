@@ -23,7 +23,7 @@ Task<std::string> open_mailbox(Session& session, Command& command, store::Access
         session.out() += "* OK [CLOSED] Previous mailbox closed.\r\n";
     }
     store::Account& account = session.account();
-    const Result<std::string> name = mailbox_from_client(arguments.mailbox, account.separator());
+    const Result<std::string> name = session.names().from_client(arguments.mailbox);
     if (!name) {
         co_return reply_for(name.error());
     }

@@ -6,6 +6,8 @@
 #include "imapd/response.h"
 #include "imapd/targets.h"
 #include "lib/async/offload.h"
+#include "lib/mail/imap_structure.h"
+#include "lib/mail/utf7.h"
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
 
@@ -88,7 +90,10 @@ Task<std::string> cmd_namespace(Session& session, Command& command) {
     if (!command.parser.end()) {
         co_return command.bad();
     }
-    session.out() += "* NAMESPACE ((\"\" ";
+    session.out() += "* NAMESPACE ((";
+    const auto prefix = utf8_to_imap_utf7(session.names().prefix());
+    append_imap_string(session.out(), prefix ? *prefix : session.names().prefix());
+    session.out() += ' ';
     append_separator(session.out(), session.account().separator());
     session.out() += ")) NIL NIL\r\n";
     co_return "OK Namespace completed.";

@@ -18,12 +18,18 @@ enum class After : unsigned char {
     nothing,       ///< the command has told them, or changes the mailbox it has selected
 };
 
+enum class News : unsigned char {
+    may_wait,      ///< with delay-newmail (imap_client_workarounds) new messages are told by another command
+    tell,          ///< as in Dovecot
+};
+
 struct CommandRow {
     std::string_view name;
     Handler handler;
     bool selected;                 ///< needs a selected mailbox; all others need a login only
     After after;
     Uid uid = Uid::never;
+    News news = News::may_wait;
 };
 
 /// Null when there is no such command.

@@ -32,10 +32,14 @@ Accounts& accounts() {
     return all;
 }
 
-Result<SharedAccount> process_account(const store::AccountOptions& options) {
+Result<SharedAccount> process_account(const store::AccountOptions& options, const std::string& prefix) {
     const Result<std::shared_ptr<store::Account>> account = accounts().open.get(options);
     if (!account) {
         return account.error();
+    }
+    if (!prefix.empty() && prefix.back() != (*account)->separator()) {
+        return Error(Errc::config, fmt::format("parameter namespace_prefix: \"{}\" does not end in the separator, which is {}", prefix,
+                                               (*account)->separator()));
     }
     SharedAccount& newest = accounts().newest;
     if (newest == nullptr || newest->account != *account) {
@@ -45,7 +49,7 @@ Result<SharedAccount> process_account(const store::AccountOptions& options) {
 }
 
 store::AccountOptions account_options(const AuthUser& user, const Config& config) {
-    store::AccountOptions options = session_account(user, config);
+    store::AccountOptions options = session_account(user, config, "imap");
     const std::string& separator = config.namespace_separator();
     options.separator = separator.empty() ? '\0' : separator.front();
     return options;
@@ -54,7 +58,7 @@ store::AccountOptions account_options(const AuthUser& user, const Config& config
 }  // namespace
 
 Task<> serve_session(SessionConnection connection, const Config& config) {
-    const Result<SharedAccount> account = process_account(account_options(*connection.user, config));
+    const Result<SharedAccount> account = process_account(account_options(*connection.user, config), config.namespace_prefix());
     if (!account) {
         log_error("imap({})<{}>: {}", connection.user->user, connection.info.session_id, account.error().what);
         connection.stream->write(connection.info.prelude +

@@ -21,7 +21,21 @@ constexpr Millis kKeepFetched = std::chrono::seconds(3);
 
 Session::Session(std::unique_ptr<Stream> client, store::Account& account, AppendQueue& appends, const Config& config,
                  ClientInfo info)
-    : client_(std::move(client)), account_(account), appends_(appends), config_(config), info_(std::move(info)) {}
+    : client_(std::move(client)),
+      account_(account),
+      appends_(appends),
+      config_(config),
+      workarounds_(config),
+      names_(config.namespace_prefix(), account.separator(), workarounds_.extra_separator),
+      info_(std::move(info)) {}
+
+Workarounds::Workarounds(const Config& config) {
+    for (const std::string& word : split_list(config.imap_client_workarounds())) {
+        delay_newmail = delay_newmail || word == "delay-newmail";
+        extra_separator = extra_separator || word == "tb-extra-mailbox-sep";
+        lsub_flags = lsub_flags || word == "tb-lsub-flags";
+    }
+}
 
 bool Session::keywords_fit(const std::vector<std::string>& keywords) const {
     const auto most = static_cast<std::size_t>(config_.mail_max_keyword_length());
@@ -112,7 +126,9 @@ Task<> Session::execute(CommandText text) {
     errors_ = bad ? errors_ + 1 : 0;
     if (!bad && row != nullptr && row->after != After::nothing && mailbox_ != nullptr) {
         const bool hold = row->after == After::hold && !command.head.uid;
-        if (!send_changes(hold ? store::Expunges::hold : store::Expunges::show, command.head.uid)) {
+        const bool later = workarounds_.delay_newmail && row->news == News::may_wait;
+        if (!send_changes(hold ? store::Expunges::hold : store::Expunges::show, command.head.uid,
+                          later ? store::Arrivals::hold : store::Arrivals::show)) {
             co_return;
         }
     }

@@ -10,6 +10,7 @@
 
 #include "imapd/append_queue.h"
 #include "imapd/command_reader.h"
+#include "imapd/mailbox_names.h"
 #include "imapd/parse_any.h"
 #include "imapd/syntax.h"
 #include "lib/config/config.h"
@@ -57,6 +58,14 @@ struct FetchedMessage {
     std::optional<MimeTree> tree;              ///< of `text`
 };
 
+/// imap_client_workarounds.
+struct Workarounds {
+    explicit Workarounds(const Config& config);
+    bool delay_newmail = false;                ///< new messages are told by few commands only (CommandRow::news)
+    bool extra_separator = false;              ///< see MailboxNames
+    bool lsub_flags = false;                   ///< LSUB shows \\Noselect for what is no mailbox
+};
+
 /// The conversation.  `account`, `appends` and `config` outlive it.
 inline constexpr const char* kKeywordTooLong = "NO [LIMIT] Keyword is too long.";
 
@@ -81,6 +90,8 @@ public:
     /// mail_max_keyword_length.
     bool keywords_fit(const std::vector<std::string>& keywords) const;
     const ClientInfo& info() const { return info_; }
+    const MailboxNames& names() const { return names_; }
+    const Workarounds& workarounds() const { return workarounds_; }
     store::Mailbox* mailbox() { return mailbox_.get(); }
     Counters& counters() { return counters_; }
     FetchedMessage& fetched() { return fetched_; }
@@ -102,7 +113,7 @@ public:
     store::UidSet& search_result() { return search_result_; }
 
     /// Looks for changes and writes them.  False: the mailbox is gone and BYE has been written.
-    bool send_changes(store::Expunges expunges, bool with_uid);
+    bool send_changes(store::Expunges expunges, bool with_uid, store::Arrivals arrivals = store::Arrivals::show);
     void write_flags_lines();                  ///< FLAGS and PERMANENTFLAGS of the selected mailbox
 
     /// Sends what is written when there is much of it.  False: the client is gone.
@@ -119,6 +130,8 @@ private:
     store::Account& account_;
     AppendQueue& appends_;                     ///< shared by the sessions of the process
     const Config& config_;
+    const Workarounds workarounds_;
+    const MailboxNames names_;
     ClientInfo info_;
     std::unique_ptr<store::Mailbox> mailbox_;
     store::UidSet search_result_;              ///< RFC 5182

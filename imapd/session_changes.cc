@@ -48,8 +48,8 @@ void Session::write_fetch_update(const store::Changes::FlagUpdate& update, bool 
     to += ")\r\n";
 }
 
-bool Session::send_changes(store::Expunges expunges, bool with_uid) {
-    const Result<store::Changes> found = mailbox_->sync(expunges);
+bool Session::send_changes(store::Expunges expunges, bool with_uid, store::Arrivals arrivals) {
+    const Result<store::Changes> found = mailbox_->sync(expunges, arrivals);
     if (!found) {
         if (found.error().code == Errc::not_found || found.error().code == Errc::corrupt) {
             bye("BYE Selected mailbox was deleted or replaced, have to disconnect.");

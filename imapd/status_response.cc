@@ -37,7 +37,7 @@ Result<void> write_status(Session& session, const std::string& mailbox, unsigned
     }};
     std::string& out = session.out();
     out += "* STATUS ";
-    append_mailbox(out, mailbox);
+    append_mailbox(out, session.names().to_client(mailbox));
     out += " (";
     for (const Value& value : values) {
         if ((items & value.bit) != 0) {

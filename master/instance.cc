@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "lib/base/strings.h"
+#include "lib/sandbox/identity.h"
 
 namespace postern::master {
 namespace {
@@ -59,6 +60,21 @@ struct flock whole_file(short type) {
     return lock;
 }
 
+/// Session processes do not start without them.
+Result<void> check_mail_groups(const Config& config) {
+    const auto check = [](std::string_view parameter, const std::string& name) -> Result<void> {
+        const Result<gid_t> group = find_group(name);
+        return group ? Result<void>() : Error(Errc::config, fmt::format("{} = {}: {}", parameter, name, group.error().what));
+    };
+    for (const std::string& name : split_list(config.mail_access_groups())) {
+        if (const Result<void> known = check("mail_access_groups", name); !known) {
+            return known;
+        }
+    }
+    const std::string& privileged = config.mail_privileged_group();
+    return privileged.empty() ? Result<void>() : check("mail_privileged_group", privileged);
+}
+
 Result<Ids> find_ids(const Config& config) {
     Ids ids;
     if (::geteuid() != 0) {
@@ -88,6 +104,9 @@ Result<Ids> find_ids(const Config& config) {
                                                "nothing", config.network_owner()));
     }
     ids.network_group = network->pw_gid;
+    if (const Result<void> known = check_mail_groups(config); !known) {
+        return known.error();
+    }
     return ids;
 }
 

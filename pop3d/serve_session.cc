@@ -39,7 +39,7 @@ Result<SharedAccount> process_account(const store::AccountOptions& options) {
 }
 
 Task<OpenedMaildrop> open_maildrop(const AuthUser& user, const Config& config) {
-    const Result<SharedAccount> account = process_account(session_account(user, config));
+    const Result<SharedAccount> account = process_account(session_account(user, config, "pop3"));
     if (!account) {
         co_return account.error();
     }

@@ -51,9 +51,9 @@ TEST_CASE("a user's own place for mail goes before mail_location", "[login]") {
     AuthUser user;
     user.user = "a@b.example";
     user.home = "/home/a";
-    CHECK(session_account(user, config).location == config.mail_location());
+    CHECK(session_account(user, config, "imap").location == config.mail_location());
     user.mail_location = "mbox:/var/mail/a";
-    const store::AccountOptions options = session_account(user, config);
+    const store::AccountOptions options = session_account(user, config, "imap");
     CHECK(options.location == "mbox:/var/mail/a");
     CHECK(options.user == "a@b.example");
     CHECK(options.home == "/home/a");

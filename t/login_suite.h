@@ -121,7 +121,7 @@ struct Suite {
         launcher = ::fork();
         if (launcher == 0) {
             auth_listener.reset();
-            SessionLauncher state(kEcho, config, {session_listener.get()}, -1, -1);
+            SessionLauncher state(kEcho, config, MailGroups{}, {session_listener.get()}, -1, -1);
             state.run();
             std::_Exit(0);
         }

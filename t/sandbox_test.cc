@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <sys/capability.h>
+#include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
@@ -13,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <cerrno>
 #include <cstdlib>
@@ -287,6 +289,41 @@ TEST_CASE("a session makes no connection to the network", "[sandbox]") {
     CHECK(made(Syscalls::session, AF_INET) == ENOSYS);
     CHECK(made(Syscalls::session, AF_INET6) == ENOSYS);
     CHECK(made(Syscalls::session, AF_NETLINK) == ENOSYS);
+}
+
+TEST_CASE("a session may make files with its saved group, and nothing else with it", "[sandbox]") {
+    if (kSanitizer || ::geteuid() != 0) {
+        return;
+    }
+    constexpr gid_t kOwn = 65533, kSaved = 65532;
+    CHECK(in_child([&] {
+              if (::setgroups(0, nullptr) != 0 || ::setresgid(kOwn, kOwn, kSaved) != 0 || ::setresuid(65534, 65534, 65534) != 0) {
+                  return 9;
+              }
+              ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+              if (!PreparedFilter(Syscalls::session).load()) {
+                  return 8;
+              }
+              const auto file_group = [] { return static_cast<gid_t>(::setfsgid(static_cast<gid_t>(-1))); };
+              bool right = SavedGroup::exists();
+              std::atomic<bool> look = false;
+              gid_t elsewhere = 0;
+              std::thread thread([&] {
+                  while (!look) {
+                      ::usleep(1000);
+                  }
+                  elsewhere = file_group();
+              });
+              {
+                  const SavedGroup group;
+                  right = right && file_group() == kSaved;
+                  look = true;
+                  thread.join();
+                  right = right && elsewhere == kOwn;
+              }
+              right = right && file_group() == kOwn && ::setfsgid(0) == static_cast<int>(kOwn) && file_group() == kOwn;
+              return right && ::setresgid(kSaved, kSaved, kSaved) != 0 && errno == ENOSYS ? 0 : 1;
+          }) == 0);
 }
 
 TEST_CASE("what only an attacker calls ends the process", "[sandbox]") {

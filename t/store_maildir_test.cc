@@ -1,6 +1,7 @@
 /// lib/store over Maildir: what IMAP and POP3 rely on.
 #include <sys/time.h>
 
+#include "lib/log/capture.h"
 #include "t/store_helpers.h"
 
 using namespace postern;
@@ -230,6 +231,93 @@ TEST_CASE("views are independent and hold expunges back as long as they are told
     CHECK(shown.vanished.text() == "2,4");
     CHECK(b->exists() == 4);
     CHECK_FALSE(sync(*b).expunges_pending);
+}
+
+TEST_CASE("messages that are held back stay outside the snapshot, and are recent when they are shown", "[store]") {
+    Scratch scratch;
+    auto account = scratch.open();
+    append(*account, "INBOX", sample(1));
+    auto box = select(*account, "INBOX");
+    auto other = select(*account, "INBOX");
+    REQUIRE(box->exists() == 1);
+    const auto hold = [&] {
+        Result<Changes> changes = box->sync(Expunges::show, Arrivals::hold);
+        REQUIRE(changes);
+        return std::move(*changes);
+    };
+    append(*account, "INBOX", sample(2));
+    append(*account, "INBOX", sample(3));
+    Changes changes = hold();
+    CHECK_FALSE(changes.exists);
+    CHECK_FALSE(changes.recent);
+    CHECK(box->exists() == 1);
+    CHECK(box->uidnext() == 2);
+    CHECK(box->seq_of(2) == 0);
+    sync(*other);
+    FlagChange seen;
+    seen.flags = kSeen;
+    REQUIRE(other->store(UidSet(UidRange{1, 2}), seen));
+    changes = hold();                                 // of the first only
+    REQUIRE(changes.flags.size() == 1);
+    CHECK(changes.flags[0].row.uid == 1);
+    REQUIRE(other->expunge(UidSet(UidRange{2, 2})));
+    CHECK(hold().expunged.empty());
+    REQUIRE(other->expunge(UidSet(UidRange{1, 1})));
+    CHECK(hold().expunged == std::vector<std::uint32_t>{1});
+    CHECK(box->exists() == 0);
+    append(*account, "INBOX", sample(4));
+    CHECK_FALSE(hold().exists);
+    changes = sync(*box);
+    CHECK(changes.exists == 2u);
+    CHECK(changes.flags.empty());
+    CHECK(box->uids().text() == "3:4");
+    CHECK(box->uidnext() == 5);
+    CHECK_FALSE(sync(*box).exists);
+    append(*account, "INBOX", sample(5));
+    CHECK(sync(*box).exists == 3u);
+}
+
+TEST_CASE("what is done to mailboxes is logged when that is asked for", "[store]") {
+    const auto work = [](const std::string& debug_as) {
+        Scratch scratch;
+        LogCapture log;
+        AccountOptions options;
+        options.location = "maildir:" + scratch.maildir();
+        options.user = "fred";
+        options.home = scratch.path();
+        options.debug_as = debug_as;
+        Result<std::unique_ptr<Account>> account = Account::open(std::move(options));
+        REQUIRE(account);
+        REQUIRE((*account)->create("Work"));
+        append(**account, "INBOX", sample(1));
+        append(**account, "INBOX", sample(2));
+        const auto box = select(**account, "INBOX");
+        FlagChange seen;
+        seen.flags = kSeen;
+        REQUIRE(box->store(box->uids(), seen));
+        REQUIRE(box->copy_to(box->uids(), "Work"));
+        REQUIRE(box->expunge(UidSet(UidRange{1, 1})));
+        REQUIRE((*account)->rename("Work", "Play"));
+        REQUIRE((*account)->remove("Play"));
+        std::vector<std::string> lines = log.lines();
+        if (!lines.empty()) {
+            const std::string root = "x: maildir: root=" + scratch.maildir() + ", index=";
+            CHECK(lines.front().find(root) == 0);
+            lines.erase(lines.begin());
+        }
+        return lines;
+    };
+    CHECK(work("").empty());
+    const std::vector<std::string> lines = work("x");
+    REQUIRE(lines.size() == 9);
+    CHECK(lines[0] == "x: Mailbox Work: Mailbox is created");
+    CHECK(lines[2] == "x: Mailbox INBOX: 1 messages saved, the last with UID 2");
+    CHECK(lines[3].find("x: Mailbox INBOX: Mailbox opened: 2 messages, UIDVALIDITY ") == 0);
+    CHECK(lines[4] == "x: Mailbox INBOX: UIDs 1:2: Flags changed");
+    CHECK(lines[5] == "x: Mailbox INBOX: UIDs 1:2: Copied to Work");
+    CHECK(lines[6] == "x: Mailbox INBOX: UIDs 1: Expunged");
+    CHECK(lines[7] == "x: Mailbox Work: Mailbox is renamed to Play");
+    CHECK(lines[8] == "x: Mailbox Play: Mailbox is deleted");
 }
 
 TEST_CASE("mod-sequences: unchanged_since, silent stores, changed and vanished since", "[store]") {

@@ -1,4 +1,11 @@
 /// lib/store over mbox files: parsing, state fields, and rewriting that survives a crash.
+#include <fcntl.h>
+#include <grp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <functional>
+
 #include "lib/store/location.h"
 #include "lib/store/mbox_file.h"
 #include "lib/store/mbox_lock.h"
@@ -261,6 +268,56 @@ TEST_CASE("an mbox is locked by the locks that are asked for, as long as is aske
     CHECK_FALSE(MboxLock::take(path, MboxLock::Mode::write, patient));
     patient.stale = std::chrono::seconds(20);
     CHECK(MboxLock::take(path, MboxLock::Mode::write, patient));
+}
+
+TEST_CASE("a lock file is made with the saved group where the user may not", "[store][mbox]") {
+    if (geteuid() != 0) {
+        WARN("only root can have a process with a saved group: not tested");
+        return;
+    }
+    constexpr uid_t kUser = 65534;
+    constexpr gid_t kGroup = 65533, kSpool = 65532;
+    Scratch scratch;
+    const std::string spool = scratch.path() + "/spool", path = spool + "/box", dot = path + ".lock";
+    REQUIRE(chmod(scratch.path().c_str(), 0755) == 0);
+    REQUIRE(mkdir(spool.c_str(), 0700) == 0);
+    REQUIRE(chown(spool.c_str(), 0, kSpool) == 0);
+    REQUIRE(chmod(spool.c_str(), 0770) == 0);
+    write_file(path, "");
+    REQUIRE(chown(path.c_str(), kUser, kGroup) == 0);
+    REQUIRE(chmod(spool.c_str(), 0775) == 0);
+    const auto as_user = [&](gid_t saved, bool privileged, const std::function<int(bool)>& look) {
+        const int ended = in_child([&] {
+            if (setgroups(0, nullptr) != 0 || setresgid(kGroup, kGroup, saved) != 0 || setresuid(kUser, kUser, kUser) != 0) {
+                _exit(99);
+            }
+            MboxLocking locking;
+            locking.privileged = privileged;
+            int status = 0;
+            {
+                const Result<MboxLock> held = MboxLock::take(path, MboxLock::Mode::write, locking);
+                status = look(held.ok());
+            }
+            const bool left = access(dot.c_str(), F_OK) == 0;
+            const bool still_in_group = open((spool + "/other").c_str(), O_CREAT | O_WRONLY, 0600) >= 0;
+            _exit(left ? 90 : still_in_group ? 91 : status);
+        });
+        return WIFEXITED(ended) ? WEXITSTATUS(ended) : -1;
+    };
+    const auto locked_with = [&](bool held) {
+        struct stat status {};
+        const bool there = stat(dot.c_str(), &status) == 0;
+        return !held ? 1 : !there ? 2 : status.st_gid == kSpool && status.st_uid == kUser ? 0 : 3;
+    };
+    CHECK(as_user(kSpool, true, locked_with) == 0);
+    CHECK(as_user(kSpool, false, locked_with) == 2);    // as without a saved group: it is left out
+    CHECK(as_user(kGroup, true, locked_with) == 2);
+    CHECK(as_user(kGroup - 5, true, locked_with) == 1);   // a group that does not help: no lock, no work
+    // Somebody else's, too old to be alive, is removed with the group's right too.
+    write_file(dot, "somebody\n");
+    struct timespec old[2] = {{time(nullptr) - 300, 0}, {time(nullptr) - 300, 0}};
+    REQUIRE(utimensat(AT_FDCWD, dot.c_str(), old, 0) == 0);
+    CHECK(as_user(kSpool, true, locked_with) == 0);
 }
 
 TEST_CASE("the mbox files of the corpus are split as their makers meant", "[store][mbox]") {

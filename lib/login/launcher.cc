@@ -38,13 +38,17 @@ int run_launcher(int argc, char** argv, const Launcher& launcher) {
     const int master_pipe = static_cast<int>(number_in("POSTERN_MASTER_FD", ~std::uint64_t{0}));
     Service service(launcher.name, argc, argv);
     log_set_tag(service.config().login_syslog_name());
+    Result<MailGroups> groups = find_mail_groups(service.config());
+    if (!groups) {
+        fatal("{}", groups.error().what);
+    }
     service.confine(kRights);
     (void)character_sets();
     std::vector<int> listeners;
     for (std::uint64_t i = 0; i < listener_count; ++i) {
         listeners.push_back(static_cast<int>(3 + i));
     }
-    SessionLauncher state(launcher, service.config(), std::move(listeners), status, master_pipe);
+    SessionLauncher state(launcher, service.config(), std::move(*groups), std::move(listeners), status, master_pipe);
     if (status >= 0) {
         const char available = static_cast<char>(Status::available);
         [[maybe_unused]] const ssize_t written = ::write(status, &available, 1);

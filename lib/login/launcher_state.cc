@@ -61,9 +61,9 @@ std::size_t SessionProcess::count_from(const std::string& ip) const {
     return count;
 }
 
-SessionLauncher::SessionLauncher(const Launcher& program, const Config& config, std::vector<int> listeners, int status,
-                                 int master_pipe)
-    : program_(program), config_(config), listeners_(std::move(listeners)), status_(status), master_pipe_(master_pipe) {
+SessionLauncher::SessionLauncher(const Launcher& program, const Config& config, MailGroups groups, std::vector<int> listeners,
+                                 int status, int master_pipe)
+    : program_(program), config_(config), groups_(std::move(groups)), listeners_(std::move(listeners)), status_(status), master_pipe_(master_pipe) {
     epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
     sigset_t wanted;
     sigemptyset(&wanted);
@@ -470,7 +470,7 @@ Result<SessionProcess*> SessionLauncher::start_process(const AuthUser& user) {
         }
     }
     const auto run = [&](UniqueFd control) {
-        run_session_process(std::move(control), UniqueFd(master_pipe_), user, program_, config_, filter_);
+        run_session_process(std::move(control), UniqueFd(master_pipe_), user, groups_, program_, config_, filter_);
     };
     Result<ForkedChild> child = fork_child(SOCK_STREAM, {master_pipe_}, run);
     if (!child) {

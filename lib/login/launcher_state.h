@@ -29,7 +29,7 @@ struct SessionProcess {
 class SessionLauncher {
 public:
     /// `listeners` and `status` (-1: none) belong to the caller.
-    SessionLauncher(const Launcher& program, const Config& config, std::vector<int> listeners, int status,
+    SessionLauncher(const Launcher& program, const Config& config, MailGroups groups, std::vector<int> listeners, int status,
                     int master_pipe);
 
     /// Until SIGTERM came and the session processes have said goodbye, or until master is gone or SIGHUP came and the
@@ -64,6 +64,7 @@ private:
 
     const Launcher& program_;
     const Config& config_;
+    const MailGroups groups_;
     std::vector<int> listeners_;
     int status_;
     int master_pipe_;    ///< for the sessions; -1: none

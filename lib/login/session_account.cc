@@ -1,5 +1,8 @@
 #include "lib/login/session_account.h"
 
+#include <fmt/format.h>
+#include <unistd.h>
+
 #include <utility>
 
 #include "lib/base/strings.h"
@@ -22,7 +25,7 @@ std::vector<std::pair<std::string, std::string>> pairs(std::string_view text) {
 
 }  // namespace
 
-store::AccountOptions session_account(const AuthUser& user, const Config& config) {
+store::AccountOptions session_account(const AuthUser& user, const Config& config, std::string_view service) {
     store::AccountOptions options;
     options.location = user.mail_location.empty() ? config.mail_location() : user.mail_location;
     options.user = user.user;
@@ -30,6 +33,7 @@ store::AccountOptions session_account(const AuthUser& user, const Config& config
     options.mbox_locking.read = store::parse_mbox_locks(config.mbox_read_locks());
     options.mbox_locking.write = store::parse_mbox_locks(config.mbox_write_locks());
     options.mbox_locking.timeout = config.mbox_lock_timeout();
+    options.mbox_locking.privileged = !config.mail_privileged_group().empty();
     options.mbox_locking.stale = config.mbox_dotlock_change_timeout();
     options.special_use.clear();
     for (auto& [name, use] : pairs(config.mailbox_special_use())) {
@@ -38,6 +42,7 @@ store::AccountOptions session_account(const AuthUser& user, const Config& config
     for (auto& [name, how] : pairs(config.mailbox_auto())) {
         options.auto_mailboxes.push_back({std::move(name), equals_ignoring_case(how, "subscribe")});
     }
+    options.debug_as = config.mail_debug() ? fmt::format("{}({})<{}>: Debug", service, user.user, ::getpid()) : std::string();
     options.copy_with_hardlinks = config.maildir_copy_with_hardlinks();
     return options;
 }

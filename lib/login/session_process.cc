@@ -19,6 +19,7 @@
 #include "lib/ipc/channel.h"
 #include "lib/log/log.h"
 #include "lib/login/sync_channel.h"
+#include "lib/sandbox/identity.h"
 
 namespace postern {
 
@@ -58,12 +59,14 @@ void make_directories(const std::string& path) {
     ::mkdir(path.c_str(), 0700);
 }
 
-void become(const AuthUser& user) {
+void become(const AuthUser& user, const MailGroups& more) {
     if (::geteuid() != 0) {
         return;   // an unprivileged suite: the launcher has checked that it is the same user
     }
-    const std::vector<gid_t> groups(user.groups.begin(), user.groups.end());
-    if (::setgroups(groups.size(), groups.data()) != 0 || ::setresgid(user.gid, user.gid, user.gid) != 0 ||
+    std::vector<gid_t> groups(user.groups.begin(), user.groups.end());
+    groups.insert(groups.end(), more.access.begin(), more.access.end());
+    if (::setgroups(groups.size(), groups.data()) != 0 ||
+        ::setresgid(user.gid, user.gid, more.privileged.value_or(user.gid)) != 0 ||
         ::setresuid(user.uid, user.uid, user.uid) != 0) {
         fatal("change to uid {} gid {}: {}", user.uid, user.gid, errno_error("").what);
     }
@@ -242,6 +245,28 @@ const std::string& character_sets() {
     return found;
 }
 
+Result<MailGroups> find_mail_groups(const Config& config) {
+    MailGroups groups;
+    if (::geteuid() != 0) {
+        return groups;
+    }
+    for (const std::string& name : split_list(config.mail_access_groups())) {
+        const Result<gid_t> group = find_group(name);
+        if (!group) {
+            return {Errc::config, fmt::format("mail_access_groups = {}: {}", config.mail_access_groups(), group.error().what)};
+        }
+        groups.access.push_back(*group);
+    }
+    if (const std::string& name = config.mail_privileged_group(); !name.empty()) {
+        const Result<gid_t> group = find_group(name);
+        if (!group) {
+            return {Errc::config, fmt::format("mail_privileged_group = {}: {}", name, group.error().what)};
+        }
+        groups.privileged = *group;
+    }
+    return groups;
+}
+
 FilePaths session_paths(const AuthUser& user) {
     FilePaths paths;
     paths.readable = std::string(kReadable) + character_sets();
@@ -256,8 +281,8 @@ FilePaths session_paths(const AuthUser& user) {
     return paths;
 }
 
-void run_session_process(UniqueFd control, UniqueFd master_pipe, const AuthUser& user, const Launcher& launcher, const Config& config,
-                         const PreparedFilter& filter) {
+void run_session_process(UniqueFd control, UniqueFd master_pipe, const AuthUser& user, const MailGroups& groups,
+                         const Launcher& launcher, const Config& config, const PreparedFilter& filter) {
     ::mallopt(M_ARENA_MAX, 1);               // threads here wait for disks, they do not compete for memory
     ::mallopt(M_TRIM_THRESHOLD, 64 * 1024);
     std::signal(SIGTERM, SIG_DFL);
@@ -266,7 +291,7 @@ void run_session_process(UniqueFd control, UniqueFd master_pipe, const AuthUser&
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);
-    become(user);
+    become(user, groups);
     limit_rights(user, filter);
     set_offload_threads(kThreads);
     Process process{Channel<FromSessionProcess, ToSessionProcess>(std::move(control), kMaxHandOver),

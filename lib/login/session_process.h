@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "lib/base/unique_fd.h"
 #include "lib/login/launcher.h"
@@ -48,12 +50,20 @@ void fields(A& a, ClientReturned& m) { a(m.client); }
 using ToSessionProcess = std::variant<ServeClient, StopSessions>;
 using FromSessionProcess = std::variant<ClientEnded, ClientReturned>;
 
+/// The groups that mail_access_groups and mail_privileged_group name.
+struct MailGroups {
+    std::vector<std::uint32_t> access;                ///< supplementary groups of every session process
+    std::optional<std::uint32_t> privileged;          ///< its saved group: lib/sandbox/identity.h
+};
+/// Asks the system's database, as root only: else there are no groups to be given.  Errors: config, naming the parameter.
+Result<MailGroups> find_mail_groups(const Config& config);
+
 /// In the forked child: becomes the user, confines itself, serves what comes over `control` until that is closed and
 /// the last connection has ended.
 /// `filter` is the one for Syscalls::files.  `master_pipe`, if there is one, ends when the suite does: then also a process
 /// ends whose launcher was killed.
-[[noreturn]] void run_session_process(UniqueFd control, UniqueFd master_pipe, const AuthUser& user, const Launcher& launcher,
-                                      const Config& config, const PreparedFilter& filter);
+[[noreturn]] void run_session_process(UniqueFd control, UniqueFd master_pipe, const AuthUser& user, const MailGroups& groups,
+                                      const Launcher& launcher, const Config& config, const PreparedFilter& filter);
 
 /// The files, each after a space, that the C library loads when SEARCH meets a letter beyond ASCII or a character set: the
 /// letters' cases, and iconv's modules.  It looks for them once: the launcher calls this, so that no session has to.

@@ -2,6 +2,7 @@
 
 #include <grp.h>
 #include <pwd.h>
+#include <sys/fsuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -63,6 +64,47 @@ Result<UserIdentity> find_user(const std::string& name) {
     }
     user.groups.resize(static_cast<std::size_t>(count));
     return user;
+}
+
+Result<gid_t> find_group(const std::string& name) {
+    std::vector<char> buffer(65536);
+    group entry{};
+    group* found = nullptr;
+    int status = ERANGE;
+    while ((status = ::getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found)) == ERANGE && buffer.size() < (16U << 20)) {
+        buffer.resize(buffer.size() * 2);
+    }
+    if (found == nullptr) {
+        const bool unknown = status == 0 || status == ENOENT || status == ESRCH;
+        return unknown ? Error(Errc::not_found, "unknown group: \"" + name + "\"")
+                       : Error(Errc::temporary, errno_error("look up group \"" + name + "\"", status).what);
+    }
+    return entry.gr_gid;
+}
+
+bool SavedGroup::exists() {
+    gid_t real = 0, effective = 0, saved = 0;
+    return ::getresgid(&real, &effective, &saved) == 0 && saved != effective;
+}
+
+SavedGroup::SavedGroup(bool wanted) {
+    gid_t real = 0, effective = 0, saved = 0;
+    if (wanted && ::getresgid(&real, &effective, &saved) == 0 && saved != effective) {
+        before_ = static_cast<gid_t>(::setfsgid(saved));
+        changed_ = true;
+    }
+}
+
+SavedGroup::~SavedGroup() {
+    if (!changed_) {
+        return;
+    }
+    const int error = errno;
+    ::setfsgid(before_);
+    if (static_cast<gid_t>(::setfsgid(kKeep)) != before_) {   // an id nobody has: only tells
+        panic("the thread keeps the saved group");
+    }
+    errno = error;
 }
 
 Result<void> assume_identity(const UserIdentity& user) {

@@ -21,6 +21,27 @@ struct UserIdentity {
 /// Errors: not_found; temporary when the database cannot answer.
 Result<UserIdentity> find_user(const std::string& name);
 
+/// A group's id from the system's database.  Blocks, as find_user().  Errors: not_found; temporary.
+Result<gid_t> find_group(const std::string& name);
+
+/// While it lives, the calling thread (and no other, but those it starts meanwhile) makes and removes files with the process's saved group id, which needs no
+/// capability: the right to do so lies there since the process gave up all others.  Without a saved group id of its own
+/// nothing changes.
+class SavedGroup {
+public:
+    /// `wanted` false: nothing changes.
+    explicit SavedGroup(bool wanted = true);
+    ~SavedGroup();
+    SavedGroup(const SavedGroup&) = delete;
+    SavedGroup& operator=(const SavedGroup&) = delete;
+    /// Whether the process has one.
+    static bool exists();
+
+private:
+    gid_t before_ = 0;
+    bool changed_ = false;
+};
+
 /// From now on the calling thread (and no other) opens files as `user`, until it takes on another user or leaves.  Linux
 /// keeps ids per thread; only the C library spreads a change to all of them, so the raw system calls are used.  Costs
 /// nothing when the thread is `user` already, as the thread of a pool often is.

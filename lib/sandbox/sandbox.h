@@ -21,7 +21,8 @@ enum class Syscalls : unsigned char {
     unrestricted,
     network_only,   ///< sockets, memory, threads, reading files; nothing that makes or changes a file; no new process
     files,          ///< also creating and changing files
-    session,        ///< files, and sockets of the network only those that were passed to it: a user's session
+    session,        ///< files, and sockets of the network only those that were passed to it, and to make files with the
+                    ///< saved group (identity.h): a user's session
     launcher,       ///< files, and also fork and changing user: starts session processes
     delivery,       ///< everything but administration of the machine: runs users' programs, which inherit this.
                     ///< no_new_privs is not set and the bounding set is kept, so that those programs may be setgid

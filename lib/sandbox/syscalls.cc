@@ -106,6 +106,9 @@ Filter build(Syscalls profile) {
         } else {
             allow_threads(filter);
         }
+        if (profile == Syscalls::session) {
+            add(filter, SCMP_ACT_ALLOW, "setfsgid setfsgid32");   // SavedGroup
+        }
     }
     return filter;
 }

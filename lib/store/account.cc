@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "lib/base/strings.h"
+#include "lib/sandbox/identity.h"
 #include "lib/store/shared.h"
 #include "lib/store/special_use.h"
 #include "lib/store/subscriptions.h"
@@ -61,11 +62,17 @@ Result<std::unique_ptr<Account>> Account::open(AccountOptions options) {
     Result<Folder> inbox = shared->layout.folder("INBOX");
     if (inbox && shared->options.create && !shared->layout.exists(*inbox)) {
         Result<void> made = shared->layout.create(*inbox);
+        if (!made && made.error().code == Errc::denied && mbox && shared->options.mbox_locking.privileged) {
+            const SavedGroup group;
+            made = shared->layout.create(*inbox);
+        }
         // A spool file that is not there is an empty inbox, also where we may not make one.
         if (!made && made.error().code != Errc::exists && !mbox) {
             return made.error();
         }
     }
+    shared->debug("{}: root={}, index={}, inbox={}", mbox ? "mbox" : "maildir", shared->layout.location().root, shared->index_directory,
+                  inbox ? inbox->path : "");
     return std::unique_ptr<Account>(new Account(std::move(shared)));
 }
 
@@ -156,6 +163,7 @@ Result<void> Account::create(std::string_view name, const std::string& special_u
             return forgotten;
         }
     }
+    shared_->debug("Mailbox {}: Mailbox is created", folder->name);
     return shared_->layout.create(*folder);
 }
 
@@ -173,6 +181,7 @@ Result<void> Account::remove(std::string_view name) {
         return txn.error();
     }
     Result<std::optional<MailboxRecord>> record = load_mailbox(*txn, folder->name);
+    shared_->debug("Mailbox {}: Mailbox is deleted", folder->name);
     Result<void> done = shared_->layout.remove(*folder);
     if (done) {
         done = forget_mailbox(*txn, folder->name);
@@ -227,6 +236,7 @@ Result<void> Account::rename(std::string_view from, std::string_view to) {
     if (!txn) {
         return txn.error();
     }
+    shared_->debug("Mailbox {}: Mailbox is renamed to {}", source->name, target->name);
     Result<void> done = shared_->layout.rename(*source, *target);
     for (std::size_t i = 0; done && i < affected.size(); ++i) {
         const std::string new_name = target->name + affected[i].substr(source->name.size());
@@ -366,6 +376,8 @@ Result<Assigned> Account::commit_appends(std::string_view mailbox, std::span<con
     }
     shared_->cache->store(place.editor->record().id, cached);
     assigned.uids = std::move(appended->uids);
+    shared_->debug("Mailbox {}: {} messages saved, the last with UID {}", folder->name, assigned.uids.size(),
+                   assigned.uids.empty() ? 0 : assigned.uids.back());
     return assigned;
 }
 

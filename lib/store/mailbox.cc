@@ -131,6 +131,8 @@ Result<std::unique_ptr<Mailbox>> Account::select(std::string_view name, Access a
     if (!view) {
         return view.error();
     }
+    shared_->debug("Mailbox {}: Mailbox opened: {} messages, UIDVALIDITY {}, next UID {}", folder->name, (*view)->exists,
+                   (*view)->record.uidvalidity, (*view)->record.uidnext);
     return std::make_unique<Mailbox>(shared_, std::move(*view));
 }
 
@@ -188,7 +190,8 @@ Result<std::uint32_t> Mailbox::first_unseen() {
 namespace {
 
 /// Brings the snapshot to what the transaction shows, and says what is different.
-Result<Changes> take_changes(const Txn& txn, ViewState& view, MailboxRecord record, Uid recent_from, Expunges expunges) {
+Result<Changes> take_changes(const Txn& txn, ViewState& view, MailboxRecord record, Uid recent_from, Expunges expunges,
+                             Arrivals arrivals) {
     Changes changes;
     const Uid old_uidnext = view.record.uidnext;
     const std::size_t old_recent = view.recent.size();
@@ -200,7 +203,15 @@ Result<Changes> take_changes(const Txn& txn, ViewState& view, MailboxRecord reco
     find_expunged(view, live, changes);
     changes.expunges_pending = expunges == Expunges::hold && !changes.expunged.empty();
     view.expunges_held = changes.expunges_pending;
-    const bool arrived = !live.empty() && live.ranges().back().last >= old_uidnext;
+    const bool any_new = !live.empty() && live.ranges().back().last >= old_uidnext;
+    const bool arrived = any_new && arrivals == Arrivals::show;
+    recent_from = std::min(recent_from, view.arrivals_held.value_or(recent_from));
+    view.arrivals_held.reset();
+    if (any_new && !arrived) {
+        live = old_uidnext > 1 ? intersection(live, UidSet(UidRange{1, old_uidnext - 1})) : UidSet();
+        record.uidnext = old_uidnext;
+        view.arrivals_held = recent_from;
+    }
     if (changes.expunges_pending) {
         live.add(changes.vanished);
         changes.expunged.clear();
@@ -227,7 +238,7 @@ Result<Changes> take_changes(const Txn& txn, ViewState& view, MailboxRecord reco
 
 }  // namespace
 
-Result<Changes> Mailbox::sync(Expunges expunges) {
+Result<Changes> Mailbox::sync(Expunges expunges, Arrivals arrivals) {
     const std::lock_guard<std::mutex> lock(shared_->mutex);
     ViewState& view = *state_;
     Result<Refreshed> fresh = refresh(*shared_, view.folder, how_to_refresh(view));
@@ -241,7 +252,7 @@ Result<Changes> Mailbox::sync(Expunges expunges) {
     Changes changes;
     changes.keywords_changed = fresh->record.keywords != view.record.keywords;
     const Modseq since = view.record.highest_modseq;
-    const bool release = view.expunges_held && expunges == Expunges::show;
+    const bool release = (view.expunges_held && expunges == Expunges::show) || (view.arrivals_held && arrivals == Arrivals::show);
     if (fresh->record.highest_modseq == since && !release) {
         view.record.keywords = std::move(fresh->record.keywords);
         changes.highest_modseq = since;
@@ -257,7 +268,7 @@ Result<Changes> Mailbox::sync(Expunges expunges) {
     if (!record || !*record) {
         return record ? Error(Errc::corrupt, "mailbox " + view.folder.name + " is gone") : record.error();
     }
-    Result<Changes> found = take_changes(*txn, view, std::move(**record), fresh->recent_from, expunges);
+    Result<Changes> found = take_changes(*txn, view, std::move(**record), fresh->recent_from, expunges, arrivals);
     if (!found) {
         note_damage(*shared_, view.folder, found.error());
         return found;

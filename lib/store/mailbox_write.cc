@@ -133,6 +133,7 @@ Result<StoreResult> Mailbox::store(const UidSet& uids, const FlagChange& change)
         return committed.error();
     }
     if (editor.record().highest_modseq != before && !changed.empty()) {
+        shared_->debug("Mailbox {}: UIDs {}: Flags changed", state_->folder.name, changed.text());
         result.modseq = editor.record().highest_modseq;
         if (change.silent) {
             for (const UidRange& range : plan.news().ranges()) {
@@ -174,6 +175,7 @@ Result<void> Mailbox::expunge(const UidSet& uids) {
     // Also after an error: what is gone from the disk must be gone from the index, and those are on record.
     Result<void> committed = transaction.commit();
     if (committed) {
+        shared_->debug("Mailbox {}: UIDs {}: Expunged", state_->folder.name, targets.text());
         shared_->cache->erase(state_->record.id, targets);
     }
     return done ? committed : done;
@@ -252,6 +254,7 @@ Result<Assigned> transfer(Shared& shared, const ViewState& view, const UidSet& u
         assigned.uids.push_back(uid);
         moved.add(source);
     }
+    shared.debug("Mailbox {}: UIDs {}: {} to {}", view.folder.name, moved.text(), move ? "Moved" : "Copied", target->name);
     if (move) {
         shared.cache->erase(transaction.editor().record().id, moved);
     }

@@ -18,6 +18,7 @@
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
 #include "lib/mail/header.h"
+#include "lib/sandbox/identity.h"
 #include "lib/store/crlf_to_lf.h"
 #include "lib/store/maildir.h"
 #include "lib/store/mbox_claims.h"
@@ -39,16 +40,27 @@ std::string MboxBackend::journal_of(const Folder& folder) const {
     return folder.control + "/.postern.rewrite." + hex_encode(be32(static_cast<std::uint32_t>(checksum(folder.path, 0))));
 }
 
+/// Only the INBOX lies where users may make no file; a link in a folder's place must not lead there.
+MboxLocking MboxBackend::locking_of(const Folder& folder) const {
+    MboxLocking locking = locking_;
+    locking.privileged = locking_.privileged && folder.name == "INBOX";
+    return locking;
+}
+
 Result<MboxLock> MboxBackend::lock(const Folder& folder, MboxLock::Mode mode) {
     const std::string journal = journal_of(folder);
     if (access(journal.c_str(), F_OK) == 0) {
         mode = MboxLock::Mode::write;             // a crash left something to finish
     }
-    Result<MboxLock> taken = MboxLock::take(folder.path, mode, locking_);
+    const MboxLocking locking = locking_of(folder);
+    Result<MboxLock> taken = MboxLock::take(folder.path, mode, locking);
     if (!taken && taken.error().code == Errc::not_found && folder.name == "INBOX") {
         // An empty inbox may have no file; without the right to make one the error stands.
-        const UniqueFd made(::open(folder.path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-        taken = MboxLock::take(folder.path, mode, locking_);
+        for (const bool privileged : {false, locking.privileged}) {
+            const SavedGroup group(privileged);
+            const UniqueFd made(::open(folder.path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+        }
+        taken = MboxLock::take(folder.path, mode, locking);
     }
     if (taken && mode == MboxLock::Mode::write) {
         if (Result<void> finished = finish_rewrite(taken->fd(), journal); !finished) {

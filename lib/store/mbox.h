@@ -84,6 +84,7 @@ private:
 
     MboxLocking locking_;
     std::string journal_of(const Folder& folder) const;
+    MboxLocking locking_of(const Folder& folder) const;
     Result<MboxLock> lock(const Folder& folder, MboxLock::Mode mode);
     /// Needs a lock on `fd`.  look_again: a change may hide behind an unchanged time and size.
     Result<const Parsed*> parsed(const Folder& folder, int fd, bool look_again);

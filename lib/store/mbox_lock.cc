@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "lib/base/strings.h"
+#include "lib/sandbox/identity.h"
 
 namespace postern::store {
 namespace {
@@ -45,26 +46,32 @@ bool owner_is_dead(const std::string& lock) {
     return pid && *pid > 1 && *pid < 0x7fffffff && kill(static_cast<pid_t>(*pid), 0) != 0 && errno == ESRCH;
 }
 
+bool is_forbidden(int error) { return error == EACCES || error == EPERM || error == EROFS; }
+
 }  // namespace
 
 MboxLock::MboxLock(MboxLock&& other) noexcept
-    : file_(std::move(other.file_)), dot_lock_(std::exchange(other.dot_lock_, std::string())) {}
+    : file_(std::move(other.file_)), dot_lock_(std::exchange(other.dot_lock_, std::string())), privileged_(other.privileged_) {}
 
 MboxLock& MboxLock::operator=(MboxLock&& other) noexcept {
     std::swap(file_, other.file_);
     std::swap(dot_lock_, other.dot_lock_);
+    std::swap(privileged_, other.privileged_);
     return *this;
 }
 
 MboxLock::~MboxLock() {
     if (!dot_lock_.empty()) {
+        const SavedGroup group(privileged_);
         unlink(dot_lock_.c_str());
     }
 }
 
 Result<void> MboxLock::take_dot_lock(const std::string& path, const MboxLocking& locking) {
     const std::string name = path + ".lock";
+    const bool may_be_privileged = locking.privileged && SavedGroup::exists();
     for (const Clock::time_point end = Clock::now() + locking.timeout; Clock::now() < end;) {
+        const SavedGroup group(privileged_);
         const UniqueFd lock(open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
         if (lock) {
             dot_lock_ = name;
@@ -74,18 +81,25 @@ Result<void> MboxLock::take_dot_lock(const std::string& path, const MboxLocking&
             static_cast<void>(noted);
             return {};
         }
-        if (errno == EACCES || errno == EPERM || errno == EROFS) {
+        if (is_forbidden(errno) && may_be_privileged && !privileged_) {
+            privileged_ = true;
+            continue;
+        }
+        if (is_forbidden(errno) && !may_be_privileged) {
             return {};
         }
         if (errno != EEXIST) {
             return errno_error("create " + name);
         }
         struct stat status {};
-        if ((stat(name.c_str(), &status) == 0 && time(nullptr) - status.st_mtime > locking.stale.count()) || owner_is_dead(name)) {
-            unlink(name.c_str());
-        } else {
-            usleep(kPause);
+        const bool is_stale = stat(name.c_str(), &status) == 0 && time(nullptr) - status.st_mtime > locking.stale.count();
+        if (is_stale || owner_is_dead(name)) {
+            const SavedGroup remover(may_be_privileged);
+            if (unlink(name.c_str()) == 0) {
+                continue;
+            }
         }
+        usleep(kPause);
     }
     return taken_by_others(path);
 }

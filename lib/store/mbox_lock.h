@@ -18,6 +18,9 @@ struct MboxLocking {
     std::vector<MboxLockKind> read = {MboxLockKind::fcntl};
     std::vector<MboxLockKind> write = {MboxLockKind::fcntl, MboxLockKind::dotlock};
     std::chrono::seconds timeout{5};      ///< for each of them; meanwhile the user's other sessions wait too
+    /// Where the user may make no lock file, it is made with the process's saved group (lib/sandbox/identity.h), if there is one;
+    /// where that may not either, taking the lock fails.
+    bool privileged = false;
     std::chrono::seconds stale{120};      ///< after which the owner of a lock file that stays the same must be dead
 };
 
@@ -28,7 +31,7 @@ std::vector<MboxLockKind> parse_mbox_locks(std::string_view words);
 class MboxLock {
 public:
     enum class Mode : unsigned char { read, write };
-    /// A directory in which we may not write has no dot lock: it is left out then.
+    /// A directory in which we may not write has no dot lock: it is left out then, unless MboxLocking::privileged.
     /// Errors: not_found, temporary (somebody else has it), denied, io.
     static Result<MboxLock> take(const std::string& path, Mode mode, const MboxLocking& locking = {});
     MboxLock(MboxLock&& other) noexcept;
@@ -43,6 +46,7 @@ private:
     Result<void> take_kernel_lock(const std::string& path, MboxLockKind kind, Mode mode, std::chrono::seconds timeout);
     UniqueFd file_;
     std::string dot_lock_;          ///< its path while we hold it
+    bool privileged_ = false;       ///< made with the saved group
 };
 
 }  // namespace postern::store

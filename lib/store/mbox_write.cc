@@ -149,7 +149,7 @@ Result<std::vector<Uid>> MboxBackend::add_messages(const Placed& mailbox, std::v
         if (Result<void> written = rewrite_tail(locked->fd(), journal_of(mailbox.folder), old_size, pieces); !written) {
             return written.error();
         }
-        undo.set(mailbox.folder.path, old_size, locked->fd(), locking_);
+        undo.set(mailbox.folder.path, old_size, locked->fd(), locking_of(mailbox.folder));
         file = parsed(mailbox.folder, locked->fd(), true);
         if (!file) {
             return file.error();

@@ -1,6 +1,8 @@
 /// What an Account and everything made from it have in common, and the steps that several of them take.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -10,6 +12,7 @@
 #include <vector>
 
 #include "lib/base/unique_fd.h"
+#include "lib/log/log.h"
 #include "lib/store/backend.h"
 #include "lib/store/cache.h"
 #include "lib/store/index.h"
@@ -31,6 +34,14 @@ struct Shared {
     std::shared_ptr<Env> index;     ///< other owners: other accounts on the same files (Env::open)
     std::unique_ptr<Cache> cache;
     std::set<std::uint32_t> compared;             ///< mailboxes whose files were looked at once since this object began
+    /// A line of the log, when AccountOptions::debug_as asks for such.
+    template <class... Arguments>
+    void debug(fmt::format_string<Arguments...> text, Arguments&&... arguments) const {
+        if (!options.debug_as.empty()) {
+            log_info("{}: {}", options.debug_as, fmt::format(text, std::forward<Arguments>(arguments)...));
+        }
+    }
+
     std::set<std::string> damaged;  ///< mailboxes whose index refresh() shall build anew
 };
 
@@ -48,6 +59,7 @@ struct ViewState {
     std::uint32_t exists = 0;
     UidSet recent;
     bool expunges_held = false;     ///< `uids` has messages that are gone
+    std::optional<Uid> arrivals_held;             ///< `uids` lacks messages; those from here on are \Recent to this client
     std::vector<std::pair<Modseq, UidSet>> silent;              ///< own silent changes not yet synced
     bool look_closely = false;      ///< the watch saw the directories change
     UniqueFd pop3_lock;

@@ -68,6 +68,7 @@ struct AccountOptions {
     bool create = true;             ///< make the INBOX when it is not there yet
     MboxLocking mbox_locking{};
     std::vector<AutoMailbox> auto_mailboxes{};
+    std::string debug_as{};            ///< logs what is done to mailboxes, in lines that begin so; empty: does not
     bool copy_with_hardlinks = true;   ///< of a Maildir: copies share the message's file where they can
 };
 
@@ -196,6 +197,7 @@ struct Changes {
 };
 
 enum class Expunges : unsigned char { hold, show };
+enum class Arrivals : unsigned char { hold, show };   ///< held: new messages stay outside the snapshot until a sync() that shows them
 
 struct FlagChange {
     enum class How : unsigned char { replace, add, remove };
@@ -260,7 +262,7 @@ public:
     /// Looks for changes by others and by this Mailbox, and brings the snapshot up to date.
     /// hold: EXPUNGE may not be sent now (RFC 9051 section 7.5.1); such messages stay numbered.
     /// Errors: io, denied, no_space; corrupt when UIDVALIDITY changed: say BYE or close the mailbox.
-    Result<Changes> sync(Expunges expunges);
+    Result<Changes> sync(Expunges expunges, Arrivals arrivals = Arrivals::show);
 
     /// For FETCH and SEARCH.  Make one per command (or per few thousand messages), not per message; do not
     /// keep it while waiting for a client for long: it pins old index pages.  It must not outlive the Mailbox.
