@@ -1,7 +1,6 @@
 #include "auth/backend.h"
 
 #include <fmt/format.h>
-#include <grp.h>
 #include <pwd.h>
 
 #include "lib/base/strings.h"
@@ -17,10 +16,17 @@ Error bad_element(std::string_view element, std::string_view why) {
     return Error(Errc::config, fmt::format("\"{}\": {}", printable(element, 200), why));
 }
 
-Result<void> add_word(Backend& backend, const std::string& word) {
+Result<void> add_word(Backend& backend, const std::string& word, bool for_userdb) {
     const std::size_t equal = word.find('=');
     const std::string name = word.substr(0, equal);
     const std::string value = equal == std::string::npos ? "yes" : word.substr(equal + 1);
+    if (!for_userdb && (name == "master" || name == "pass")) {
+        if (value != "yes" && value != "no") {
+            return {Errc::config, fmt::format("{}= is neither yes nor no", name)};
+        }
+        (name == "master" ? backend.master : backend.pass) = value == "yes";
+        return {};
+    }
     switch (backend.kind) {
     case Backend::Kind::passwd_file:
         if (name == "scheme" && equal != std::string::npos) {
@@ -73,7 +79,7 @@ Result<Backend> parse_backend(std::string_view element, bool for_userdb, const C
     }
     const std::string_view arguments = end == std::string_view::npos ? std::string_view() : text.substr(end + 1);
     for (const std::string& word : split(arguments, " \t\n")) {
-        const Result<void> added = add_word(backend, word);
+        const Result<void> added = add_word(backend, word, for_userdb);
         if (!added) {
             return bad_element(element, added.error().what);
         }
@@ -234,13 +240,11 @@ Result<std::uint32_t> resolve_gid(const std::string& text) {
     if (const auto number = parse_number(text); number && *number < 0xffffffffU) {
         return static_cast<std::uint32_t>(*number);
     }
-    std::vector<char> buffer(65536);
-    group record{};
-    group* found = nullptr;
-    if (::getgrnam_r(text.c_str(), &record, buffer.data(), buffer.size(), &found) != 0 || found == nullptr) {
+    const Result<gid_t> group = find_group(text);
+    if (!group) {
         return {Errc::config, fmt::format("no group {}", printable(text, 80))};
     }
-    return static_cast<std::uint32_t>(record.gr_gid);
+    return static_cast<std::uint32_t>(*group);
 }
 
 }  // namespace postern

@@ -5,6 +5,9 @@
 ///     passwd:                                                        (userdb only: getpwnam(3))
 ///     static:[password=..] [nopassword=y] [uid=..] [gid=..] [home=..] [mail=..] [nologin=y] [allow_nets=..]
 ///
+/// Each password database may have `master=yes`: who is in it may log in as anybody else, and not as himself; with `pass=yes` too,
+/// only as somebody whom the other password databases know and let in.
+///
 /// Elements are separated by commas; one with blanks or commas in it stands in braces:
 ///     auth_passdbs = { passwd-file:scheme=PLAIN username_format=%n /etc/postern/users }, pam:
 #pragma once
@@ -33,6 +36,8 @@ struct Backend {
     std::string path;                         ///< passwd-file
     std::string service;                      ///< pam
     std::map<std::string, std::string> fields;   ///< static
+    bool master = false;                      ///< passdb: of master users
+    bool pass = false;                        ///< ... who need the user's own entry
 
     std::string_view name() const;            ///< as in the log: "passwd-file", "pam", "passwd", "static"
 };

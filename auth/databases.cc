@@ -5,6 +5,8 @@
 #include <openssl/sha.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "lib/async/offload.h"
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
@@ -15,7 +17,6 @@ namespace postern {
 
 namespace {
 
-constexpr std::size_t kMaxUser = 1024;
 constexpr std::size_t kScramCacheLimit = 10'000;
 constexpr std::size_t kScramSalt = 16;
 
@@ -51,7 +52,13 @@ Result<std::unique_ptr<Databases>> Databases::open(const Config& config) {
     if (!userdbs) {
         return {Errc::config, "parameter auth_userdbs: " + userdbs.error().what};
     }
-    databases->passdbs_ = std::move(*passdbs);
+    for (Backend& backend : *passdbs) {
+        (backend.master ? databases->masters_ : databases->passdbs_).push_back(std::move(backend));
+    }
+    if (config.auth_master_user_separator().size() > 1) {
+        return {Errc::config, fmt::format("parameter auth_master_user_separator: \"{}\" is more than one character",
+                                          printable(config.auth_master_user_separator(), 80))};
+    }
     databases->userdbs_ = std::move(*userdbs);
     Variables sample;
     sample.user = "user@example.org";
@@ -59,14 +66,14 @@ Result<std::unique_ptr<Databases>> Databases::open(const Config& config) {
     if (!format) {
         return {Errc::config, "parameter auth_username_format: " + format.error().what};
     }
-    for (const Backend& backend : databases->passdbs_) {
-        if (backend.kind == Backend::Kind::pam && !databases->pam_) {
-            auto helper = PamHelper::start(static_cast<std::size_t>(config.auth_worker_max_count()));
-            if (!helper) {
-                return helper.error();
-            }
-            databases->pam_ = std::move(*helper);
+    const auto is_pam = [](const Backend& backend) { return backend.kind == Backend::Kind::pam; };
+    if (std::any_of(databases->passdbs_.begin(), databases->passdbs_.end(), is_pam) ||
+        std::any_of(databases->masters_.begin(), databases->masters_.end(), is_pam)) {
+        auto helper = PamHelper::start(static_cast<std::size_t>(config.auth_worker_max_count()));
+        if (!helper) {
+            return helper.error();
         }
+        databases->pam_ = std::move(*helper);
     }
     return databases;
 }
@@ -78,34 +85,6 @@ bool Databases::can_scram() const {
         }
     }
     return false;
-}
-
-Result<std::string> Databases::canonical(std::string_view user, const AuthPeer& peer) const {
-    if (user.empty() || user.size() > kMaxUser) {
-        return {Errc::denied, "Empty or too long username"};
-    }
-    std::string name(user);
-    const std::string& translation = config_.auth_username_translation();
-    for (char& c : name) {
-        for (std::size_t i = 0; i + 1 < translation.size(); i += 2) {
-            if (c == translation[i]) {
-                c = translation[i + 1];
-                break;
-            }
-        }
-    }
-    const std::string& allowed = config_.auth_username_chars();
-    for (const char c : name) {
-        if (c == '\0' || (!allowed.empty() && allowed.find(c) == std::string::npos)) {
-            return {Errc::denied, fmt::format("Username character disallowed by auth_username_chars: 0x{:02x} (username: {})",
-                                              static_cast<unsigned char>(c), printable(user, 100))};
-        }
-    }
-    if (!config_.auth_default_realm().empty() && name.find('@') == std::string::npos) {
-        name += "@" + config_.auth_default_realm();
-    }
-    const std::string& format = config_.auth_username_format();
-    return format.empty() ? name : expand_variables(format, variables_of(name, peer));
 }
 
 namespace {
@@ -143,9 +122,10 @@ std::string_view verdict_word(Verdict::Kind kind) {
 
 }  // namespace
 
-void Databases::log_failure(const Backend& backend, const std::string& user, const AuthPeer& peer,
-                            const std::string& why) const {
-    log_info("auth: {}({},{},<{}>): {}", backend.name(), user, peer.remote_ip, peer.session_id, why);
+void Databases::log_about(const Backend& backend, const LoginNames& names, const AuthPeer& peer, std::string_view what) const {
+    const bool master = !names.master.empty();
+    log_info("auth: {}({},{},{}<{}>): {}", backend.name(), master ? names.master : names.user, peer.remote_ip, master ? "master," : "",
+             peer.session_id, what);
 }
 
 /// nologin and allow_nets, which count after the password.
@@ -285,16 +265,22 @@ Task<Databases::Checked> Databases::check_one(const Backend& backend, const std:
 
 /// Databases are asked in turn until one accepts or knows the user as disabled.  One that cannot answer turns a
 /// refusal of the others into "try again later".
-Task<Verdict> Databases::check_password(std::string user, std::string password, AuthPeer peer) {
+Task<Verdict> Databases::check_password(LoginNames names, std::string password, AuthPeer peer) {
+    const std::string user = names.master.empty() ? names.user : names.master;
+    if (passdbs_for(names).empty() && config_.auth_verbose()) {
+        log_info("auth: {}({},{}<{}>): No password database with master=yes", user, peer.remote_ip, names.master.empty() ? "" : "master,",
+                 peer.session_id);
+    }
+    const std::string cache_user = names.master.empty() ? user : '\0' + user;   // no name has that: masters' passwords are their own
     const auto now = std::chrono::steady_clock::now();
     if (cache_.enabled()) {
         if (const std::uint64_t generation = files_.generation(); generation != cache_generation_) {
             cache_.clear();
             cache_generation_ = generation;
         }
-        const auto known = cache_.find(user, password, now);
+        const auto known = cache_.find(cache_user, password, now);
         if (known == PasswordCache::Known::good) {
-            Verdict verdict = authorize(user, peer);
+            Verdict verdict = authorize(names, peer);
             co_return verdict;
         }
         if (known == PasswordCache::Known::bad) {
@@ -303,11 +289,12 @@ Task<Verdict> Databases::check_password(std::string user, std::string password, 
     }
     const std::uint64_t generation = cache_generation_;
     Verdict result{Verdict::Kind::unknown, user};
-    for (const Backend& backend : passdbs_) {
+    const Backend* accepted_by = nullptr;
+    for (const Backend& backend : passdbs_for(names)) {
         Checked checked = co_await check_one(backend, user, password, peer);
         if (checked.verdict.kind != Verdict::Kind::accepted && config_.auth_verbose()) {
             const std::string given = checked.wrong_password ? given_password(config_.auth_verbose_passwords(), password) : "";
-            log_failure(backend, user, peer, checked.log + given);
+            log_about(backend, names, peer, checked.log + given);
         }
         if (config_.auth_debug()) {
             log_info("auth: Debug: {}({},{},<{}>): {}", backend.name(), user, peer.remote_ip, peer.session_id,
@@ -315,6 +302,7 @@ Task<Verdict> Databases::check_password(std::string user, std::string password, 
         }
         const Verdict::Kind kind = checked.verdict.kind;
         if (kind == Verdict::Kind::accepted || kind == Verdict::Kind::disabled) {
+            accepted_by = kind == Verdict::Kind::accepted ? &backend : nullptr;
             result = std::move(checked.verdict);
             break;
         }
@@ -322,43 +310,53 @@ Task<Verdict> Databases::check_password(std::string user, std::string password, 
             result = std::move(checked.verdict);
         }
     }
-    if (generation != cache_generation_) {
-        co_return result;   // the files have changed meanwhile: this may be what they said before
+    if (generation == cache_generation_) {   // or the files have changed meanwhile: this may be what they said before
+        if (result.kind == Verdict::Kind::accepted && result.user == user) {
+            cache_.remember(cache_user, password, PasswordCache::Known::good, now);
+        } else if (result.kind == Verdict::Kind::mismatch || result.kind == Verdict::Kind::unknown) {
+            cache_.remember(cache_user, password, PasswordCache::Known::bad, now);
+        }
     }
-    if (result.kind == Verdict::Kind::accepted && result.user == user) {
-        cache_.remember(user, password, PasswordCache::Known::good, now);
-    } else if (result.kind == Verdict::Kind::mismatch || result.kind == Verdict::Kind::unknown) {
-        cache_.remember(user, password, PasswordCache::Known::bad, now);
+    if (accepted_by != nullptr) {
+        result = finish_login(*accepted_by, std::move(result), names, peer);
     }
     co_return result;
 }
 
-Verdict Databases::authorize(const std::string& user, const AuthPeer& peer) {
-    for (const Backend& backend : passdbs_) {
+Verdict Databases::authorize(const LoginNames& names, const AuthPeer& peer) {
+    const std::string& user = names.master.empty() ? names.user : names.master;
+    const Backend* asked_before = nullptr;
+    for (const Backend& backend : passdbs_for(names)) {
         if (backend.kind == Backend::Kind::pam) {
-            continue;   // asked when the password was checked; its answer is what the cache holds
+            asked_before = &backend;   // when the password was checked; its answer is what the cache holds
+            continue;
         }
         const Result<std::optional<PasswdEntry>> entry = find_entry(backend, user, peer);
         if (!entry) {
             return Verdict{Verdict::Kind::temporary, user};
         }
         if (*entry) {
-            return judge(**entry, user, peer);
+            Verdict verdict = judge(**entry, user, peer);
+            return verdict.kind == Verdict::Kind::accepted ? finish_login(backend, std::move(verdict), names, peer) : verdict;
         }
     }
-    return Verdict{Verdict::Kind::accepted, user};
+    if (asked_before != nullptr) {
+        return finish_login(*asked_before, Verdict{Verdict::Kind::accepted, user}, names, peer);
+    }
+    return Verdict{names.master.empty() ? Verdict::Kind::accepted : Verdict::Kind::mismatch, user};
 }
 
-ScramKeys Databases::scram_keys(const std::string& user, const AuthPeer& peer, ScramHash hash) {
-    const Result<std::string> name = canonical(user, peer);
+ScramKeys Databases::scram_keys(const std::string& user, const std::string& for_user, const AuthPeer& peer, ScramHash hash) {
+    const Result<LoginNames> names = names_of(user, for_user, peer);
+    const LoginNames who = names ? *names : LoginNames{user};
+    const std::string& name = who.master.empty() ? who.user : who.master;
     const std::string salt =
-        scram_hmac(ScramHash::sha256, secret_, (hash == ScramHash::sha1 ? "1" : "2") + (name ? *name : user))
-            .substr(0, kScramSalt);
-    for (const Backend& backend : passdbs_) {
-        if (!name || backend.kind == Backend::Kind::pam) {
+        scram_hmac(ScramHash::sha256, secret_, (hash == ScramHash::sha1 ? "1" : "2") + name).substr(0, kScramSalt);
+    for (const Backend& backend : passdbs_for(who)) {
+        if (!names || backend.kind == Backend::Kind::pam) {
             continue;
         }
-        const Result<std::optional<PasswdEntry>> entry = find_entry(backend, *name, peer);
+        const Result<std::optional<PasswdEntry>> entry = find_entry(backend, name, peer);
         if (!entry || !*entry) {
             continue;
         }

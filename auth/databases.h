@@ -18,6 +18,12 @@
 
 namespace postern {
 
+/// Who logs in.
+struct LoginNames {
+    std::string user{};          ///< whose mail it will be: after auth_username_format and so on
+    std::string master{};        ///< whose password counts, if somebody else's; else empty
+};
+
 /// What the databases say about a login.
 struct Verdict {
     enum class Kind : unsigned char { accepted, mismatch, unknown, disabled, temporary };
@@ -25,6 +31,7 @@ struct Verdict {
     std::string user{};          ///< after auth_username_format, and `user=` of the entry
     std::string text{};          ///< for a disabled account: what the client may be told
     bool no_delay = false;       ///< `nodelay`: answer a failure at once
+    std::string master{};        ///< as LoginNames::master, when accepted
 };
 
 /// What templates may name of a user who logs in.  The result refers to the arguments.
@@ -40,14 +47,18 @@ public:
     /// auth_default_realm, auth_username_format.  Errors: denied for a character that may not be used.
     Result<std::string> canonical(std::string_view user, const AuthPeer& peer) const;
 
-    /// PLAIN and LOGIN.  `user` is canonical.  Logs failures when auth_verbose is set.
-    Task<Verdict> check_password(std::string user, std::string password, AuthPeer peer);
+    /// Whose password counts, and for whom, when a client gives the name `user` and perhaps asks to act for `for_user`: that is
+    /// another way to say "for_user*user", with auth_master_user_separator = *.  Errors: denied, as canonical().
+    Result<LoginNames> names_of(std::string_view user, std::string_view for_user, const AuthPeer& peer) const;
+
+    /// PLAIN and LOGIN.  Logs failures when auth_verbose is set, and what master users do in any case.
+    Task<Verdict> check_password(LoginNames names, std::string password, AuthPeer peer);
 
     /// For the SCRAM mechanisms; may take milliseconds.  Safe to use from several threads.  Unknown users and users
     /// whose password is kept as another kind of hash get keys nobody has.
-    ScramKeys scram_keys(const std::string& user, const AuthPeer& peer, ScramHash hash);
+    ScramKeys scram_keys(const std::string& user, const std::string& for_user, const AuthPeer& peer, ScramHash hash);
     /// After SCRAM: what else stands in the entry (nologin, allow_nets).
-    Verdict authorize(const std::string& user, const AuthPeer& peer);
+    Verdict authorize(const LoginNames& names, const AuthPeer& peer);
 
     /// Errors: not_found, temporary, config.
     Task<Result<AuthUser>> find_user(std::string user, std::string service);
@@ -64,6 +75,8 @@ private:
         std::string log;         ///< reason, in Dovecot's words
         bool wrong_password = false;
     };
+    const std::vector<Backend>& passdbs_for(const LoginNames& names) const { return names.master.empty() ? passdbs_ : masters_; }
+    Verdict finish_login(const Backend& backend, Verdict verdict, const LoginNames& names, const AuthPeer& peer);
     Task<Checked> check_one(const Backend& backend, const std::string& user, const std::string& password,
                             const AuthPeer& peer);
     Task<Result<bool>> verify(const Backend& backend, const PasswdEntry& entry, const std::string& user, const std::string& password);
@@ -76,13 +89,13 @@ private:
     Result<std::optional<PasswdEntry>> find_userdb_entry(const Backend& backend, const Variables& variables);
     Result<AuthUser> find_user_now(const std::string& user, const std::string& service);
     Result<AuthUser> complete(PasswdEntry entry, const std::string& user, const std::string& service);
+    Result<void> place_index(std::string& mail_location, const std::string& home, const Variables& variables) const;
     Result<void> fill_ids(PasswdEntry& entry, const std::string& user) const;
     Verdict judge(const PasswdEntry& entry, const std::string& user, const AuthPeer& peer) const;
-    void log_failure(const Backend& backend, const std::string& user, const AuthPeer& peer,
-                     const std::string& why) const;
+    void log_about(const Backend& backend, const LoginNames& names, const AuthPeer& peer, std::string_view what) const;
 
     const Config& config_;
-    std::vector<Backend> passdbs_, userdbs_;
+    std::vector<Backend> passdbs_, masters_, userdbs_;   ///< masters_: the password databases of master users
     PasswdFiles files_;
     std::unique_ptr<PamHelper> pam_;
     /// Of the threads (lib/async/offload.h), so that a few users' costly hashes do not keep all others out.

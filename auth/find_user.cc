@@ -114,6 +114,19 @@ Result<void> Databases::fill_ids(PasswdEntry& entry, const std::string& user) co
     return {};
 }
 
+/// mail_index_path, unless the location itself says where indexes are.
+Result<void> Databases::place_index(std::string& mail_location, const std::string& home, const Variables& variables) const {
+    if (config_.mail_index_path().empty() || mail_location.find(":INDEX=") != std::string::npos) {
+        return {};
+    }
+    const Result<std::string> path = expand_path(config_.mail_index_path(), variables);
+    if (!path) {
+        return {path.error().code, "parameter mail_index_path: " + path.error().what};
+    }
+    mail_location += ":INDEX=" + expand_tilde(*path, home);
+    return {};
+}
+
 /// Fills what the entry leaves open from mail_home, mail_location, mail_uid and mail_gid.
 Result<AuthUser> Databases::complete(PasswdEntry entry, const std::string& user, const std::string& service) {
     AuthUser result;
@@ -143,6 +156,9 @@ Result<AuthUser> Databases::complete(PasswdEntry entry, const std::string& user,
     result.gid = *entry.gid;
     result.home = entry.home;
     result.mail_location = expand_tilde(*mail, entry.home);
+    if (const Result<void> placed = place_index(result.mail_location, entry.home, variables); !placed) {
+        return placed.error();
+    }
     result.groups = {*entry.gid};
     for (auto& [name, value] : entry.extra) {
         if (name.compare(0, 7, "userdb_") == 0) {

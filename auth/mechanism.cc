@@ -42,6 +42,30 @@ private:
     bool have_user_ = false;
 };
 
+/// ANONYMOUS: one message, trace information, which may be empty.
+class AnonymousExchange : public SaslExchange {
+public:
+    Step step(const std::optional<std::string>& input) override {
+        if (!input) {
+            return asked_ ? Step{Step::Kind::malformed} : ask();
+        }
+        // RFC 4505 section 2: at most 255 characters of up to four bytes each.
+        if (input->size() > kMaxTrace || input->find('\0') != std::string::npos) {
+            return {Step::Kind::malformed};
+        }
+        user_ = *input;
+        return {Step::Kind::anonymous};
+    }
+
+private:
+    static constexpr std::size_t kMaxTrace = 255 * 4;
+    Step ask() {
+        asked_ = true;
+        return {Step::Kind::challenge, ""};
+    }
+    bool asked_ = false;
+};
+
 /// PLAIN and SCRAM.
 class GsaslExchange : public SaslExchange {
 public:
@@ -106,23 +130,31 @@ private:
         return {Step::Kind::challenge, ""};
     }
 
-    /// User name and password as the library has parsed them.  Nobody may act for another (RFC 4422 section 3.4.1).
+    std::string property(Gsasl_property which) const {
+        const char* const value = gsasl_property_fast(session_, which);
+        return value != nullptr ? value : "";
+    }
+
+    /// User name and password as the library has parsed them.
     bool take_identity() {
-        const char* user = gsasl_property_fast(session_, GSASL_AUTHID);
-        const char* for_user = gsasl_property_fast(session_, GSASL_AUTHZID);
-        const char* password = gsasl_property_fast(session_, GSASL_PASSWORD);
-        user_ = user != nullptr ? user : "";
-        password_ = password != nullptr ? password : "";
-        const std::string_view authorized = for_user != nullptr ? for_user : "";
-        return !user_.empty() && (authorized.empty() || authorized == user_);
+        user_ = property(GSASL_AUTHID);
+        password_ = property(GSASL_PASSWORD);
+        take_for_user();
+        return !user_.empty();
+    }
+    void take_for_user() {
+        for_user_ = property(GSASL_AUTHZID);
+        if (for_user_ == user_) {
+            for_user_.clear();
+        }
     }
 
     int give_scram_keys() {
         if (!looked_up_) {
             looked_up_ = true;
-            const char* user = gsasl_property_fast(session_, GSASL_AUTHID);
-            user_ = user != nullptr ? user : "";
-            const ScramKeys keys = lookup_(user_, hash_);
+            user_ = property(GSASL_AUTHID);
+            take_for_user();
+            const ScramKeys keys = lookup_(user_, for_user_, hash_);
             gsasl_property_set(session_, GSASL_SCRAM_ITER, std::to_string(keys.iterations).c_str());
             gsasl_property_set(session_, GSASL_SCRAM_SALT, base64_encode(keys.salt).c_str());
             gsasl_property_set(session_, GSASL_SCRAM_STOREDKEY, base64_encode(keys.stored_key).c_str());
@@ -190,7 +222,7 @@ SaslMechanisms::~SaslMechanisms() {
 }
 
 std::vector<std::string> SaslMechanisms::known() {
-    return {"SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "LOGIN"};
+    return {"SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "LOGIN", "ANONYMOUS"};
 }
 
 bool SaslMechanisms::is_scram(std::string_view mechanism) {
@@ -204,6 +236,9 @@ Result<std::unique_ptr<SaslExchange>> SaslMechanisms::start(std::string_view mec
     }
     if (mechanism == "LOGIN") {
         return std::unique_ptr<SaslExchange>(std::make_unique<LoginExchange>());
+    }
+    if (mechanism == "ANONYMOUS") {
+        return std::unique_ptr<SaslExchange>(std::make_unique<AnonymousExchange>());
     }
     auto exchange = std::make_unique<GsaslExchange>(std::move(lookup));
     if (!exchange->open(library_, std::string(mechanism))) {

@@ -1,5 +1,5 @@
 /// SASL mechanisms (RFC 4422), server side: PLAIN (RFC 4616), SCRAM-SHA-1 (RFC 5802) and SCRAM-SHA-256
-/// (RFC 7677) by GNU SASL; LOGIN (never standardised) here, because clients match its exact prompts.
+/// (RFC 7677) by GNU SASL; LOGIN (never standardised) here, because clients match its exact prompts; ANONYMOUS (RFC 4505).
 #pragma once
 
 #include <functional>
@@ -17,9 +17,9 @@ struct Gsasl_session;
 
 namespace postern {
 
-/// Keys of a user for a SCRAM mechanism.  Must answer for unknown users too, with keys nobody has and a salt that
+/// Keys of a user, who may ask to act for another (empty: not so), for a SCRAM mechanism.  Must answer for unknown users too, with keys nobody has and a salt that
 /// is the same each time, so that a client cannot tell who exists.
-using ScramLookup = std::function<ScramKeys(const std::string& user, ScramHash hash)>;
+using ScramLookup = std::function<ScramKeys(const std::string& user, const std::string& for_user, ScramHash hash)>;
 
 /// One exchange.  Steps of one exchange are not run at the same time, but may be run in different threads.
 class SaslExchange {
@@ -29,7 +29,8 @@ public:
             challenge,        ///< `data` for the client
             check_password,   ///< user() and password() are known: the database decides
             authenticated,    ///< the mechanism itself has proof that it is user()
-            refused,          ///< wrong proof, unknown user, or an identity that may not be assumed
+            anonymous,        ///< anybody: user() is what the client says of itself, for the log
+            refused,          ///< wrong proof, or unknown user
             malformed,        ///< not a message of this mechanism
         };
         Kind kind = Kind::malformed;
@@ -45,11 +46,14 @@ public:
     /// As the client gave it.
     const std::string& user() const { return user_; }
     const std::string& password() const { return password_; }
+    /// For whom user() wants to act (RFC 4422 section 3.4.1), when the client names somebody else; the database decides.
+    const std::string& for_user() const { return for_user_; }
     /// Overwrites the password.
     void forget_password();
 
 protected:
     std::string user_;
+    std::string for_user_;
     std::string password_;
 };
 

@@ -78,8 +78,7 @@ Result<std::unique_ptr<AuthServer>> AuthServer::create(const Config& config, Dat
         const std::string name = to_upper(word);
         if (!offers(known, name)) {
             return {Errc::config, fmt::format("parameter auth_mechanisms: {} is not one of {}", printable(word, 80),
-                                              to_lower(fmt::format("{}, {}, {}, {}", known[0], known[1], known[2],
-                                                                   known[3])))};
+                                              to_lower(fmt::format("{}", fmt::join(known, ", "))))};
         }
         if (!SaslMechanisms::is_scram(name) || databases.can_scram()) {
             server->mechanisms_.push_back(name);
@@ -165,8 +164,8 @@ void AuthServer::take(const Shared& conversation, AuthStart& message) {
     }
     // The peer's copy: the lookup runs in another thread.
     auto sasl = library_->start(exchange->mechanism,
-                                [this, peer = exchange->peer](const std::string& user, ScramHash hash) {
-                                    return databases_.scram_keys(user, peer, hash);
+                                [this, peer = exchange->peer](const std::string& user, const std::string& for_user, ScramHash hash) {
+                                    return databases_.scram_keys(user, for_user, peer, hash);
                                 });
     if (!sasl) {
         return refuse(AuthFailureReason::bad_mechanism);
@@ -263,6 +262,9 @@ Task<> AuthServer::conclude(Shared conversation, std::shared_ptr<Exchange> excha
     case SaslExchange::Step::Kind::authenticated:
         co_await decide(conversation, exchange, false);
         break;
+    case SaslExchange::Step::Kind::anonymous:
+        co_await let_in_anonymous(conversation, exchange);
+        break;
     case SaslExchange::Step::Kind::refused:
         co_await refused_by_mechanism(conversation, exchange);
         break;
@@ -314,25 +316,26 @@ Task<> AuthServer::decide(Shared conversation, std::shared_ptr<Exchange> exchang
         exchange->sasl->forget_password();
         co_return co_await fail(conversation, exchange, AuthFailureReason::temporary, "", false);
     }
-    const Result<std::string> user = databases_.canonical(exchange->sasl->user(), exchange->peer);
-    if (!user) {
+    Result<LoginNames> names = databases_.names_of(exchange->sasl->user(), exchange->sasl->for_user(), exchange->peer);
+    if (!names) {
         log_info("auth: {}(?,{},<{}>): {}", to_lower(exchange->mechanism), exchange->peer.remote_ip,
-                 exchange->peer.session_id, user.error().what);
+                 exchange->peer.session_id, names.error().what);
         note_failure(*exchange, exchange->sasl->password());
         co_return co_await fail(conversation, exchange, AuthFailureReason::bad_credentials, "", true);
     }
     Verdict verdict;
     if (by_password) {
-        verdict = co_await databases_.check_password(*user, exchange->sasl->password(), exchange->peer);
+        verdict = co_await databases_.check_password(std::move(*names), exchange->sasl->password(), exchange->peer);
         if (verdict.kind == Verdict::Kind::mismatch || verdict.kind == Verdict::Kind::unknown) {
             note_failure(*exchange, exchange->sasl->password());
         }
         exchange->sasl->forget_password();
     } else {
-        verdict = databases_.authorize(*user, exchange->peer);
+        verdict = databases_.authorize(*names, exchange->peer);
     }
     if (verdict.kind == Verdict::Kind::accepted) {
-        co_return co_await let_in(conversation, exchange, std::move(verdict.user));
+        penalty_.succeeded(exchange->peer.remote_ip);
+        co_return co_await let_in(conversation, exchange, std::move(verdict));
     }
     AuthFailureReason reason = AuthFailureReason::bad_credentials;
     if (verdict.kind == Verdict::Kind::disabled) {
@@ -344,14 +347,26 @@ Task<> AuthServer::decide(Shared conversation, std::shared_ptr<Exchange> exchang
     co_await fail(conversation, exchange, reason, std::move(verdict.text), !verdict.no_delay);
 }
 
+/// Who asks for no name gets auth_anonymous_username, and no forgiveness for wrong passwords.
+Task<> AuthServer::let_in_anonymous(Shared conversation, std::shared_ptr<Exchange> exchange) {
+    exchange->busy = true;
+    log_info("auth: anonymous({},{},<{}>): login", printable(exchange->sasl->user(), 255), exchange->peer.remote_ip,
+             exchange->peer.session_id);
+    Verdict verdict;
+    verdict.kind = Verdict::Kind::accepted;
+    verdict.user = config_.auth_anonymous_username();
+    co_await let_in(conversation, exchange, std::move(verdict));
+}
+
 /// Services with session processes, which redeem tokens.
 static bool has_sessions(std::string_view service) { return service == "imap" || service == "pop3"; }
 
-Task<> AuthServer::let_in(Shared conversation, std::shared_ptr<Exchange> exchange, std::string user) {
-    penalty_.succeeded(exchange->peer.remote_ip);
+Task<> AuthServer::let_in(Shared conversation, std::shared_ptr<Exchange> exchange, Verdict verdict) {
+    std::string user = std::move(verdict.user);
     conversation->exchanges.erase(exchange->id);
     AuthSuccess success;
     success.id = exchange->id;
+    success.master = std::move(verdict.master);
     if (has_sessions(exchange->peer.service) && !exchange->cancelled) {
         success.token = tokens_.issue({user, exchange->peer}, TokenStore::Clock::now());
     }

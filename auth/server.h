@@ -60,7 +60,8 @@ private:
     Task<> conclude(Shared conversation, std::shared_ptr<Exchange> exchange, SaslExchange::Step step);
     Task<> refused_by_mechanism(Shared conversation, std::shared_ptr<Exchange> exchange);
     Task<> decide(Shared conversation, std::shared_ptr<Exchange> exchange, bool by_password);
-    Task<> let_in(Shared conversation, std::shared_ptr<Exchange> exchange, std::string user);
+    Task<> let_in(Shared conversation, std::shared_ptr<Exchange> exchange, Verdict verdict);
+    Task<> let_in_anonymous(Shared conversation, std::shared_ptr<Exchange> exchange);
     Task<bool> serve_penalty(std::shared_ptr<Exchange> exchange);
     void note_failure(const Exchange& exchange, std::string_view password);
     Task<> fail(Shared conversation, std::shared_ptr<Exchange> exchange, AuthFailureReason reason, std::string text,

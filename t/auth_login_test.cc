@@ -281,12 +281,14 @@ TEST_CASE("something that is not TLS is logged and ends", "[login]") {
 TEST_CASE("login lines follow login_log_format_elements", "[login]") {
     LoginFacts facts;
     facts.user = "joe@example.org";
+    facts.auth_user = "boss@example.com";
     facts.method = "PLAIN";
     facts.remote_ip = "192.0.2.1";
     facts.pid = 7;
     facts.session_id = "abc";
     CHECK(login_elements("user=<%u> n=%n d=%d method=%m rip=%r lip=%l mpid=%e %c session=<%{session}> 100%%", facts) ==
           "user=<joe@example.org>, n=joe, d=example.org, method=PLAIN, rip=192.0.2.1, mpid=7, session=<abc>, 100%");
+    CHECK(login_elements("a=%{auth_user} b=%{auth_username} c=%{auth_domain}", facts) == "a=boss@example.com, b=boss, c=example.com");
     CHECK(login_line("%$: %s", "Login", "a=b") == "Login: a=b");
     CHECK(login_line("%s - %$ %%", "Login", "a=b") == "a=b - Login %");
     CHECK(login_elements("%{", facts).size() < 3);

@@ -228,6 +228,72 @@ TEST_CASE("SCRAM works with plain and kept passwords, and proves the server too"
           AuthFailureReason::disabled);
 }
 
+TEST_CASE("a master user proves the password of his own by SCRAM", "[auth]") {
+    Suite suite("auth_master_user_separator = *\nauth_passdbs = { passwd-file:master=yes {dir}/masters }, passwd-file:{dir}/users\n");
+    for (const char* mechanism : {"SCRAM-SHA-256", "SCRAM-SHA-1"}) {
+        const SaslStep step = suite.run(scram(*suite.client, mechanism, "ann@example.org*boss", "bosspw", nullptr));
+        CHECK(step.kind == SaslStep::Kind::success);
+        CHECK(step.user == "ann@example.org");
+        CHECK(step.master == "boss");
+        CHECK(suite.run(scram(*suite.client, mechanism, "joe*boss", "pencil", nullptr)).reason == AuthFailureReason::bad_credentials);
+        CHECK(suite.run(scram(*suite.client, mechanism, "joe*far", "bosspw", nullptr)).reason == AuthFailureReason::bad_credentials);
+        CHECK(suite.run(scram(*suite.client, mechanism, "boss", "bosspw", nullptr)).reason == AuthFailureReason::bad_credentials);
+        CHECK(suite.run(scram(*suite.client, mechanism, "joe", "pencil", nullptr)).master.empty());
+    }
+}
+
+TEST_CASE("ANONYMOUS is offered when it is asked for, and is auth_anonymous_username", "[auth]") {
+    const auto anonymous = [](Suite& suite, std::optional<std::string> trace, AuthPeer from = peer()) {
+        SaslServerSession sasl(*suite.client);
+        SaslStep step = suite.run(sasl.start("ANONYMOUS", trace, std::move(from)));
+        if (step.kind == SaslStep::Kind::challenge) {
+            step = suite.run(sasl.next("later"));
+        }
+        return step;
+    };
+    Suite without;
+    CHECK(anonymous(without, "x").reason == AuthFailureReason::bad_mechanism);
+    LogCapture log;
+    Suite suite("auth_mechanisms = anonymous plain\nauth_anonymous_username = joe\nauth_failure_delay = 1s\nauth_penalty_max_delay = 1s\n");
+    CHECK(suite.server->mechanisms() == std::vector<std::string>{"PLAIN", "ANONYMOUS"});
+    const SaslStep step = anonymous(suite, "me@example.org\n");
+    CHECK(step.kind == SaslStep::Kind::success);
+    CHECK(step.user == "joe");
+    CHECK(log.last().find("auth: anonymous(me@example.org") == 0);
+    CHECK(log.last().find('\n') == std::string::npos);
+    CHECK(std::holds_alternative<AuthUserFound>(*suite.run(redeem(suite.directory + "/auth", step.token, "imap"))));
+    CHECK(anonymous(suite, "").kind == SaslStep::Kind::success);
+    CHECK(anonymous(suite, std::nullopt).kind == SaslStep::Kind::success);
+    CHECK(log.count("auth: anonymous(later,127.0.0.1,<s1>): login") == 1);
+    CHECK(anonymous(suite, std::string(1021, 'x')).reason == AuthFailureReason::malformed);
+    CHECK(anonymous(suite, std::string("a\0b", 3)).reason == AuthFailureReason::malformed);
+    // Being nobody does not make up for a wrong password.
+    AuthPeer far = peer();
+    far.remote_ip = "192.0.2.9";
+    AuthPeer from = far;
+    CHECK(suite.run(plain(*suite.client, "joe", "wrong", std::move(from))).kind == SaslStep::Kind::failure);
+    from = far;
+    CHECK(anonymous(suite, "x", std::move(from)).kind == SaslStep::Kind::success);
+    const auto before = std::chrono::steady_clock::now();
+    from = far;
+    CHECK(suite.run(plain(*suite.client, "joe", "pencil", std::move(from))).kind == SaslStep::Kind::success);
+    CHECK(std::chrono::steady_clock::now() - before >= std::chrono::milliseconds(950));
+}
+
+TEST_CASE("mail_index_path is where indexes are, unless a location says it", "[auth]") {
+    Suite suite("mail_location = maildir:~/Maildir\nmail_index_path = /var/index/%d/%n\n");
+    CHECK(suite.run(suite.databases->find_user("joe", "imap"))->mail_location == "maildir:/home/joe/Maildir:INDEX=/var/index//joe");
+    CHECK(suite.run(suite.databases->find_user("ann@example.org", "imap"))->mail_location ==
+          "mbox:/home/ann/mail:INDEX=/var/index/example.org/ann");
+    Suite home("mail_location = maildir:~/Maildir:INDEX=~/i\nmail_index_path = ~/index\n");
+    CHECK(home.run(home.databases->find_user("joe", "imap"))->mail_location == "maildir:/home/joe/Maildir:INDEX=/home/joe/i");
+    CHECK(home.run(home.databases->find_user("ann@example.org", "imap"))->mail_location == "mbox:/home/ann/mail:INDEX=/home/ann/index");
+    Suite plain_location("mail_location = maildir:~/Maildir\n");
+    CHECK(plain_location.run(plain_location.databases->find_user("joe", "imap"))->mail_location == "maildir:/home/joe/Maildir");
+    Suite bad("mail_index_path = /var/%y\n");
+    CHECK(bad.run(bad.databases->find_user("joe", "imap")).error().what.find("parameter mail_index_path: ") == 0);
+}
+
 TEST_CASE("SCRAM does not tell who exists", "[auth]") {
     Suite suite;
     std::string first, second, known;

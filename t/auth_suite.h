@@ -33,6 +33,10 @@ inline constexpr const char* kUsers =
     "kept:{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,"
     "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=:1006:1006::/home/kept\n";
 
+/// Master users; joe has another password here.
+inline constexpr const char* kMasters =
+    "boss:{PLAIN}bosspw\njoe:{PLAIN}joe-the-master\nfar:{PLAIN}bosspw::::::allow_nets=192.0.2.0/24\nretired:{PLAIN}bosspw::::::nologin\n";
+
 /// auth(8) in this process, on a socket in a directory of its own.
 struct Suite {
     std::string directory;
@@ -48,9 +52,14 @@ struct Suite {
         char name[] = "/tmp/postern-auth-XXXXXX";
         REQUIRE(mkdtemp(name) != nullptr);
         std::ofstream(std::string(name) + "/users") << kUsers;
+        std::ofstream(std::string(name) + "/masters") << kMasters;
         return name;
     }
-    static Config make_config(const std::string& directory, const std::string& more) {
+    /// "{dir}" in `more` stands for the directory.
+    static Config make_config(const std::string& directory, std::string more) {
+        for (std::size_t at = 0; (at = more.find("{dir}", at)) != std::string::npos;) {
+            more.replace(at, 5, directory);
+        }
         Result<Config> config = Config::from_text(
             "auth_passdbs = passwd-file:" + directory + "/users\nauth_userdbs = passwd-file:" + directory +
             "/users\nauth_failure_delay = 0\nauth_mechanisms = plain login scram-sha-256 scram-sha-1\n" + more);
@@ -74,6 +83,7 @@ struct Suite {
         run(sleep_for(Millis(20)));   // conversations end before what they refer to
         unlink((directory + "/auth").c_str());
         unlink((directory + "/users").c_str());
+        unlink((directory + "/masters").c_str());
         rmdir(directory.c_str());
     }
     void listen_at(const std::string& path) {

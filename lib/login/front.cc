@@ -248,6 +248,7 @@ LoginResult LoginConnection::conclude(SaslStep step) {
     if (step.kind == SaslStep::Kind::success) {
         ++successes_;
         token_ = std::move(step.token);
+        master_ = std::move(step.master);
         return {LoginResult::Kind::accepted, ""};
     }
     switch (step.reason) {
@@ -270,6 +271,7 @@ LoginResult LoginConnection::conclude(SaslStep step) {
 std::string LoginConnection::elements(std::uint32_t pid) const {
     LoginFacts facts;
     facts.user = user_;
+    facts.auth_user = master_.empty() ? user_ : master_;
     facts.method = method_;
     facts.remote_ip = addresses_.remote_ip;
     facts.local_ip = addresses_.local_ip;

@@ -165,6 +165,7 @@ private:
     std::string session_id_;
     std::chrono::steady_clock::time_point started_;
     std::string user_;                 ///< last name tried
+    std::string master_;               ///< who has logged in as user_, if somebody else
     std::string method_;
     std::string token_;
     unsigned attempts_ = 0;

@@ -12,11 +12,19 @@ std::string number(std::uint32_t value) {
     return value == 0 ? std::string() : std::to_string(value);
 }
 
+std::string_view local_part(std::string_view user) { return user.substr(0, user.find('@')); }
+std::string_view domain_part(std::string_view user) {
+    const std::size_t at = user.find('@');
+    return at == user.npos ? std::string_view() : user.substr(at + 1);
+}
+
 std::string value_of(std::string_view name, const LoginFacts& f) {
-    const std::string_view domain = f.user.find('@') == f.user.npos ? "" : f.user.substr(f.user.find('@') + 1);
     if (name == "u" || name == "user") return std::string(f.user);
-    if (name == "n" || name == "username") return std::string(f.user.substr(0, f.user.find('@')));
-    if (name == "d" || name == "domain") return std::string(domain);
+    if (name == "n" || name == "username") return std::string(local_part(f.user));
+    if (name == "d" || name == "domain") return std::string(domain_part(f.user));
+    if (name == "auth_user") return std::string(f.auth_user);
+    if (name == "auth_username") return std::string(local_part(f.auth_user));
+    if (name == "auth_domain") return std::string(domain_part(f.auth_user));
     if (name == "s" || name == "service" || name == "protocol") return std::string(f.service);
     if (name == "m" || name == "mechanism" || name == "mech") return std::string(f.method);
     if (name == "r" || name == "rip" || name == "remote_ip") return std::string(f.remote_ip);

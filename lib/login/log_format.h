@@ -7,8 +7,9 @@
 
 namespace postern {
 
+/// `auth_user` is who has logged in, which may be a master user.
 struct LoginFacts {
-    std::string_view user, method, remote_ip, local_ip, session_id, service;
+    std::string_view user, auth_user, method, remote_ip, local_ip, session_id, service;
     std::uint32_t pid = 0;             ///< of the session process; 0: none
     std::uint32_t remote_port = 0, local_port = 0;
     std::string_view security;         ///< "TLS", "secured" or ""

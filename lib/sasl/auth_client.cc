@@ -214,6 +214,7 @@ SaslStep SaslServerSession::take(Result<FromAuth> answer) {
         step.kind = SaslStep::Kind::success;
         step.user = std::move(success->user);
         step.token = std::move(success->token);
+        step.master = std::move(success->master);
     } else if (auto* failure = std::get_if<AuthFailure>(&*answer)) {
         step.reason = static_cast<AuthFailureReason>(failure->reason);
         step.user = std::move(failure->user);

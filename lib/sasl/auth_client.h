@@ -68,6 +68,7 @@ struct SaslStep {
     std::string data;
     std::string user;
     std::string token;
+    std::string master;    ///< who has logged in as `user`; empty: himself
     AuthFailureReason reason = AuthFailureReason::temporary;
     std::string text;      ///< of a `disabled` account, may be shown to the client
 };

@@ -94,9 +94,10 @@ struct AuthSuccess {
     std::uint32_t id = 0;
     std::string user;                  ///< as auth(8) knows the name: after auth_username_format
     std::string token;                 ///< empty for services without a session process (smtp)
+    std::string master;                ///< who has logged in as `user`; empty: himself
 };
 template <class A>
-void fields(A& a, AuthSuccess& m) { a(m.id, m.user, m.token); }
+void fields(A& a, AuthSuccess& m) { a(m.id, m.user, m.token, m.master); }
 
 /// Why not.  Stable numbers: they travel.
 enum class AuthFailureReason : std::uint8_t {
