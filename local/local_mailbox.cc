@@ -148,6 +148,7 @@ std::function<Outcome()> LocalDelivery::mailbox_work(const Branch& branch) {
     const uid_t owner = changes_user() ? account.identity.uid : geteuid();
     MailboxRules rules = shared_.mailbox_rules_;
     rules.trouble_text = fmt::format("cannot update mailbox {} for user {}. ", path, branch.user);
+    rules.biff_user = branch.user;
     return [this, path = std::move(path), prefix = std::move(prefix), maildir, owner, rules = std::move(rules), to = shown(branch)] {
         if (message_->request().verify_only) {
             return sent(maildir ? "delivers to maildir" : "delivers to mailbox");

@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include "lib/base/strings.h"
+#include "lib/log/log.h"
 #include "lib/table/open_lists.h"
+#include "local/biff.h"
 
 namespace postern::local {
 namespace {
@@ -61,8 +63,16 @@ Result<std::unique_ptr<LocalTables>> LocalTables::create(const Config& config, c
     if (!rules) {
         return rules.error();
     }
-    tables->mailbox_rules_ = *rules;
-    tables->file_rules = std::move(*rules);
+    if (config.sun_mailtool_compatibility()) {
+        log_warning("sun_mailtool_compatibility: deprecated parameter, use \"mailbox_delivery_lock = dotlock\" instead");
+        rules->fcntl_lock = rules->flock_lock = false;
+        if (!rules->dotlock) {
+            return Error(Errc::config, "parameter mailbox_delivery_lock specifies no applicable mailbox locking method");
+        }
+    }
+    tables->file_rules = *rules;
+    tables->mailbox_rules_ = std::move(*rules);
+    tables->mailbox_rules_.biff_port = config.biff() ? biff_port() : 0;
     tables->file_rules.strict_ownership = false;
     tables->file_rules.plain_file = true;
     Result<UserIdentity> rights = rights_of(config.default_privs());

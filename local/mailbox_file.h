@@ -2,6 +2,7 @@
 /// rights (work_as()).
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -37,6 +38,8 @@ struct MailboxRules {
     std::string failure_dsn = "5.2.0";   ///< for errors that have no better code
     std::string file_text = "mailbox";   ///< "delivered to mailbox", "delivered to file: /x"
     std::string trouble_text{};     ///< in front of what went wrong
+    std::uint16_t biff_port = 0;    ///< biff: of comsat(8); 0: nobody is told
+    std::string biff_user{};        ///< whose mailbox it is; empty: nobody is told
     bool plain_file = false;        ///< named by an alias: must not be executable, and may be where no lock file can be made
 };
 /// `lock_names` is mailbox_delivery_lock or virtual_mailbox_lock; `limit_name` names where `size_limit` comes from.

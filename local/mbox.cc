@@ -12,6 +12,7 @@
 #include "lib/base/strings.h"
 #include "lib/base/unique_fd.h"
 #include "lib/log/log.h"
+#include "local/biff.h"
 #include "local/mailbox_file.h"
 
 namespace postern::local {
@@ -225,6 +226,9 @@ private:
                 return failed("4.3.0", prefix_text() + "cannot truncate after a failed write");
             }
             return failure(error, {}, "error writing message");
+        }
+        if (rules_.biff_port != 0 && !rules_.biff_user.empty()) {
+            notify_biff(rules_.biff_port, rules_.biff_user, static_cast<std::uint64_t>(info.st_size));
         }
         return done();
     }

@@ -3,6 +3,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +18,7 @@
 #include "lib/table/text_file.h"
 #include "local/address_items.h"
 #include "local/agent.h"
+#include "local/biff.h"
 #include "local/command.h"
 #include "local/mailbox_file.h"
 #include "local/message.h"
@@ -203,6 +206,42 @@ TEST_CASE("mbox delivery appends, quotes From lines and ends with an empty line"
     const std::string one = "Subject: hi\n\n>From here\n>From there\nno end\n\n";
     CHECK(content(path) == "From x\n" + one + "From y\n" + one);
     CHECK(access((path + ".lock").c_str(), F_OK) != 0);
+}
+
+TEST_CASE("comsat is told whose mailbox has a message, and where it begins", "[local]") {
+    const Scratch scratch;
+    const UniqueFd comsat(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    REQUIRE(::bind(comsat.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+    REQUIRE(::getsockname(comsat.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
+    const auto heard = [&] {
+        char text[100];
+        const ssize_t got = ::recv(comsat.get(), text, sizeof text, MSG_DONTWAIT);
+        return got < 0 ? std::string("nothing") : std::string(text, static_cast<std::size_t>(got));
+    };
+    const MessagePtr message = message_of("Subject: hi\n", "\nbody\n");
+    MailboxRules rules = quick_rules();
+    rules.biff_user = "fred";
+    const auto deliver = [&](const MailboxRules& with) {
+        return deliver_mbox(*message, scratch.path + "/mbox", "From x\n", geteuid(), with).kind == queue::kDelivered;
+    };
+    REQUIRE(deliver(rules));                      // biff = no
+    CHECK(heard() == "nothing");
+    rules.biff_port = ntohs(address.sin_port);
+    const std::size_t length = content(scratch.path + "/mbox").size();
+    REQUIRE(deliver(rules));
+    CHECK(heard() == "fred@" + std::to_string(length) + std::string(1, '\0'));
+    rules.size_limit = 3;
+    CHECK_FALSE(deliver(rules));
+    CHECK(heard() == "nothing");
+    rules.size_limit = 0;
+    rules.biff_user.clear();                      // a file that an alias names
+    REQUIRE(deliver(rules));
+    CHECK(heard() == "nothing");
+    CHECK(biff_port() != 0);
 }
 
 TEST_CASE("mailboxes that must not be written are left alone", "[local]") {
