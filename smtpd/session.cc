@@ -96,6 +96,11 @@ Task<> Session::greet() {
     if (finished_) {
         co_return;   // a TLS session too many: answered already
     }
+    if (info_.unannounced) {
+        co_await reply(fmt::format("421 4.3.0 {} Server local error", config_.myhostname()));
+        finished_ = true;
+        co_return;
+    }
     hidden_keywords_ = server_.discarded_keywords(info_.address);
     const ClientLimits& limits = server_.limits();
     const bool too_many = limits.connection_limit() > 0 && counted_.connections() > limits.connection_limit();

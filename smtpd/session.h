@@ -31,6 +31,7 @@ struct ClientInfo {
     std::string port;
     std::string server_address, server_port;
     bool name_temporary = false;            ///< the name may be known later
+    bool unannounced = false;               ///< smtpd_upstream_proxy_protocol: the proxy did not say who it is
     bool local = false;                     ///< standard input of a local user (-bs)
 
     std::string text() const { return name + "[" + address + "]"; }

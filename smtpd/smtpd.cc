@@ -7,6 +7,7 @@
 /// If taken over: can submit mail, ask auth(8) as any stranger can, and log.  Sees no queue file and no mailbox.
 #include "lib/log/log.h"
 #include "lib/service/service.h"
+#include "smtpd/haproxy.h"
 #include "smtpd/session.h"
 
 constexpr postern::Rights kRights{
@@ -21,6 +22,21 @@ constexpr postern::Rights kRights{
 namespace {
 
 using namespace postern;
+
+/// smtpd_upstream_proxy_protocol: the client is whom the proxy announces.
+Task<> ask_proxy(Stream& stream, const Config& config, smtpd::ClientInfo& info) {
+    const Result<std::optional<smtpd::ProxiedClient>> client =
+        co_await smtpd::read_proxied_client(stream, config.smtpd_upstream_proxy_timeout());
+    if (!client) {
+        log_warning("haproxy read: {}", client.error().what);
+        info.unannounced = true;
+    } else if (*client) {
+        info.address = (*client)->address;
+        info.port = (*client)->port;
+        info.server_address = (*client)->server_address;
+        info.server_port = (*client)->server_port;
+    }
+}
 
 /// The client's verified name (smtpd_peername_lookup), then the conversation.
 Task<> serve_client(Connection connection, smtpd::Server& server) {
@@ -37,7 +53,10 @@ Task<> serve_client(Connection connection, smtpd::Server& server) {
         info.local = true;
     }
     const std::unique_ptr<Stream> stream = make_socket_stream(std::move(connection.fd));
-    if (!info.local && server.config().smtpd_peername_lookup() && server.dns() != nullptr) {
+    if (!info.local && !server.config().smtpd_upstream_proxy_protocol().empty()) {
+        co_await ask_proxy(*stream, server.config(), info);
+    }
+    if (!info.local && !info.unannounced && server.config().smtpd_peername_lookup() && server.dns() != nullptr) {
         const HostName name = co_await host_name_of(*server.dns(), info.address);
         info.name = name.verified;
         info.reverse_name = name.reverse;

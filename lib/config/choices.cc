@@ -66,6 +66,7 @@ constexpr Row kRows[] = {
      "none may encrypt dane dane-only fingerprint verify secure"},
     {"smtpd_forbid_bare_newline", Form::one, "no yes normalize reject note"},
     {"smtpd_tls_security_level", Form::one_or_empty, "none may encrypt"},
+    {"smtpd_upstream_proxy_protocol", Form::one_or_empty, "haproxy"},
     {"smtputf8_autodetect_classes", Form::list, "all bounce forward local notify sendmail smtpd unknown verify"},
     {"ssl", Form::one, "yes no required"},
     {"ssl_min_protocol", Form::one, "TLSv1 TLSv1.1 TLSv1.2 TLSv1.3"},
