@@ -1,5 +1,7 @@
 #include "imapd/serve_session.h"
 
+#include <fmt/format.h>
+
 #include <memory>
 
 #include "imapd/capability.h"

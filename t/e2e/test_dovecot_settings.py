@@ -102,7 +102,7 @@ class MasterUsers(Settings):
     def test_somebody_who_does_not_exist(self):
         ours, theirs = self.both(self.imap_login, ['LOGIN "nobody*boss" "bosspw"'])
         self.assertEqual(ours, ["t NO [UNAVAILABLE]"])
-        self.assertEqual(ours, theirs)
+        self.assertIn(theirs, (["t NO [UNAVAILABLE]"], ["(closed)"]))   # by the time at which its processes find out
 
     def test_pop3_shows_the_users_mail(self):
         same_mail([self.mail.path("mail/fred"), "%s/mail/fred" % self.dovecot.dir], MESSAGES)
@@ -157,7 +157,7 @@ class Anonymous(Settings):
             self.assertTrue(session.do(command)[-1].startswith("t"), command)
         self.mail.wait_log(r"imap\(fred\)<\d+>: Debug: maildir: root=%s/mail/fred, index=" % re.escape(self.mail.dir))
         self.mail.wait_log(r"imap\(fred\)<\d+>: Debug: Mailbox INBOX: Mailbox opened: 7 messages, UIDVALIDITY \d+, next UID 8")
-        self.mail.wait_log(r"imap\(fred\)<\d+>: Debug: Mailbox INBOX: UIDs 1: Expunged")
+        self.mail.wait_log(r"imap\(fred\)<\d+>: Debug: Mailbox INBOX: UIDs 1,4: Expunged")
 
 
 class Prefix(Settings):
@@ -165,7 +165,7 @@ class Prefix(Settings):
     theirs = "namespace inbox {\n prefix = INBOX.\n separator = .\n}\n"
 
     def test_names(self):
-        self.compare("NAMESPACE", 'LIST "" *', 'LIST "" ""', 'LIST INBOX. ""', "CREATE foo", "CREATE INBOX.foo", "CREATE INBOX.foo.bar", "CREATE INBOX.",
+        self.compare("NAMESPACE", 'LIST "" ""', 'LIST INBOX. ""', "CREATE foo", "CREATE INBOX.foo", "CREATE INBOX.foo.bar", "CREATE INBOX.",
                      "CREATE INBOX", 'LIST "" *', 'LIST "" %', 'LIST "" INBOX.%', "LIST INBOX. %", "LIST INBOX. *", 'LIST "" INBOX.', 'LIST "" INBOX',
                      "SUBSCRIBE INBOX.foo.bar", "SUBSCRIBE foo", "SUBSCRIBE INBOX", 'LSUB "" *', 'LSUB "" %', 'LSUB "" INBOX.%',
                      "STATUS foo (MESSAGES)", "STATUS INBOX.foo (MESSAGES)", "STATUS INBOX (MESSAGES)", "STATUS INBOX. (MESSAGES)", "SELECT foo",
@@ -173,7 +173,7 @@ class Prefix(Settings):
                      "RENAME INBOX.baz baz", "DELETE INBOX.", "DELETE INBOX", 'LIST "" *', "UNSUBSCRIBE foo", "DELETE INBOX.baz.bar", 'LIST "" *',
                      "SELECT INBOX.INBOX")
 
-    def test_indexes_are_where_the_setting_says(self):
+    def test_where_indexes_are(self):
         same_mail([self.mail.path("mail/fred")], MESSAGES)
         session = Imap(self.mail.port["imap"])
         self.assertEqual(session.do("SELECT INBOX")[-1], "t2 OK [READ-WRITE]")
@@ -202,13 +202,14 @@ class Workarounds(Settings):
         for command in ("FETCH 1 FLAGS", "STORE 1 +FLAGS (\\Flagged)", "SEARCH ALL", "STATUS c (MESSAGES)", 'LIST "" x', "COPY 1 c", "FETCH 9 UID", "NOOP",
                         "UID FETCH 1 FLAGS", "CHECK", "COPY 1 INBOX", "EXPUNGE", "APPEND c " + message, "NOOP", "APPEND INBOX " + message, "NOOP"):
             commands += [self.arrive, command]
-        # Whether a message is \Recent to a session that has not been told of it is left open.
+        # Whether a message is \Recent to a session that has not been told of it is left open.  Commands that write to another mailbox
+        # are not alike in Dovecot either: COPY to it tells, APPEND to it does not.
         recent = re.compile(r"^\* \d+ RECENT$")
         same_mail([self.mail.path("mail/fred"), "%s/mail/fred" % self.dovecot.dir], MESSAGES)
         ours, theirs = self.both(imap, commands)
         for command, one, other in zip([text for text in commands if not callable(text)], ours, theirs):
             with self.subTest(command):
-                if not command.startswith("SEARCH") and not command.startswith("FETCH 9"):
+                if not command.startswith(("SEARCH", "FETCH 9", "COPY 1 c", "APPEND c")):
                     self.assertEqual(*[[line for line in heard if not recent.match(line)] for heard in (one, other)])
 
     def test_a_separator_too_many(self):
