@@ -487,3 +487,27 @@ TEST_CASE("where a .forward file cannot be read now the message waits", "[local]
     CHECK(f.deliver(f.user + "@example.com").substr(0, 11) == "4.3.0 read ");
     CHECK(f.spool(f.user) == "-");
 }
+
+TEST_CASE("sun_mailtool_compatibility leaves dot locks only, and biff is for users' mailboxes", "[local]") {
+    const auto rules = [](const std::string& settings) {
+        const Result<Config> config = Config::from_text("alias_maps =\n" + settings);
+        REQUIRE(config);
+        return LocalTables::create(*config, {});
+    };
+    LogCapture log;
+    auto tables = rules("mailbox_delivery_lock = fcntl, dotlock, flock\n");
+    REQUIRE(tables);
+    CHECK(((*tables)->file_rules.fcntl_lock && (*tables)->file_rules.flock_lock && (*tables)->file_rules.dotlock));
+    CHECK((*tables)->file_rules.biff_port == 0);
+    CHECK(log.count("sun_mailtool_compatibility") == 0);
+    tables = rules("mailbox_delivery_lock = fcntl, dotlock, flock\nsun_mailtool_compatibility = yes\n");
+    REQUIRE(tables);
+    CHECK_FALSE((*tables)->file_rules.fcntl_lock);
+    CHECK_FALSE((*tables)->file_rules.flock_lock);
+    CHECK((*tables)->file_rules.dotlock);
+    CHECK(log.last().find("sun_mailtool_compatibility: deprecated parameter, use \"mailbox_delivery_lock = dotlock\" instead") !=
+          std::string::npos);
+    tables = rules("mailbox_delivery_lock = fcntl\nsun_mailtool_compatibility = yes\n");
+    REQUIRE_FALSE(tables);
+    CHECK(tables.error().what == "parameter mailbox_delivery_lock specifies no applicable mailbox locking method");
+}

@@ -7,6 +7,7 @@ import pwd
 import re
 import shutil
 import smtplib
+import socket
 import sys
 import unittest
 
@@ -227,6 +228,25 @@ class LocalPeer(unittest.TestCase):
         self.assertEqual(content["yes"], "y\n")   # and yes(1) had nothing to say about it
         masks = {name: int(mask, 16) & ~GLIBC_SIGNALS for name, mask in re.findall(r"(\w+):\t([0-9a-f]+)", content["signals"])}
         self.assertEqual(masks, {"SigBlk": 0, "SigIgn": 0})
+
+    def test_comsat_is_told(self):
+        """biff: whose mailbox it is, and where the new message begins."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as comsat:
+            try:
+                comsat.bind(("127.0.0.1", 512))
+            except OSError:
+                self.skipTest("there is a comsat already")
+            comsat.settimeout(10)
+            for side in (self.theirs, self.ours):
+                self.deliver(side, ["ANN@localhost"], {})
+                first = os.path.getsize("%s/spool/%s" % (side.dir, ANN))
+                with smtplib.SMTP("127.0.0.1", side.port, "c.example", timeout=30) as client:
+                    client.sendmail("c@dead.example", [ANN + "@localhost", "file@localhost"], "Subject: s\n\nbody\n")
+                side.settle()
+                self.assertEqual([comsat.recv(100) for _ in range(2)], [b"%s@%d\0" % (ANN.encode(), offset) for offset in (0, first)], side.name)
+                comsat.setblocking(False)
+                self.assertRaises(BlockingIOError, comsat.recv, 100)   # nothing about the file that an alias names
+                comsat.settimeout(10)
 
     def test_a_maildir_that_is_out_of_reach(self):
         warnings = {}
