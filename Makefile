@@ -66,7 +66,8 @@ LINK       = $(CXX) $(STD) $(CXXFLAGS) $(LINK_HARDENING) $(LDFLAGS) -o $@ $(filt
              -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS)
 
 .DELETE_ON_ERROR:
-.SECONDARY:
+# Every object is named by what is made of it but those of t/bench/: a new source file, however old, is compiled.
+.PRECIOUS: $(BUILD)/obj/%.o
 .PHONY: all programs tests
 all: programs
 programs: $(PROGRAMS)
