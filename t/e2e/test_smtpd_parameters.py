@@ -191,12 +191,12 @@ class Parameters(unittest.TestCase):
 
     def test_deadlines(self):
         client = Client(self.port["slow"])
-        for _ in range(100):   # no pause is as long as smtpd_timeout: nothing but the deadline ends this
+        for _ in range(100):   # no pause is as long as smtpd_timeout, which counts for the whole line
             client.socket.sendall(b"N")
             if select.select([client.socket], [], [], 0.4)[0]:
                 break
         else:
-            self.fail("a command may take as long as it likes")
+            self.fail("a line may take as long as it likes")
         client.close()
 
         def content(rate):
