@@ -59,9 +59,10 @@ Task<> Session::run() {
     co_await tell_postmaster();
 }
 
-/// TLS before the first byte (smtpd_tls_wrappermode).  False when there is nobody to talk to.
+/// TLS before the first byte (smtpd_tls_wrappermode).  False when there is nobody to talk to.  A proxy that has announced nobody
+/// speaks no TLS either: it hears so in the clear, as from Postfix.
 Task<bool> Session::wrapper_tls() {
-    if (!config_.smtpd_tls_wrappermode()) {
+    if (!config_.smtpd_tls_wrappermode() || info_.unannounced) {
         co_return true;
     }
     const long too_fast = co_await counted_.look(ClientEvent::tls);
@@ -80,9 +81,9 @@ Task<bool> Session::wrapper_tls() {
     co_return false;
 }
 
-/// In anvil(8)'s books, unless the client is exempt from limits.
+/// In anvil(8)'s books, unless the client is exempt from limits, or nobody knows who it is.
 Task<> Session::count_connection() {
-    if (info_.local || !server_.limits().in_use()) {
+    if (info_.local || info_.unannounced || !server_.limits().in_use()) {
         co_return;
     }
     Result<bool> exempt = server_.clients().event_limit_exceptions.matches(info_.name, info_.address);

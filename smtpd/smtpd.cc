@@ -7,6 +7,7 @@
 /// If taken over: can submit mail, ask auth(8) as any stranger can, and log.  Sees no queue file and no mailbox.
 #include "lib/log/log.h"
 #include "lib/service/service.h"
+#include "lib/stream/receive_limit.h"
 #include "smtpd/haproxy.h"
 #include "smtpd/session.h"
 
@@ -25,8 +26,12 @@ using namespace postern;
 
 /// smtpd_upstream_proxy_protocol: the client is whom the proxy announces.
 Task<> ask_proxy(Stream& stream, const Config& config, smtpd::ClientInfo& info) {
+    if (config.smtpd_tls_wrappermode()) {
+        limit_receive(stream, 1);   // the client's first words, which may come with the header, are for TLS to read
+    }
     const Result<std::optional<smtpd::ProxiedClient>> client =
         co_await smtpd::read_proxied_client(stream, config.smtpd_upstream_proxy_timeout());
+    limit_receive(stream, 0);
     if (!client) {
         log_warning("haproxy read: {}", client.error().what);
         info.unannounced = true;

@@ -11,10 +11,12 @@
 #include <openssl/x509.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 
 #include "lib/stream/local_address.h"
+#include "lib/stream/receive_limit.h"
 #include "lib/stream/stream.h"
 #include "lib/stream/tls.h"
 #include "lib/stream/tls_client.h"
@@ -90,6 +92,9 @@ public:
     }
 
     bool in_the_clear() const { return !ssl_; }
+
+    /// See receive_limit.h.
+    void limit_receive(std::size_t bytes) { receive_limit_ = bytes == 0 ? kReceive : std::min(bytes, kReceive); }
 
     /// See local_address.h.
     std::string local_ip() const {
@@ -256,7 +261,7 @@ private:
             return receive_tls(buffer);
         }
         for (;;) {
-            const ssize_t got = ::recv(socket_.get(), buffer, kReceive, 0);
+            const ssize_t got = ::recv(socket_.get(), buffer, receive_limit_, 0);
             if (got > 0) {
                 receive({buffer, static_cast<std::size_t>(got)});
                 return true;
@@ -356,6 +361,7 @@ private:
     std::unique_ptr<SSL, SslFree> ssl_;
     std::unique_ptr<TlsInfo> tls_;
     std::unique_ptr<TlsSessionKey> tls_key_;   ///< clients: where new sessions are remembered
+    std::size_t receive_limit_ = kReceive;
     bool wants_write_ = false;
     bool ticket_offered_ = false;
 };
@@ -377,6 +383,12 @@ Task<Result<TlsPeer>> start_tls_client(Stream& stream, TlsContext& context, TlsD
 std::string local_ip_address(const Stream& stream) {
     const auto* socket = dynamic_cast<const SocketStream*>(&stream);
     return socket != nullptr ? socket->local_ip() : std::string();
+}
+
+void limit_receive(Stream& stream, std::size_t bytes) {
+    if (auto* socket = dynamic_cast<SocketStream*>(&stream)) {
+        socket->limit_receive(bytes);
+    }
 }
 
 UniqueFd release_socket(Stream& stream) {

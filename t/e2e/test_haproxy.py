@@ -4,6 +4,7 @@ same clients in the log.  Postfix's half is left out where there is none to be h
 import os
 import re
 import socket
+import ssl
 import struct
 import sys
 import tempfile
@@ -96,6 +97,38 @@ class Haproxy(unittest.TestCase):
             with any_certificate().wrap_socket(client) as secured:
                 self.assertEqual(secured.makefile("rb").readline()[:4], b"220 ")
         self.mail.wait_log(r"connect from unknown\[192\.0\.2\.78\]")
+
+    def test_tls_that_comes_with_the_announcement(self):
+        for number, header in ((79, b"PROXY TCP4 192.0.2.79 198.51.100.1 1234 25\r\n"), (9, second(0x21, 0x11, IPV4 + b"\4\0\x40" + b"x" * 64))):
+            with self.subTest(header=header[:20]), socket.create_connection(("127.0.0.1", self.mail.port["smtps"]), 5) as client:
+                theirs, ours = ssl.MemoryBIO(), ssl.MemoryBIO()
+                secured = any_certificate().wrap_bio(theirs, ours)
+                with self.assertRaises(ssl.SSLWantReadError):
+                    secured.do_handshake()
+                client.sendall(header + ours.read())         # as one segment, as proxies do
+                heard = b""
+                while not heard:
+                    theirs.write(client.recv(65536))
+                    try:
+                        secured.do_handshake()
+                        heard = secured.read(1000)
+                    except ssl.SSLWantReadError:
+                        pass
+                    client.sendall(ours.read())
+                self.assertEqual(heard[:4], b"220 ")
+                self.mail.wait_log(r"connect from unknown\[192\.0\.2\.%d\]" % number)
+
+    def test_who_is_not_announced_is_told_so_in_the_clear(self):
+        """Nobody is there to speak TLS with."""
+        ports = [self.mail.port["smtps"]]
+        if postfix_peer.available():
+            where = tempfile.mkdtemp(prefix="postern-peer-")
+            self.enterContext(postfix_peer.Postfix(where, PORT + 40, SETTINGS + "smtpd_tls_wrappermode = yes\n"))
+            ports.append(PORT + 40)
+        for port in ports:
+            for header in (b"EHLO x\r\n", b""):
+                with self.subTest(port=port, header=header):
+                    self.assertEqual(replies(port, header), ["421 4.3.0", ""])
 
     def test_another_word_is_an_error(self):
         self.mail.run("postconf", "-c", self.mail.path("etc"), "-e", "smtpd_upstream_proxy_protocol = squid", check=True)
