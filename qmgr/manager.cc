@@ -471,9 +471,11 @@ std::int64_t Manager::tick() {
     if (!young_.empty() && !draining_) {
         next = std::min(next, now + kYoung);
     }
-    if (rescan_wanted_ && !scanning_) {   // who scans gives notice at the end
+    if (rescan_wanted_ && !scanning_ && next_rescan_usec_ <= now) {   // who scans gives notice at the end
         rescan_wanted_ = false;
-        spawn(rescan(true, false));
+        spawn(wanted_rescan());
+    } else if (rescan_wanted_ && !scanning_) {
+        next = std::min(next, next_rescan_usec_);
     }
     const bool soon = !draining_ && (more_is_due_ || !refill_.empty() || scheduler_.has_suspended());
     next_tick_usec_ = soon ? now + 1'000 : std::max(next, now + 10'000);

@@ -53,7 +53,7 @@ public:
 
     /// cleanup has queued a message.  `file` may be none.
     void new_message(const std::string& queue_id, UniqueFd file);
-    /// Looks for files nobody told us about, soon.
+    /// Looks for files nobody told us about: at once, unless that was done a moment ago.
     void want_rescan() { rescan_wanted_ = true; changed_.notify_all(); }
     Task<> rescan(bool incoming, bool deferred);
 
@@ -161,7 +161,8 @@ private:
     Task<> scan(std::string directory);
     Task<> read_directory(std::string directory, SharedDirectory& shared);
     bool found(const std::string& directory, const std::string& id, std::int64_t modified, std::int64_t changed);
-    Task<> sync_young(std::string id, SharedDirectory& shared);
+    Task<> sync_young(SharedDirectory& shared);
+    Task<> wanted_rescan();
     Task<> flush_matching(std::vector<std::string> ids, std::string domain);
 
     const Config& config_;
@@ -192,6 +193,7 @@ private:
     std::int64_t last_clog_usec_ = 0;
     std::int64_t started_usec_ = 0;
     std::int64_t next_tick_usec_ = 0;
+    std::int64_t next_rescan_usec_ = 0;    ///< not before
     bool rescan_wanted_ = false;
     bool take_deferred_next_ = false;
     bool pumping_ = false;

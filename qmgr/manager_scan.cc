@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <deque>
 #include <iterator>
 #include <mutex>
 #include <utility>
@@ -28,7 +29,10 @@ struct SharedDirectory {
     std::int64_t now_seconds;
     std::mutex mutex;      ///< over `reader`
     std::atomic<bool> finished = false;
-    int working = 0;       ///< readers, and files that are being synced; only the loop's thread looks
+    // Only the loop's thread looks at these.
+    int working = 0;       ///< readers, and those who sync
+    int syncing = 0;       ///< the latter
+    std::deque<std::string> young;   ///< to be synced
     Notice done;
 
     void leave() {
@@ -51,6 +55,8 @@ constexpr std::int64_t kStaleTemporary = 86400;
 constexpr std::size_t kPiece = 4096;
 /// A disk answers several readers faster than one, and a million inodes are work for more than one processor.
 constexpr int kReaders = 2;
+/// Young files that are synced at a time: enough for a disk to do many with one write, and threads are left for what is being delivered.
+constexpr int kSyncers = 8;
 
 /// The next queue files, with their times, none of which needs to be opened; temporary files that a killed writer left a day
 /// ago are removed.  Runs off the loop.
@@ -219,19 +225,29 @@ bool Manager::found(const std::string& directory, const std::string& id, std::in
     return false;
 }
 
-/// Nobody may come to tell us of a young file: the notice went to a queue manager that was killed, or its cleanup was.
-Task<> Manager::sync_young(std::string id, SharedDirectory& shared) {
+/// Nobody may come to tell us of a young file: the notice went to a queue manager that was killed, or its cleanup was.  What is
+/// taken up meanwhile, since it is no longer young or because of its notice, needs nothing of us.  `shared` lives until the last
+/// has ended.
+Task<> Manager::sync_young(SharedDirectory& shared) {
     const int directory = shared.reader.fd();
-    auto sync = [directory, &id] {
-        const UniqueFd file(::openat(directory, id.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-        return file && ::fsync(file.get()) == 0;
-    };
-    const bool durable = co_await offload(std::move(sync));
-    if (durable && incoming_.contains(id)) {
-        incoming_.put(id, clock_() / kSecond);
-        fill_active();
-        changed_.notify_all();
+    while (!shared.young.empty() && !draining_) {
+        const std::string id = std::move(shared.young.front());
+        shared.young.pop_front();
+        if (!incoming_.contains(id)) {
+            continue;
+        }
+        auto sync = [directory, &id] {
+            const UniqueFd file(::openat(directory, id.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+            return file && ::fsync(file.get()) == 0;
+        };
+        const bool durable = co_await offload(std::move(sync));
+        if (durable && incoming_.contains(id)) {
+            incoming_.put(id, clock_() / kSecond);
+            fill_active();
+            changed_.notify_all();
+        }
     }
+    --shared.syncing;
     shared.leave();
 }
 
@@ -242,9 +258,13 @@ Task<> Manager::read_directory(std::string directory, SharedDirectory& shared) {
         const std::vector<Entry> entries = co_await offload(std::move(read));
         for (const Entry& entry : entries) {
             if (found(directory, entry.id, entry.modified, entry.changed)) {
-                ++shared.working;
-                spawn(sync_young(entry.id, shared));
+                shared.young.push_back(entry.id);
             }
+        }
+        while (shared.syncing < std::min<int>(kSyncers, static_cast<int>(shared.young.size()))) {
+            ++shared.syncing;
+            ++shared.working;
+            spawn(sync_young(shared));
         }
         fill_active();
         changed_.notify_all();
@@ -284,6 +304,14 @@ Task<> Manager::rescan(bool incoming, bool deferred) {
     scanning_ = false;
     fill_active();
     changed_.notify_all();
+}
+
+/// Wanted again and again, as while one cleanup after another is killed, it takes no more than half of the time.
+Task<> Manager::wanted_rescan() {
+    const std::int64_t begin = clock_();
+    co_await rescan(true, false);
+    const std::int64_t end = clock_();
+    next_rescan_usec_ = end + (end - begin) + kSecond;
 }
 
 void Manager::flush_all() {

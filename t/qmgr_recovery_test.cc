@@ -1,8 +1,32 @@
 /// qmgr/manager: what is in the queue when it starts, after a crash or beside another queue manager.
+#include <sys/syscall.h>
+
+#include <atomic>
+
 #include "t/qmgr_queue.h"
 
 using namespace postern;
 using namespace postern::qmgr;
+
+namespace {
+
+std::atomic<bool> g_slow_disk = false;
+std::atomic<int> g_at_once = 0, g_most_at_once = 0;
+
+}  // namespace
+
+/// In place of the C library's: the disk may be slow, and it is known how many wait for it.
+extern "C" int fsync(int fd) {
+    const int now = ++g_at_once;
+    for (int most = g_most_at_once; now > most && !g_most_at_once.compare_exchange_weak(most, now);) {
+    }
+    if (g_slow_disk) {
+        ::usleep(2000);
+    }
+    const long status = ::syscall(SYS_fsync, fd);
+    --g_at_once;
+    return static_cast<int>(status);
+}
 
 TEST_CASE("a message moves to active/ when its delivery takes longer", "[qmgr]") {
     Queue queue;
@@ -242,6 +266,43 @@ TEST_CASE("a young message whose notice was lost is taken up at once, and once",
     CHECK(queue.agents.calls.empty());
     CHECK(queue.manager->waiting() == 0);
     CHECK(files_in("incoming").empty());
+}
+
+TEST_CASE("many young messages are synced a few at a time, so that threads are left for other work", "[qmgr]") {
+    Queue queue;
+    test_now = static_cast<std::int64_t>(::time(nullptr)) * kSecond;
+    constexpr std::size_t kFiles = 200;
+    for (std::size_t i = 0; i < kFiles; ++i) {
+        queue.write({to("a@here.example")});
+    }
+    queue.restart();
+    g_at_once = g_most_at_once = 0;
+    g_slow_disk = true;
+    queue.start();
+    g_slow_disk = false;
+    CHECK(queue.manager->active() == kFiles);
+    CHECK(g_most_at_once > 0);
+    CHECK(g_most_at_once <= 8);
+}
+
+TEST_CASE("whoever wants a scan again and again gets one a second", "[qmgr]") {
+    Queue queue;
+    queue.start();
+    const std::string first = queue.write({to("a@here.example")});
+    queue.manager->want_rescan();
+    queue.manager->tick();
+    Queue::wait_for([&queue] { return queue.agents.calls.size() == 1; });
+    queue.manager->want_rescan();
+    const std::string second = queue.write({to("a@here.example")});
+    CHECK(queue.manager->tick() == test_now + kSecond);
+    for (int i = 0; i < 20; ++i) {
+        queue.drain();
+    }
+    CHECK(queue.agents.calls.size() == 1);
+    test_now += kSecond;
+    queue.manager->tick();
+    Queue::wait_for([&queue] { return queue.agents.calls.size() == 2; });
+    CHECK(queue.agents.calls.back().request.queue_id == second);
 }
 
 TEST_CASE("the source of a message in incoming/ is removed before the message goes on", "[qmgr]") {
