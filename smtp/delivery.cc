@@ -254,7 +254,7 @@ Task<> Delivery::run() {
 
 /// What a connection has to have in common with the deliveries it is used for.
 std::string Delivery::cache_key(const NextHop& hop) const {
-    std::string key = hop.listed_as;
+    std::string key = hop.socket_path.empty() ? to_lower(hop.listed_as) : hop.listed_as;
     key += '\0';
     key += to_lower(hop.text);
     key += '\0';

@@ -55,6 +55,35 @@ TEST_CASE("A reply has a code, an enhanced code when it fits, and its text", "[s
     CHECK(parse({"250-first", "250 third"}).one_line() == "250-first 250 third");
 }
 
+TEST_CASE("Content goes out the same wherever it is cut, and no stray CR with it", "[smtp]") {
+    constexpr std::string_view kBytes = "\r\n.a";
+    constexpr std::size_t kLength = 6;
+    for (std::size_t number = 0; number < 4096; ++number) {   // every text of six of these
+        std::string text;
+        for (std::size_t at = 0, rest = number; at < kLength; ++at, rest /= 4) {
+            text += kBytes[rest % 4];
+        }
+        for (const std::size_t limit : {0, 2, 3}) {
+            for (const bool dots : {true, false}) {
+                const std::string whole = encoded(text, {limit, dots, true});
+                const std::string kept = encoded(text, {limit, dots, false});
+                bool good = whole.size() == kept.size() && (whole.empty() || whole.substr(whole.size() - 2) == "\r\n");
+                for (std::size_t at = 0; at < whole.size() && good; ++at) {
+                    const bool ends_line = at + 1 < whole.size() && whole[at + 1] == '\n';
+                    good = (whole[at] != '\r' || ends_line) && (whole[at] == kept[at] || (whole[at] == ' ' && kept[at] == '\r'));
+                }
+                for (std::size_t cut = 1; cut <= kLength && good; ++cut) {
+                    good = encoded(text, {limit, dots, true}, cut) == whole && encoded(text, {limit, dots, false}, cut) == kept;
+                }
+                if (!good) {
+                    CAPTURE(number, limit, dots);
+                    FAIL("cut, or a CR");
+                }
+            }
+        }
+    }
+}
+
 TEST_CASE("What is no reply line is garbage", "[smtp]") {
     ReplyParser parser;
     for (const std::string_view line : {"", "2", "25", "25x hello", "250x", "150 hello", "650 hello", "2500 hello", "hello"}) {

@@ -91,6 +91,18 @@ TEST_CASE("A kept connection is cleared of what BDAT left behind when it failed"
     CHECK(mail.heard("192.0.2.1").find("\r\nbody\r\nRSET\r\nMAIL FROM:") != std::string::npos);
 }
 
+TEST_CASE("A kept connection serves its destination however that is written", "[smtp]") {
+    DeliveryDialogue mail("smtp_connection_cache_destinations = there.example\n");
+    const std::string one = "250 ok\r\n250 ok\r\n354 go\r\n250 2.0.0 taken\r\n";
+    mail.names->add("there.example", DnsType::a, "192.0.2.1");
+    mail.net->servers["192.0.2.1"].scripts = {std::string(kGreeting) + one + one + "221 bye\r\n"};
+    mail.deliver("there.example", {"a@there.example"});
+    CHECK(mail.fate(0) == "sent 2.0.0");
+    mail.deliver("There.EXAMPLE", {"a@There.EXAMPLE"});
+    CHECK(mail.fate(0) == "sent 2.0.0");
+    CHECK(mail.net->servers["192.0.2.1"].heard.size() == 1);
+}
+
 TEST_CASE("The words of a server that is out of step are not taken for the fate of a message", "[smtp]") {
     DeliveryDialogue mail("smtp_connection_cache_destinations = there.example\n");
     mail.names->add("there.example", DnsType::a, "192.0.2.1");
