@@ -263,6 +263,26 @@ Task<Databases::Checked> Databases::check_one(const Backend& backend, const std:
     co_return co_await check_entry(backend, std::move(found), user, password, peer);
 }
 
+namespace {
+
+/// Under what the cache has the passwords that `backend`, of `all`, has accepted; `user` with something that no name has in it.
+std::string cache_user_of(const std::string& user, const Backend& backend, const std::vector<Backend>& all) {
+    return user + '\0' + std::to_string(&backend - all.data());
+}
+
+}  // namespace
+
+/// Which of `all` has accepted the password lately.
+const Backend* Databases::remembered(const std::vector<Backend>& all, const std::string& cache_user, const std::string& password,
+                                     PasswordCache::Clock::time_point now) {
+    for (const Backend& backend : all) {
+        if (cache_.find(cache_user_of(cache_user, backend, all), password, now) == PasswordCache::Known::good) {
+            return &backend;
+        }
+    }
+    return nullptr;
+}
+
 /// Databases are asked in turn until one accepts or knows the user as disabled.  One that cannot answer turns a
 /// refusal of the others into "try again later".
 Task<Verdict> Databases::check_password(LoginNames names, std::string password, AuthPeer peer) {
@@ -278,18 +298,18 @@ Task<Verdict> Databases::check_password(LoginNames names, std::string password, 
             cache_.clear();
             cache_generation_ = generation;
         }
-        const auto known = cache_.find(cache_user, password, now);
-        if (known == PasswordCache::Known::good) {
-            Verdict verdict = authorize(names, peer);
+        if (const Backend* const accepted_before = remembered(passdbs_for(names), cache_user, password, now)) {
+            Verdict verdict = authorize(names, peer, accepted_before);
             co_return verdict;
         }
-        if (known == PasswordCache::Known::bad) {
+        if (cache_.find(cache_user, password, now) == PasswordCache::Known::bad) {
             co_return Verdict{Verdict::Kind::mismatch, user};
         }
     }
     const std::uint64_t generation = cache_generation_;
     Verdict result{Verdict::Kind::unknown, user};
     const Backend* accepted_by = nullptr;
+    bool is_wrong = true;   // wherever the client is
     for (const Backend& backend : passdbs_for(names)) {
         Checked checked = co_await check_one(backend, user, password, peer);
         if (checked.verdict.kind != Verdict::Kind::accepted && config_.auth_verbose()) {
@@ -306,14 +326,15 @@ Task<Verdict> Databases::check_password(LoginNames names, std::string password, 
             result = std::move(checked.verdict);
             break;
         }
+        is_wrong = is_wrong && (checked.wrong_password || kind == Verdict::Kind::unknown);
         if (result.kind != Verdict::Kind::temporary && kind != Verdict::Kind::unknown) {
             result = std::move(checked.verdict);
         }
     }
     if (generation == cache_generation_) {   // or the files have changed meanwhile: this may be what they said before
-        if (result.kind == Verdict::Kind::accepted && result.user == user) {
-            cache_.remember(cache_user, password, PasswordCache::Known::good, now);
-        } else if (result.kind == Verdict::Kind::mismatch || result.kind == Verdict::Kind::unknown) {
+        if (accepted_by != nullptr && result.user == user) {
+            cache_.remember(cache_user_of(cache_user, *accepted_by, passdbs_for(names)), password, PasswordCache::Known::good, now);
+        } else if (is_wrong && (result.kind == Verdict::Kind::mismatch || result.kind == Verdict::Kind::unknown)) {
             cache_.remember(cache_user, password, PasswordCache::Known::bad, now);
         }
     }
@@ -323,27 +344,34 @@ Task<Verdict> Databases::check_password(LoginNames names, std::string password, 
     co_return result;
 }
 
-Verdict Databases::authorize(const LoginNames& names, const AuthPeer& peer) {
+/// One name may be in several databases: what counts is what the one says that has accepted the password.  After SCRAM, when
+/// that is not known, the first entry counts, and `pass` of any.
+Verdict Databases::authorize(const LoginNames& names, const AuthPeer& peer, const Backend* accepted_by) {
     const std::string& user = names.master.empty() ? names.user : names.master;
-    const Backend* asked_before = nullptr;
+    if (accepted_by != nullptr && accepted_by->kind == Backend::Kind::pam) {   // its answer is what the cache holds
+        return finish_login(*accepted_by, Verdict{Verdict::Kind::accepted, user}, names, peer);
+    }
+    std::optional<Verdict> verdict;
+    const Backend* found_in = nullptr;
     for (const Backend& backend : passdbs_for(names)) {
-        if (backend.kind == Backend::Kind::pam) {
-            asked_before = &backend;   // when the password was checked; its answer is what the cache holds
+        if (backend.kind == Backend::Kind::pam || (accepted_by != nullptr && accepted_by != &backend)) {
             continue;
         }
         const Result<std::optional<PasswdEntry>> entry = find_entry(backend, user, peer);
         if (!entry) {
             return Verdict{Verdict::Kind::temporary, user};
         }
-        if (*entry) {
-            Verdict verdict = judge(**entry, user, peer);
-            return verdict.kind == Verdict::Kind::accepted ? finish_login(backend, std::move(verdict), names, peer) : verdict;
+        if (*entry && !verdict) {
+            verdict = judge(**entry, user, peer);
+        }
+        if (*entry && (found_in == nullptr || backend.pass)) {
+            found_in = &backend;
         }
     }
-    if (asked_before != nullptr) {
-        return finish_login(*asked_before, Verdict{Verdict::Kind::accepted, user}, names, peer);
+    if (!verdict) {
+        return Verdict{Verdict::Kind::mismatch, user};   // removed just now
     }
-    return Verdict{names.master.empty() ? Verdict::Kind::accepted : Verdict::Kind::mismatch, user};
+    return verdict->kind == Verdict::Kind::accepted ? finish_login(*found_in, std::move(*verdict), names, peer) : std::move(*verdict);
 }
 
 ScramKeys Databases::scram_keys(const std::string& user, const std::string& for_user, const AuthPeer& peer, ScramHash hash) {

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -57,8 +58,8 @@ public:
     /// For the SCRAM mechanisms; may take milliseconds.  Safe to use from several threads.  Unknown users and users
     /// whose password is kept as another kind of hash get keys nobody has.
     ScramKeys scram_keys(const std::string& user, const std::string& for_user, const AuthPeer& peer, ScramHash hash);
-    /// After SCRAM: what else stands in the entry (nologin, allow_nets).
-    Verdict authorize(const LoginNames& names, const AuthPeer& peer);
+    /// After SCRAM: what else stands in the entry (nologin, allow_nets).  `accepted_by`: in which database; null: not known.
+    Verdict authorize(const LoginNames& names, const AuthPeer& peer, const Backend* accepted_by = nullptr);
 
     /// Errors: not_found, temporary, config.
     Task<Result<AuthUser>> find_user(std::string user, std::string service);
@@ -76,6 +77,8 @@ private:
         bool wrong_password = false;
     };
     const std::vector<Backend>& passdbs_for(const LoginNames& names) const { return names.master.empty() ? passdbs_ : masters_; }
+    const Backend* remembered(const std::vector<Backend>& all, const std::string& cache_user, const std::string& password,
+                              PasswordCache::Clock::time_point now);
     Verdict finish_login(const Backend& backend, Verdict verdict, const LoginNames& names, const AuthPeer& peer);
     Task<Checked> check_one(const Backend& backend, const std::string& user, const std::string& password,
                             const AuthPeer& peer);

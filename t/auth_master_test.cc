@@ -110,6 +110,37 @@ TEST_CASE("passwords of masters and users are remembered apart", "[auth]") {
     CHECK(log.count("Master user logging in as both") == 2);
 }
 
+TEST_CASE("with one name in two databases of masters, what counts is what is said where the password is", "[auth]") {
+    LogCapture log;
+    const std::string passdbs = "auth_mechanisms = plain scram-sha-256\nauth_master_user_separator = *\nauth_passdbs = "
+                                "{ passwd-file:master=yes {dir}/users }, { passwd-file:master=yes pass=yes {dir}/masters }, passwd-file:{dir}/users\n";
+    for (const char* cache : {"", "auth_cache_size = 1000000\n"}) {
+        CAPTURE(cache);
+        Suite suite(passdbs + cache);
+        CHECK(login(suite, "nobody*joe", "pencil").user == "nobody");
+        for (int i = 0; i < 3; ++i) {
+            CAPTURE(i);
+            CHECK(login(suite, "both*joe", "joe-the-master").user == "both");
+            CHECK(is_refused(login(suite, "nobody*joe", "joe-the-master")));   // pass=yes
+        }
+        for (int i = 0; i < 3; ++i) {
+            CHECK(login(suite, "nobody*joe", "pencil").user == "nobody");
+        }
+    }
+}
+
+TEST_CASE("a right password from where it may not come from is not remembered as a wrong one", "[auth]") {
+    LogCapture log;
+    Suite suite("auth_cache_size = 1000000\nauth_cache_negative_ttl = 1h\n");
+    AuthPeer near = peer();
+    near.remote_ip = "192.0.2.7";
+    CHECK(login(suite, "joe", "pencil").user == "joe");   // the file is known
+    CHECK(is_refused(login(suite, "net", "pencil")));
+    CHECK(suite.run(plain(*suite.client, "net", "pencil", near)).user == "net");
+    CHECK(is_refused(login(suite, "net", "pencil")));
+    CHECK(suite.run(plain(*suite.client, "net", "pencil", near)).user == "net");
+}
+
 TEST_CASE("a wrong password of a master user is a failure like others", "[auth]") {
     LogCapture log;
     Suite suite(with_masters() + "auth_failure_delay = 1s\nauth_penalty_max_delay = 1s\n");

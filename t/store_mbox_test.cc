@@ -320,6 +320,51 @@ TEST_CASE("a lock file is made with the saved group where the user may not", "[s
     CHECK(as_user(kSpool, true, locked_with) == 0);
 }
 
+TEST_CASE("the saved group makes nothing where the user's own directories lead", "[store][mbox]") {
+    if (geteuid() != 0) {
+        WARN("only root can have a process with a saved group: not tested");
+        return;
+    }
+    constexpr uid_t kUser = 65534;
+    constexpr gid_t kGroup = 65533, kSpool = 65532;
+    Scratch scratch;
+    const std::string top = scratch.path(), spool = top + "/spool", home = top + "/home";
+    REQUIRE(chmod(top.c_str(), 0755) == 0);
+    REQUIRE(mkdir(spool.c_str(), 0755) == 0);
+    REQUIRE(chown(spool.c_str(), 0, kSpool) == 0);
+    REQUIRE(chmod(spool.c_str(), 0775) == 0);
+    REQUIRE(mkdir(home.c_str(), 0755) == 0);
+    REQUIRE(chown(home.c_str(), kUser, kGroup) == 0);
+    // Opens the INBOX with the user's rights and the saved group; false: could not be tried.
+    const auto opened = [&](const std::string& location) {
+        return in_child([&] {
+                   if (setgroups(0, nullptr) != 0 || setresgid(kGroup, kGroup, kSpool) != 0 || setresuid(kUser, kUser, kUser) != 0) {
+                       _exit(99);
+                   }
+                   AccountOptions options;
+                   options.location = location;
+                   options.user = "fred";
+                   options.home = home;
+                   options.mbox_locking.privileged = true;
+                   options.mbox_locking.timeout = std::chrono::seconds(1);
+                   if (const auto account = Account::open(options)) {
+                       const auto looked = (*account)->select("INBOX", Access::read_write);
+                       static_cast<void>(looked);
+                   }
+               }) == 0;
+    };
+    const std::string index = ":INDEX=" + home + "/index";
+    const auto in_spool = [&](const char* name) { return access((spool + "/" + name).c_str(), F_OK) == 0; };
+    CHECK(opened("mbox:" + home + "/mail:INBOX=" + spool + "/fred" + index));
+    CHECK(in_spool("fred"));                                            // what the group is for
+    REQUIRE(symlink((spool + "/victim").c_str(), (home + "/box").c_str()) == 0);
+    CHECK(opened("mbox:" + home + "/mail:INBOX=" + home + "/box" + index));
+    CHECK_FALSE(in_spool("victim"));
+    REQUIRE(symlink(spool.c_str(), (home + "/linked").c_str()) == 0);
+    CHECK(opened("mbox:" + home + "/linked" + index + "2"));
+    CHECK_FALSE(in_spool("inbox"));
+}
+
 TEST_CASE("the mbox files of the corpus are split as their makers meant", "[store][mbox]") {
     const char* const chosen = std::getenv("POSTERN_CORPUS");
     const std::string corpus = (chosen != nullptr ? chosen : "../shared/corpus") + std::string("/mbox");

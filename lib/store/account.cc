@@ -62,7 +62,7 @@ Result<std::unique_ptr<Account>> Account::open(AccountOptions options) {
     Result<Folder> inbox = shared->layout.folder("INBOX");
     if (inbox && shared->options.create && !shared->layout.exists(*inbox)) {
         Result<void> made = shared->layout.create(*inbox);
-        if (!made && made.error().code == Errc::denied && mbox && shared->options.mbox_locking.privileged) {
+        if (!made && made.error().code == Errc::denied && inbox->spool && shared->options.mbox_locking.privileged) {
             const SavedGroup group;
             made = shared->layout.create(*inbox);
         }

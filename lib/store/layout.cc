@@ -114,6 +114,7 @@ Result<Folder> Layout::folder(std::string_view name) const {
     if (out.name == "INBOX") {
         out.path = !location_.inbox.empty() ? location_.inbox : mbox ? location_.root + "/inbox" : location_.root;
         out.control = location_.control;
+        out.spool = mbox && out.path.compare(0, location_.root.size(), location_.root) != 0;   // as Dovecot compares
         return out;
     }
     for (const char c : name) {
@@ -212,7 +213,8 @@ Result<void> Layout::create(const Folder& folder) const {
         if (Result<void> parent = make_directories(folder.path.substr(0, folder.path.rfind('/'))); !parent) {
             return parent;
         }
-        const UniqueFd file(open(folder.path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+        // Exclusively: with the saved group, a dangling link must not make a file where the user may not.
+        const UniqueFd file(open(folder.path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
         return file ? Result<void>() : Result<void>(errno_error("create " + folder.path));
     }
     if (folder.control != folder.path) {

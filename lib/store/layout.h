@@ -16,6 +16,7 @@ struct Folder {
     std::string name;               ///< canonical: "INBOX" in capitals
     std::string path;               ///< Maildir's directory, or the mbox file
     std::string control;            ///< directory of uidlist and keywords
+    bool spool = false;             ///< an mbox INBOX outside of the root, as in /var/mail: in a directory that is not the user's
 };
 
 class Layout {

@@ -40,10 +40,9 @@ std::string MboxBackend::journal_of(const Folder& folder) const {
     return folder.control + "/.postern.rewrite." + hex_encode(be32(static_cast<std::uint32_t>(checksum(folder.path, 0))));
 }
 
-/// Only the INBOX lies where users may make no file; a link in a folder's place must not lead there.
 MboxLocking MboxBackend::locking_of(const Folder& folder) const {
     MboxLocking locking = locking_;
-    locking.privileged = locking_.privileged && folder.name == "INBOX";
+    locking.privileged = locking_.privileged && folder.spool;
     return locking;
 }
 

@@ -19,7 +19,7 @@ struct MboxLocking {
     std::vector<MboxLockKind> write = {MboxLockKind::fcntl, MboxLockKind::dotlock};
     std::chrono::seconds timeout{5};      ///< for each of them; meanwhile the user's other sessions wait too
     /// Where the user may make no lock file, it is made with the process's saved group (lib/sandbox/identity.h), if there is one;
-    /// where that may not either, taking the lock fails.
+    /// where that may not either, taking the lock fails.  Of folders, only for Folder::spool.
     bool privileged = false;
     std::chrono::seconds stale{120};      ///< after which the owner of a lock file that stays the same must be dead
 };
