@@ -52,8 +52,8 @@ Words::Words(const Config& config)
       rewrite_mynetworks(has_word(config.local_header_rewrite_clients(), "permit_mynetworks")),
       map_addresses(!has_word(config.receive_override_options(), "no_address_mappings")),
       check_content(!has_word(config.receive_override_options(), "no_header_body_checks")),
-      sasl_options(split_list(config.smtpd_sasl_security_options())),
-      sasl_tls_options(split_list(config.smtpd_sasl_tls_security_options())) {
+      sasl_options(split_list(to_lower(config.smtpd_sasl_security_options()))),
+      sasl_tls_options(split_list(to_lower(config.smtpd_sasl_tls_security_options()))) {
     for (const std::string& word : split_list(config.smtpd_discard_ehlo_keywords())) {
         hidden_keywords.push_back(to_lower(word));
     }
@@ -186,8 +186,27 @@ Result<void> Server::check_actions() const {
     return {};
 }
 
+/// A word that is not understood would offer what it was to keep out.
+Result<void> Server::check_sasl_options() const {
+    constexpr std::string_view kKnown[] = {"noplaintext", "noactive", "nodictionary", "noanonymous", "forward_secrecy", "mutual_auth"};
+    const std::pair<const char*, const std::vector<std::string>&> settings[] = {
+        {"smtpd_sasl_security_options", words_.sasl_options}, {"smtpd_sasl_tls_security_options", words_.sasl_tls_options}};
+    for (const auto& [name, words] : settings) {
+        for (const std::string& word : config_.smtpd_sasl_auth_enable() ? words : std::vector<std::string>()) {
+            if (std::find(std::begin(kKnown), std::end(kKnown), word) == std::end(kKnown)) {
+                return Error(Errc::config, fmt::format("parameter {}: unknown word \"{}\": want some of {}", name, word,
+                                                       fmt::join(kKnown, ", ")));
+            }
+        }
+    }
+    return {};
+}
+
 Result<void> Server::compile_lists() {
     if (Result<void> checked = check_actions(); !checked) {
+        return checked;
+    }
+    if (Result<void> checked = check_sasl_options(); !checked) {
         return checked;
     }
     rules_.config = &config_;
@@ -360,9 +379,14 @@ Task<std::vector<std::string>> Server::sasl_mechanisms(bool tls_active) {
     };
     const bool no_plaintext = has("noplaintext");
     const bool no_anonymous = has("noanonymous");
+    const bool mutual = has("mutual_auth");
+    if (has("forward_secrecy")) {   // which no mechanism has
+        co_return out;
+    }
     for (const std::string& name : *all) {
         const bool plaintext = name == "PLAIN" || name == "LOGIN";
-        if ((plaintext && no_plaintext) || (name == "ANONYMOUS" && no_anonymous)) {
+        if ((plaintext && no_plaintext) || (name == "ANONYMOUS" && no_anonymous) ||
+            (mutual && !name.starts_with("SCRAM-"))) {
             continue;
         }
         Result<bool> offered = mechanism_filter_.matches(name);

@@ -34,7 +34,7 @@ struct Words {
     bool rewrite_own_hosts, rewrite_authenticated, rewrite_mynetworks;   ///< local_header_rewrite_clients
     bool map_addresses, check_content;                                   ///< receive_override_options
     std::vector<std::string> hidden_keywords;                            ///< smtpd_discard_ehlo_keywords, lower case
-    std::vector<std::string> sasl_options, sasl_tls_options;             ///< smtpd_sasl_[tls_]security_options
+    std::vector<std::string> sasl_options, sasl_tls_options;             ///< smtpd_sasl_[tls_]security_options, lower case
 };
 
 /// Lists of clients that some feature is for.
@@ -102,6 +102,7 @@ private:
     Result<void> prepare_tls();
     Result<void> choose_ciphers(TlsSettings& settings) const;
     Result<void> check_actions() const;
+    Result<void> check_sasl_options() const;
 
     const Config& config_;
     std::string service_name_;

@@ -136,9 +136,9 @@ TEST_CASE("a right password from where it may not come from is not remembered as
     near.remote_ip = "192.0.2.7";
     CHECK(login(suite, "joe", "pencil").user == "joe");   // the file is known
     CHECK(is_refused(login(suite, "net", "pencil")));
-    CHECK(suite.run(plain(*suite.client, "net", "pencil", near)).user == "net");
+    CHECK(suite.run(plain(*suite.client, "net", "pencil", near)).kind == SaslStep::Kind::success);
     CHECK(is_refused(login(suite, "net", "pencil")));
-    CHECK(suite.run(plain(*suite.client, "net", "pencil", near)).user == "net");
+    CHECK(suite.run(plain(*suite.client, "net", "pencil", near)).kind == SaslStep::Kind::success);
 }
 
 TEST_CASE("a wrong password of a master user is a failure like others", "[auth]") {

@@ -492,6 +492,15 @@ TEST_CASE("where TLS is required passwords wait for it, and without a certificat
     CHECK_THROWS_WITH(SmtpDialogue("smtpd_tls_security_level = encrypt\n"), Catch::Contains("smtpd_tls_security_level"));
 }
 
+TEST_CASE("a word of smtpd_sasl_security_options that is not understood is an error", "[smtpd]") {
+    SmtpDialogue any_case("smtpd_sasl_auth_enable = yes\nsmtpd_sasl_security_options = NoAnonymous, noplaintext\tmutual_auth\n");
+    SmtpDialogue not_used("smtpd_sasl_security_options = noanonymus\n");
+    CHECK_THROWS_WITH(SmtpDialogue("smtpd_sasl_auth_enable = yes\nsmtpd_sasl_security_options = noanonymus\n"),
+                      Catch::Contains("parameter smtpd_sasl_security_options: unknown word \"noanonymus\""));
+    CHECK_THROWS_WITH(SmtpDialogue("smtpd_sasl_auth_enable = yes\nsmtpd_sasl_tls_security_options = no-anonymous\n"),
+                      Catch::Contains("parameter smtpd_sasl_tls_security_options: unknown word"));
+}
+
 TEST_CASE("clients that are not offered AUTH do not get it", "[smtpd]") {
     SmtpDialogue dialogue("smtpd_sasl_auth_enable = yes\nsmtpd_sasl_exceptions_networks = 192.0.2.0/24\n");
     dialogue.client("EHLO c.example\r\n");

@@ -126,7 +126,7 @@ class MasterUsers(Settings):
 
 
 class Anonymous(Settings):
-    ours = "auth_mechanisms = plain anonymous\nauth_anonymous_username = wilma\nmail_debug = yes\n"
+    ours = "auth_mechanisms = plain anonymous\nauth_anonymous_username = wilma\nmail_debug = yes\nsmtpd_sasl_security_options = NoAnonymous\n"
     theirs = "auth_mechanisms = plain anonymous\nauth_anonymous_username = wilma\n"
 
     def test_who_that_is(self):
@@ -147,7 +147,7 @@ class Anonymous(Settings):
     def test_submission_does_not_offer_it(self):
         with self.mail.smtp() as client:
             client.ehlo()
-            self.assertEqual(client.esmtp_features["auth"].split(), ["PLAIN"])   # smtpd_sasl_security_options = noanonymous
+            self.assertEqual(client.esmtp_features["auth"].split(), ["PLAIN"])   # noanonymous, which Postfix takes in any case
             self.assertEqual(client.docmd("AUTH", "ANONYMOUS =")[0], 535)
 
     def test_what_is_done_is_logged(self):
@@ -161,7 +161,8 @@ class Anonymous(Settings):
 
 
 class Prefix(Settings):
-    ours = "namespace_prefix = INBOX.\nmail_index_path = DIR/index/%u\n"
+    ours = ("namespace_prefix = INBOX.\nmail_index_path = DIR/index/%u\n"
+            "auth_mechanisms = plain scram-sha-256\nsmtpd_sasl_security_options = noanonymous, mutual_auth\n")
     theirs = "namespace inbox {\n prefix = INBOX.\n separator = .\n}\n"
 
     def test_names(self):
@@ -172,6 +173,11 @@ class Prefix(Settings):
                      "SELECT INBOX", "COPY 1 foo", "COPY 1 INBOX.foo", "APPEND foo {3+}\r\nabc", "SELECT INBOX.foo", "RENAME INBOX.foo INBOX.baz",
                      "RENAME INBOX.baz baz", "DELETE INBOX.", "DELETE INBOX", 'LIST "" *', "UNSUBSCRIBE foo", "DELETE INBOX.baz.bar", 'LIST "" *',
                      "SELECT INBOX.INBOX")
+
+    def test_mechanisms_by_which_the_server_shows_who_it_is(self):
+        with self.mail.smtp() as client:
+            client.ehlo()
+            self.assertEqual(client.esmtp_features["auth"].split(), ["SCRAM-SHA-256"])
 
     def test_where_indexes_are(self):
         same_mail([self.mail.path("mail/fred")], MESSAGES)
