@@ -13,8 +13,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import relay  # noqa: E402
@@ -82,9 +80,11 @@ def main():
     options = parser.parse_args()
     if os.geteuid() != 0 or not shutil.which("postfix"):
         sys.exit("this benchmark needs root, and Debian's postfix")
-    where = tempfile.mkdtemp(prefix="postern-bench-", dir="/var/tmp")
-    os.chmod(where, 0o755)
-    mounted = run.journalled(where)
+    with run.scratch() as where:
+        bench(options, where)
+
+
+def bench(options, where):
     sink = subprocess.Popen(["smtp-sink", "-u", "nobody", "-m", "2000", "127.0.0.1:%d" % relay.SINK, "2000"], stdout=subprocess.DEVNULL)
     try:
         results = {}
@@ -106,11 +106,6 @@ def main():
                 print("| %s, %s | %.2f | %.1f |" % (label, name, spent[name], spent["Postfix"] / spent[name]))
     finally:
         sink.terminate()
-        time.sleep(1)
-        if mounted:
-            subprocess.run(["umount", where])
-            os.unlink(where + ".img")
-        shutil.rmtree(where, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,12 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from run import RESULTS, journalled, note, report  # noqa: E402
-from servers import ROOT, Postern, Postfix, run  # noqa: E402
+from run import RESULTS, note, report, scratch  # noqa: E402
+from servers import ROOT, Postern, Postfix  # noqa: E402
 
 PORT = int(os.environ.get("POSTERN_TEST_PORT", "22000"))
 FILL = os.environ.get("POSTERN_FILL", os.path.join(ROOT, "build", "bench", "fill_queue"))
@@ -362,10 +361,12 @@ def main():
         sys.exit("the queue's bench needs root and Debian's postfix")
     resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))     # with what has been measured so far
+    with scratch(20, 4000000) if options.full else scratch() as where:   # Postfix has two files for a message
+        bench(options, where)
+
+
+def bench(options, where):
     wanted = options.only.split(",")
-    where = tempfile.mkdtemp(prefix="postern-bench-", dir="/var/tmp")
-    os.chmod(where, 0o755)
-    mounted = journalled(where, 20, 4000000) if options.full else journalled(where)   # Postfix has two files for a message
     dead = DeadPort(PORT + 40)
     sinks = {"probe": Sink(PORT + 41), "slow": Sink(PORT + 42, delay=1.0), "bulk": Sink(PORT + 43)}
     servers = [make(where, port) for make, port in ((Postern, PORT), (Postfix, PORT + 10)) if make.name in options.servers.split(",")]
@@ -387,11 +388,6 @@ def main():
         for server in servers:
             server.stop()
         dead.close()
-        time.sleep(1)
-        if mounted:
-            run("umount", where)
-            os.unlink(where + ".img")
-        shutil.rmtree(where, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -208,9 +208,14 @@ def main():
     if os.geteuid() != 0 or not shutil.which("postfix") or not shutil.which("smtp-sink"):
         sys.exit("this benchmark needs root, and Debian's postfix and strace")
     resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
-    where = tempfile.mkdtemp(prefix="postern-bench-", dir="/var/tmp")
-    os.chmod(where, 0o755)
-    mounted = run.journalled(where)
+    with run.scratch() as where:
+        bench(options, where)
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump({"%s [%s]" % key: values for key, values in run.RESULTS.items()}, file, indent=1)
+
+
+def bench(options, where):
     sink = subprocess.Popen(["smtp-sink", "-u", "nobody", "-m", "2000", "127.0.0.1:%d" % SINK, "2000"], stdout=subprocess.DEVNULL)
     wanted = options.only.split(",")
     try:
@@ -224,14 +229,6 @@ def main():
     finally:
         run.report()
         sink.terminate()
-        time.sleep(1)
-        if mounted:
-            subprocess.run(["umount", where])
-            os.unlink(where + ".img")
-        shutil.rmtree(where, ignore_errors=True)
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"%s [%s]" % key: values for key, values in run.RESULTS.items()}, file, indent=1)
 
 
 def with_servers(where, limit, work):

@@ -8,6 +8,7 @@ peer divided by Postern, so that above 1 is better here.  Data is put on a journ
 mounted.
 """
 import argparse
+import contextlib
 import email.utils
 import json
 import os
@@ -387,8 +388,24 @@ def figure(value):
     return "%.0f" % value if value >= 100 else "%.1f" % value if value >= 10 else "%.2f" % value if value >= 0.1 else "%.4f" % value
 
 
-def journalled(where, gigabytes=4, files=262144):
-    """Mounts an ext4 file system of its own on `where`; true when that works."""
+@contextlib.contextmanager
+def scratch(gigabytes=4, files=262144):
+    """A directory for as long as the block lasts, on an ext4 file system of its own where one can be mounted."""
+    where = tempfile.mkdtemp(prefix="postern-bench-", dir="/var/tmp")
+    os.chmod(where, 0o755)
+    mounted = mount_journalled(where, gigabytes, files)
+    try:
+        yield where
+    finally:
+        time.sleep(1)     # servers that were told to stop write their last lines
+        if mounted:
+            subprocess.run(["umount", where])
+            os.unlink(where + ".img")
+        shutil.rmtree(where, ignore_errors=True)
+
+
+def mount_journalled(where, gigabytes, files):
+    """True when that works."""
     image = where + ".img"
     with open(image, "wb") as file:
         file.truncate(gigabytes << 30)
@@ -410,9 +427,11 @@ def main():
     if os.geteuid() != 0 or not shutil.which("postfix") or not shutil.which("dovecot"):
         sys.exit("make bench needs root, and Debian's postfix, dovecot-imapd, dovecot-pop3d and strace")
     resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
-    where = tempfile.mkdtemp(prefix="postern-bench-", dir="/var/tmp")
-    os.chmod(where, 0o755)
-    mounted = journalled(where)
+    with scratch() as where:
+        bench(options, where)
+
+
+def bench(options, where):
     wanted = options.only.split(",")
     postern = Postern(where, PORT)
     postfix = Postfix(where, PORT + 10)
@@ -450,11 +469,6 @@ def main():
             report()
         for server in servers:
             server.stop()
-        time.sleep(1)
-        if mounted:
-            subprocess.run(["umount", where])
-            os.unlink(where + ".img")
-        shutil.rmtree(where, ignore_errors=True)
 
 
 if __name__ == "__main__":
