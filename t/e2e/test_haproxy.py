@@ -62,6 +62,8 @@ class Haproxy(unittest.TestCase):
         self.mail = Suite(SETTINGS, port=PORT)
         self.mail.start()
         self.addCleanup(self.mail.stop)
+        # Who looked whether smtp and smtps listen is in the log too, and must not come among those that count.
+        self.mail.wait_for(lambda: len(re.findall(r"smtpd\[\d+\]: connect from", self.mail.log())) >= 2, 20, "the first connections are logged")
 
     def test_the_client_is_whom_the_proxy_announces(self):
         peer = None
