@@ -17,8 +17,8 @@ struct Gsasl_session;
 
 namespace postern {
 
-/// Keys of a user, who may ask to act for another (empty: not so), for a SCRAM mechanism.  Must answer for unknown users too, with keys nobody has and a salt that
-/// is the same each time, so that a client cannot tell who exists.
+/// Keys of a user, who may ask to act for another (empty: not so), for a SCRAM mechanism.  Must answer for unknown users too,
+/// with keys nobody has and a salt that is the same each time, so that a client cannot tell who exists.
 using ScramLookup = std::function<ScramKeys(const std::string& user, const std::string& for_user, ScramHash hash)>;
 
 /// One exchange.  Steps of one exchange are not run at the same time, but may be run in different threads.

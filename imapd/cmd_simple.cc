@@ -6,10 +6,10 @@
 #include "imapd/response.h"
 #include "imapd/targets.h"
 #include "lib/async/offload.h"
-#include "lib/mail/imap_structure.h"
-#include "lib/mail/utf7.h"
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
+#include "lib/mail/imap_structure.h"
+#include "lib/mail/utf7.h"
 
 namespace postern::imapd {
 

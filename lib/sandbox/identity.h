@@ -24,9 +24,9 @@ Result<UserIdentity> find_user(const std::string& name);
 /// A group's id from the system's database.  Blocks, as find_user().  Errors: not_found; temporary.
 Result<gid_t> find_group(const std::string& name);
 
-/// While it lives, the calling thread (and no other, but those it starts meanwhile) makes and removes files with the process's saved group id, which needs no
-/// capability: the right to do so lies there since the process gave up all others.  Without a saved group id of its own
-/// nothing changes.
+/// While it lives, the calling thread (and no other, but those it starts meanwhile) makes and removes files with the process's
+/// saved group id, which needs no capability: the right to do so lies there since the process gave up all others.  Without a
+/// saved group id of its own nothing changes.
 class SavedGroup {
 public:
     /// `wanted` false: nothing changes.
