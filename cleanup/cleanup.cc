@@ -41,6 +41,7 @@ int main(int argc, char** argv) {
     const std::unique_ptr<cleanup::AddressMaps> maps = or_fatal(cleanup::AddressMaps::open(config, tables, *router));
     const std::unique_ptr<ContentChecks> checks = or_fatal(ContentChecks::open(config, tables));
     const queue::TrustedPeers submitters(config);
+    service.work_in_batches();
     service.confine(kRights);
 
     cleanup::Shared shared(config, *maps, *checks);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -143,6 +144,8 @@ void execute(const ChildPlan& plan) {
     for (int number = 1; number < NSIG; ++number) {   // what is ignored would stay so: "yes | head" would be told of a broken pipe
         signal(number, SIG_DFL);
     }
+    const sched_param no_priority{};
+    sched_setscheduler(0, SCHED_OTHER, &no_priority);   // we are batch work; what the command is, is its own affair
     if (!command.chroot.empty() && chroot(command.chroot.c_str()) != 0) {
         child_failed("chroot", command.chroot.c_str());
     }

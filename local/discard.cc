@@ -33,6 +33,7 @@ int main(int argc, char** argv) {
     const Config& config = service.config();
     StatusFilter filter = local::open_status_filter("default_delivery_status_filter",
                                                  config.default_delivery_status_filter(), table_context(config));
+    service.work_in_batches();
     service.confine(kRights);
     local::Agent agent("none", std::move(filter),
                        [](local::MessagePtr message, std::size_t) { return deliver(std::move(message)); });

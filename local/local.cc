@@ -39,6 +39,7 @@ int main(int argc, char** argv) {
     }
     StatusFilter filter =
         local::open_status_filter("local_delivery_status_filter", config.local_delivery_status_filter(), tables);
+    service.work_in_batches();
     service.confine(kRights);
     local::Agent* self = nullptr;
     local::Agent agent(service.service_name(), std::move(filter),

@@ -126,6 +126,7 @@ int main(int argc, char** argv) {
     StatusFilter filter = local::open_status_filter("pipe_delivery_status_filter", config.pipe_delivery_status_filter(),
                                                  table_context(config));
     local::changes_user();
+    service.work_in_batches();
     service.confine(pipe.attributes.chroot.empty() ? kRights : with_chroot(kRights));
     local::Agent agent(pipe.name, std::move(filter), [&pipe](local::MessagePtr message) {
         return deliver(pipe, std::move(message));

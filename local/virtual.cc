@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
     StatusFilter filter = local::open_status_filter("virtual_delivery_status_filter",
                                                  config.virtual_delivery_status_filter(), tables);
     local::changes_user();
+    service.work_in_batches();
     service.confine(kRights);
     local::Agent agent(
         service.service_name(), std::move(filter),

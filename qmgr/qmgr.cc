@@ -199,6 +199,7 @@ int main(int argc, char** argv) {
     if (!flushed) {
         fatal("{}", flushed.error().what);
     }
+    service.work_in_batches();
     service.confine(kRights);
     qmgr::AgentPool agents(service.config());
     qmgr::BounceClient bounce(service.config());

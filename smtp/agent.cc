@@ -204,6 +204,7 @@ int run_agent(const char* program, Protocol protocol, int argc, char** argv) {
     }
     (*client)->shared_ledger = std::move(*shared);
     (*client)->postmaster = std::make_unique<CleanupPostmaster>("public/" + service.config().cleanup_service_name());
+    service.work_in_batches();
     service.confine(kRights);
     service.on_drain([&client] { (*client)->cache().clear(); });
     service.on_stop([&client] { (*client)->stopping = true; });

@@ -83,6 +83,7 @@ int main(int argc, char** argv) {
     if (!server) {
         fatal("{}", server.error().what);
     }
+    service.work_in_batches();
     service.confine(kRights);
     service.may_overlap();                     // a reload does not make new clients wait for slow ones
     return service.serve([&server](Connection client) { return serve_client(std::move(client), **server); });

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -209,6 +210,13 @@ void Service::confine(const Rights& rights) {
         join_network_group(config);
     }
     postern::confine(rights, context);
+}
+
+void Service::work_in_batches() {
+    const sched_param no_priority{};
+    if (::sched_getscheduler(0) == SCHED_OTHER && ::sched_setscheduler(0, SCHED_BATCH, &no_priority) != 0) {
+        log_debug("SCHED_BATCH{}", errno_error("").what);   // costs time only
+    }
 }
 
 void Service::on_start(std::function<void()> work) {

@@ -107,6 +107,11 @@ public:
     /// "chroot": "queue_directory", or empty for none.
     void confine(const Rights& rights);
 
+    /// For mail in transit: the process is scheduled as batch work (SCHED_BATCH, sched(7)).  Whoever it wakes waits for a turn instead
+    /// of interrupting it, and finds more to do when that comes; on a processor that is idle nobody waits.  Not for what people
+    /// sit in front of (IMAP, POP3).  Before confine(); what systemd has set stays.
+    void work_in_batches();
+
     using Handler = std::function<Task<>(Connection)>;
     /// Accepts until told to end; each connection's Task runs on its own.  Returns the exit status.
     int serve(Handler handler);

@@ -42,7 +42,7 @@ ALIASES = {
     "owner-badinc": "BOB", "half": '"|exit 1", {out}/half', "owner-half": "BOB", "outer": "badinner", "owner-outer": "BOB",
     "worded": '"|echo not today; exit 1"', "owner-worded": "BOB", "dsnlist": '"|echo -n 5.7.2 Keep out; exit 1"', "owner-dsnlist": "BOB",
     "nouser": '"|exit 67"', "owner-nouser": "BOB", "badinner": '"|exit 1"',
-    "signals": "\"|(yes | head -1) > {out}/yes 2>&1; grep -E 'Sig(Blk|Ign)' /proc/self/status > {out}/signals\"",
+    "signals": "\"|(yes | head -1) > {out}/yes 2>&1; (grep -E 'Sig(Blk|Ign)' /proc/self/status; cut -d' ' -f41 /proc/self/stat) > {out}/signals\"",
     "noprogram": '"|/no/such/program"', "killed": '"|kill -9 $$"', "fifo": "{out}/fifo", "nodirectory": "/no/such/x",
 }
 WHO = '"|id -un > {out}/who"\n'
@@ -228,6 +228,10 @@ class LocalPeer(unittest.TestCase):
         self.assertEqual(content["yes"], "y\n")   # and yes(1) had nothing to say about it
         masks = {name: int(mask, 16) & ~GLIBC_SIGNALS for name, mask in re.findall(r"(\w+):\t([0-9a-f]+)", content["signals"])}
         self.assertEqual(masks, {"SigBlk": 0, "SigIgn": 0})
+        self.assertEqual(content["signals"].splitlines()[-1], str(os.SCHED_OTHER), "a command is no batch work of ours")
+        for name in ("smtpd", "cleanup", "qmgr", "local"):
+            for pid in self.mail.pids()[name]:
+                self.assertEqual(os.sched_getscheduler(pid), os.SCHED_BATCH, name)
 
     def test_comsat_is_told(self):
         """biff: whose mailbox it is, and where the new message begins."""
