@@ -24,6 +24,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from servers import PASSWORD, USERS, VMAIL, Dovecot, Postern, Postfix  # noqa: E402
+from ext4_disk import Ext4Disk  # noqa: E402
 
 PORT = 26000
 RESULTS = {}      # (measure, unit, better) -> {server: [values]}
@@ -393,28 +394,15 @@ def scratch(gigabytes=4, files=262144):
     """A directory for as long as the block lasts, on an ext4 file system of its own where one can be mounted."""
     where = tempfile.mkdtemp(prefix="postern-bench-", dir="/var/tmp")
     os.chmod(where, 0o755)
-    mounted = mount_journalled(where, gigabytes, files)
+    disk = Ext4Disk(where, gigabytes << 30, "-N", str(files))
+    mounted = disk.make()
     try:
         yield where
     finally:
         time.sleep(1)     # servers that were told to stop write their last lines
         if mounted:
-            subprocess.run(["umount", where])
-            os.unlink(where + ".img")
+            disk.remove()
         shutil.rmtree(where, ignore_errors=True)
-
-
-def mount_journalled(where, gigabytes, files):
-    """True when that works."""
-    image = where + ".img"
-    with open(image, "wb") as file:
-        file.truncate(gigabytes << 30)
-    if subprocess.run(["mkfs.ext4", "-q", "-F", "-N", str(files), image]).returncode != 0 or \
-            subprocess.run(["mount", "-o", "loop", image, where], stderr=subprocess.DEVNULL).returncode != 0:
-        os.unlink(image)
-        return False
-    os.chmod(where, 0o755)
-    return True
 
 
 def main():

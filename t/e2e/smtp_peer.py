@@ -200,7 +200,7 @@ class Talk:
 
         def keep():
             with self.peer.lock:
-                self.peer.messages.append(message)
+                self.peer.messages.append(dict(message, at=time.monotonic()))
 
         for i, recipient in enumerate(self.recipients if self.peer.lmtp else [""]):
             self.reply(".", "250 2.0.0 Ok: queued as %d" % (len(self.peer.messages) + 1), recipient, keep if i == 0 else None)
