@@ -146,6 +146,18 @@ TEST_CASE("without a negative cache only good addresses are remembered", "[verif
     CHECK(world.ask("good@b.example").status == kDeliverable);
 }
 
+TEST_CASE("a refresh that fails after the entry's time does not end it, while its probe counts as under way", "[verify]") {
+    World world;
+    world.tell("a@b.example", kDeliverable, "fine");
+    world.now += 31 * kDay - 10;
+    CHECK(world.ask("a@b.example").status == kDeliverable);
+    world.now += 20;
+    world.tell("a@b.example", kUndeliverable, "gone");
+    CHECK(world.ask("a@b.example").status == kDeliverable);
+    world.now += kProbeLifetime;
+    CHECK(world.ask("a@b.example").status == kUnknown);
+}
+
 TEST_CASE("only the owner of the queue reports results, and only about addresses", "[verify]") {
     World world;
     LogCapture log;

@@ -129,7 +129,7 @@ Task<VerifyAnswer> Server::query(VerifyQuery question) {
     co_return answer;
 }
 
-/// A good address stays good while the probes that refresh it fail, until it expires.
+/// A good address stays good while the probes that refresh it fail, until it expires; a probe that comes home late does not end it.
 VerifyAnswer Server::update(const VerifyUpdate& result, bool trusted) {
     VerifyAnswer answer;
     if (!trusted || !usable_address(result.address) || result.status >= kUnknown) {
@@ -140,7 +140,7 @@ VerifyAnswer Server::update(const VerifyUpdate& result, bool trusted) {
     answer.status = result.status;
     const std::int64_t now = clock_();
     const std::optional<Entry> known = cache_.find(result.address);
-    const bool was_good = known && known->status == kDeliverable && known->updated + lifetimes_.positive_expire >= now;
+    const bool was_good = known && known->status == kDeliverable && !lifetimes_.is_expired(*known, now);
     if (result.status != kDeliverable && (was_good || !config_.address_verify_negative_cache())) {
         return answer;
     }
