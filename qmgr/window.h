@@ -3,23 +3,10 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 
-#include "lib/base/result.h"
+#include "lib/config/feedback.h"
 
 namespace postern::qmgr {
-
-/// default_destination_concurrency_positive_feedback and its negative sibling: "1", "1/8", "1/concurrency",
-/// "1/sqrt_concurrency".
-struct Feedback {
-    enum class Per { constant, concurrency, square_root };
-    double base = 1;
-    Per per = Per::constant;
-
-    /// Errors: config.
-    static Result<Feedback> parse(std::string_view text);
-    double amount(double window) const;
-};
 
 struct WindowLimits {
     double initial = 5;          ///< initial_destination_concurrency

@@ -72,6 +72,21 @@ TEST_CASE("all mistakes are reported with their place", "[config]") {
           "E master.cf:1: -o: smtpd_timeout = never: accepted: a time of at least 1s, with s, m, h, d or w (s without one)\n");
 }
 
+TEST_CASE("concurrency feedback that is none is an error, for all transports, for one, and of -o", "[config]") {
+    const std::string accepted = "accepted: a number from 0 to 1, which may be divided by a number, concurrency or sqrt_concurrency\n";
+    const std::string all = Directory("default_destination_concurrency_positive_feedback = 2\nfast_destination_concurrency_positive_feedback = 1/8\n"
+                                      "slow_destination_concurrency_negative_feedback = 1/conc\nmine = x\n"
+                                      "fast_destination_concurrency_negative_feedback = $mine\n"
+                                      "default_destination_concurrency_negative_feedback = 1/sqrt_concurrency\n",
+                                      "slow unix - - n - - smtp\nfast unix - - n - - smtp\n"
+                                      "qmgr unix n - n 300 1 qmgr -o slow_destination_concurrency_positive_feedback=\n")
+                                .check();
+    CHECK(all == "E main.cf:1: default_destination_concurrency_positive_feedback = 2: " + accepted +
+                 "E main.cf:5: fast_destination_concurrency_negative_feedback = $mine (which is \"x\"): " + accepted +
+                 "E main.cf:3: slow_destination_concurrency_negative_feedback = 1/conc: " + accepted +
+                 "E master.cf:3: -o: slow_destination_concurrency_positive_feedback = : " + accepted);
+}
+
 TEST_CASE("syntax errors in both files are reported together", "[config]") {
     const std::string all = Directory("nonsense\n", "smtp inet\n").check();
     CHECK(all == "E main.cf:1: missing '=' after parameter name: \"nonsense\"\n"

@@ -188,6 +188,22 @@ TEST_CASE("mail that was deferred leaves a fifth of the places to new mail, and 
     CHECK(files_in("active").empty());
 }
 
+TEST_CASE("a clog is not told without helpful_warnings, nor with qmgr_clog_warn_time = 0", "[qmgr]") {
+    const auto told = [](const std::string& setting) {
+        Queue queue("qmgr_message_active_limit = 10\n" + setting);
+        for (int i = 0; i < 10; ++i) {
+            queue.submit({to("u" + std::to_string(i) + "@slow.example")});
+        }
+        queue.manager->tick();
+        const auto count = queue.log.count("is using up");
+        queue.drain();
+        return count;
+    };
+    CHECK(told("") == 1);
+    CHECK(told("helpful_warnings = no\n") == 0);
+    CHECK(told("qmgr_clog_warn_time = 0\n") == 0);
+}
+
 TEST_CASE("what a dead destination hands back is deferred in portions", "[qmgr]") {
     Queue queue("initial_destination_concurrency = 1\n");
     for (int i = 0; i < 500; ++i) {

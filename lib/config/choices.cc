@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "lib/base/strings.h"
+#include "lib/config/feedback.h"
 
 namespace postern {
 namespace {
@@ -14,6 +15,7 @@ enum class Form : unsigned char {
     list,           ///< any of the words, also none
     pairs,          ///< NAME=word, NAME=word, ...: any name, one of the words
     log_password,   ///< one of the words, and ":NUMBER" behind those but the first
+    feedback,       ///< Feedback
     charset,        ///< the name of a character set, as encoded words have it (RFC 2047 section 2)
 };
 
@@ -28,6 +30,8 @@ constexpr Row kRows[] = {
     {"allow_mail_to_files", Form::list, "alias forward include"},
     {"auth_verbose_passwords", Form::log_password, "no plain sha1"},
     {"canonical_classes", Form::list, "envelope_sender envelope_recipient header_sender header_recipient"},
+    {"default_destination_concurrency_negative_feedback", Form::feedback, ""},
+    {"default_destination_concurrency_positive_feedback", Form::feedback, ""},
     {"full_name_encoding_charset", Form::charset, ""},
     {"header_from_format", Form::one, "standard obsolete"},
     {"imap_client_workarounds", Form::list, "delay-newmail tb-extra-mailbox-sep tb-lsub-flags"},
@@ -130,6 +134,9 @@ bool is_choice(std::string_view name, std::string_view value) {
     if (row->form == Form::log_password) {
         return is_log_password(*row, value);
     }
+    if (row->form == Form::feedback) {
+        return Feedback::parse(value).ok();
+    }
     if (row->form == Form::charset) {
         constexpr std::string_view kToken = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:+";
         return !value.empty() && value.size() <= kMaxCharset && value.find_first_not_of(kToken) == std::string_view::npos;
@@ -149,6 +156,9 @@ std::string choices_of(std::string_view name) {
     const Row* row = find_row(name);
     if (row == nullptr) {
         return {};
+    }
+    if (row->form == Form::feedback) {
+        return std::string(kAcceptedFeedback);
     }
     if (row->form == Form::charset) {
         return "the name of a character set, such as utf-8 or iso-8859-1";
