@@ -12,6 +12,7 @@
 
 #include "lib/base/unique_fd.h"
 #include "lib/log/log.h"
+#include "lib/queue/queue_file.h"
 #include "local/mailbox_file.h"
 
 namespace postern::local {
@@ -47,6 +48,19 @@ std::uint64_t count_lines(std::string_view text, char& last) {
     }
     last = text.empty() ? last : text.back();
     return count;
+}
+
+/// Whether two files begin with the same `size` bytes.
+bool same_content(int one, int other, std::uint64_t size) {
+    std::string left(static_cast<std::size_t>(std::min<std::uint64_t>(size, kCopyBuffer)), '\0'), right = left;
+    for (std::uint64_t at = 0; at < size; at += left.size()) {
+        const auto piece = static_cast<std::size_t>(std::min<std::uint64_t>(size - at, left.size()));
+        if (!queue::read_exactly(one, left.data(), piece, at) || !queue::read_exactly(other, right.data(), piece, at) ||
+            memcmp(left.data(), right.data(), piece) != 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
 bool make_directory(const std::string& path) {
@@ -113,7 +127,7 @@ private:
 
     /// What a crash leaves there, readers of Maildirs remove when it is old.
     UniqueFd create() {
-        constexpr int kFlags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC;
+        constexpr int kFlags = O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC;
         UniqueFd fd(open(temporary_.c_str(), kFlags, 0600));
         if (!fd && errno == ENOENT) {
             for (const char* part : {"new", "cur", "tmp"}) {   // who finds tmp/ may rely on the others
@@ -205,8 +219,7 @@ private:
         return done();
     }
 
-    /// Mail readers move files from new/ to cur/ and add flags behind a colon.  A file of another size is what a crash
-    /// left of the first attempt before its content reached the disk, and does not count.
+    /// Mail readers move files from new/ to cur/ and add flags behind a colon.
     bool is_in_cur(const std::string& name, std::uint64_t size) const {
         DIR* const directory = opendir((directory_ + "/cur").c_str());
         if (!directory) {
@@ -216,14 +229,20 @@ private:
         while (const dirent* entry = readdir(directory)) {
             if (strncmp(entry->d_name, name.c_str(), name.size()) == 0) {
                 const char next = entry->d_name[name.size()];
-                struct stat info {};
-                const bool whole = fstatat(dirfd(directory), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
-                                   static_cast<std::uint64_t>(info.st_size) == size;
-                found = found || ((next == ':' || next == '\0') && whole);
+                found = found || ((next == ':' || next == '\0') && is_whole(dirfd(directory), entry->d_name, size));
             }
         }
         closedir(directory);
         return found;
+    }
+
+    /// A power failure may have left an earlier attempt's file with its name and even its size, and zeros for content.  Or
+    /// that attempt was killed before its fsync(2).
+    bool is_whole(int directory, const char* name, std::uint64_t size) const {
+        const UniqueFd file(openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+        struct stat info {};
+        return file && fstat(file.get(), &info) == 0 && static_cast<std::uint64_t>(info.st_size) == size &&
+               same_content(fd_.get(), file.get(), size) && fsync(file.get()) == 0;
     }
 
     const Message& message_;

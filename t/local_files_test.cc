@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <thread>
 
 #include "lib/async/loop.h"
@@ -150,6 +151,21 @@ TEST_CASE("a repeated delivery finds its own file in new and in cur", "[local]")
     other.address = "other@example.com";
     CHECK(deliver_maildir(*message, other, maildir, "", quick_rules()).kind == queue::kDelivered);
     CHECK(files_in(maildir + "/new").size() == 1);
+}
+
+TEST_CASE("what a power failure left of an earlier delivery does not count as one, even with the right size", "[local]") {
+    const Scratch scratch;
+    const std::string maildir = scratch.path + "/m", text = "Subject: hi\n\nbody\n";
+    const MessagePtr message = message_of("Subject: hi\n", "\nbody\n", true);
+    REQUIRE(deliver_maildir(*message, message->recipient(0), maildir, "", quick_rules()).kind == queue::kDelivered);
+    const std::string name = files_in(maildir + "/new").at(0);
+    for (const std::string& left : {std::string(), text.substr(0, 5), std::string(text.size(), '\0'), text.substr(0, text.size() - 1) + '\0'}) {
+        REQUIRE(unlink((maildir + "/new/" + name).c_str()) == 0);
+        std::ofstream(maildir + "/cur/" + name + ":2,S") << left;
+        CHECK(deliver_maildir(*message, message->recipient(0), maildir, "", quick_rules()).kind == queue::kDelivered);
+        REQUIRE(files_in(maildir + "/new") == std::vector<std::string>{name});
+        CHECK(content(maildir + "/new/" + name) == text);
+    }
 }
 
 TEST_CASE("one address by two ways gets two files, and two attempts at once do not disturb each other", "[local]") {
