@@ -56,11 +56,12 @@ class Round:
     sessions: int            # that send at the same time
     large_share: float = 0   # of the messages
     rest: bool = False       # after a first batch nobody sends for so long that what was delivered counts as old
+    more: bool = True        # then they send again, until the power fails
     linger: float = 0        # seconds that the processes live without their disk
 
 
-ROUNDS = (Round(20), Round(1), Round(20, large_share=0.3, rest=True), Round(20, large_share=0.3, linger=0.7), Round(1, large_share=0.3, rest=True),
-          Round(20, large_share=0.1))
+ROUNDS = (Round(20), Round(1), Round(20, large_share=0.3, rest=True), Round(20, large_share=0.3, linger=0.7),
+          Round(20, large_share=0.1, rest=True, more=False), Round(1, large_share=0.3), Round(20, large_share=0.1))
 
 
 def text_of(name):
@@ -170,9 +171,10 @@ class Failures:
         if plan.rest:
             time.sleep(random.uniform(0.5, 1.0))
             pouring.clear()
-            time.sleep(AGE + 1)
+            time.sleep(AGE + 2)
+        if plan.more:
             pouring.set()
-        time.sleep(random.uniform(0.3, 1.5))
+            time.sleep(random.uniform(0.3, 1.5))
         moment = self.mail.lose_power(plan.linger)
         pouring.clear()
         wait_until(lambda: self.peer.open == 0, "the server has heard the last of those who were killed")
