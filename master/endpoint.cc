@@ -14,6 +14,7 @@
 
 #include <fmt/format.h>
 
+#include "lib/base/inet_protocols.h"
 #include "lib/base/strings.h"
 #include "lib/base/tcp_window.h"
 #include "lib/ipc/channel.h"
@@ -65,22 +66,8 @@ Result<std::uint16_t> port_number(const std::string& name, const Config& config)
     return static_cast<std::uint16_t>(*port);
 }
 
-struct Protocols {
-    bool ipv4 = false;
-    bool ipv6 = false;
-};
-
-Protocols protocols_of(const Config& config) {
-    Protocols result;
-    for (const std::string& word : split(config.inet_protocols(), ", \t\r\n")) {
-        result.ipv4 = result.ipv4 || equals_ignoring_case(word, "all") || equals_ignoring_case(word, "ipv4");
-        result.ipv6 = result.ipv6 || equals_ignoring_case(word, "all") || equals_ignoring_case(word, "ipv6");
-    }
-    return result;
-}
-
 /// The numeric addresses of `host`, which may be one itself.
-Result<std::vector<std::string>> addresses_of(const std::string& host, const Protocols& protocols) {
+Result<std::vector<std::string>> addresses_of(const std::string& host, const InetProtocols& protocols) {
     addrinfo hints{};
     hints.ai_family = protocols.ipv4 == protocols.ipv6 ? AF_UNSPEC : (protocols.ipv4 ? AF_INET : AF_INET6);
     hints.ai_socktype = SOCK_STREAM;
@@ -123,7 +110,7 @@ Result<std::vector<Endpoint>> inet_endpoints(const MasterEntry& entry, const Con
     if (!port) {
         return port.error();
     }
-    const Protocols protocols = protocols_of(config);
+    const InetProtocols protocols = InetProtocols::parse(config.inet_protocols());
     std::vector<Endpoint> result;
     const std::vector<std::string> hosts = name->host.empty() ? split(config.inet_interfaces(), ", \t\r\n")
                                                               : std::vector<std::string>{name->host};

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "lib/base/inet_protocols.h"
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
 #include "lib/mail/address.h"
@@ -37,15 +38,6 @@ std::string_view absent(const DnsAnswer& answer) {
     return answer.nxdomain ? "Host not found" : "Host found but no data record of requested type";
 }
 
-bool wants(std::string_view protocols, std::string_view name) {
-    for (const std::string& word : split(protocols, ", \t")) {
-        if (word == "all" || word == name) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /// Resolvers do not agree on what an address looks like as text: "::1" has many spellings.
 std::string bare(std::string name) {
     if (!name.empty() && name.back() == '.') {
@@ -58,9 +50,9 @@ std::string bare(std::string name) {
 
 HostFinder::HostFinder(const Settings& settings, Dns& dns, const SelfTest& self, MatchList srv_services)
     : settings_(settings), dns_(dns), self_(self), srv_services_(std::move(srv_services)), random_(std::random_device()()) {
-    const std::string& protocols = settings.config().inet_protocols();
-    use_ipv4_ = wants(protocols, "ipv4");
-    use_ipv6_ = wants(protocols, "ipv6");
+    const InetProtocols protocols = InetProtocols::parse(settings.config().inet_protocols());
+    use_ipv4_ = protocols.ipv4;
+    use_ipv6_ = protocols.ipv6;
 }
 
 Task<HostList> HostFinder::find(const NextHop& hop) {

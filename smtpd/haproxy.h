@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "lib/base/inet_protocols.h"
 #include "lib/stream/stream.h"
 
 namespace postern::smtpd {
@@ -25,16 +26,18 @@ inline constexpr std::string_view kProxySignature{"\r\n\r\n\0\r\nQUIT\n", 12};
 inline constexpr std::size_t kProxyHead = 16;
 
 /// "PROXY TCP4 192.0.2.1 198.51.100.1 1234 25", without its line end.  More words are allowed, as by Postfix.
+/// A client of a protocol that is not among `protocols` is refused; IPv4 in IPv6's clothes counts as IPv6.
 /// Errors: syntax, in Postfix's words.
-Result<ProxiedClient> parse_proxy_line(std::string_view line);
+Result<ProxiedClient> parse_proxy_line(std::string_view line, InetProtocols protocols);
 
 /// The 16 bytes of the head: how many follow.  Errors: syntax, too_big.
 Result<std::size_t> proxy_body_size(std::string_view head);
 
 /// Head and body.  Nothing: the connection is the proxy's own, which asks whether we live.  Errors: syntax.
-Result<std::optional<ProxiedClient>> parse_proxy_header(std::string_view head, std::string_view body);
+Result<std::optional<ProxiedClient>> parse_proxy_header(std::string_view head, std::string_view body, InetProtocols protocols);
 
-/// Reads either from the start of a connection.  Errors: as above; timeout and closed; the text is for the log.
-Task<Result<std::optional<ProxiedClient>>> read_proxied_client(Stream& stream, Millis timeout);
+/// Reads either from the start of a connection; `timeout` is for the whole.  Errors: as above; timeout and closed; the text is for
+/// the log.
+Task<Result<std::optional<ProxiedClient>>> read_proxied_client(Stream& stream, Millis timeout, InetProtocols protocols);
 
 }  // namespace postern::smtpd

@@ -30,7 +30,7 @@ Task<> ask_proxy(Stream& stream, const Config& config, smtpd::ClientInfo& info) 
         limit_receive(stream, 1);   // the client's first words, which may come with the header, are for TLS to read
     }
     const Result<std::optional<smtpd::ProxiedClient>> client =
-        co_await smtpd::read_proxied_client(stream, config.smtpd_upstream_proxy_timeout());
+        co_await smtpd::read_proxied_client(stream, config.smtpd_upstream_proxy_timeout(), InetProtocols::parse(config.inet_protocols()));
     limit_receive(stream, 0);
     if (!client) {
         log_warning("haproxy read: {}", client.error().what);

@@ -1,6 +1,6 @@
 #include "tlspolicy/web.h"
 
-#include "lib/base/strings.h"
+#include "lib/base/inet_protocols.h"
 #include "lib/log/log.h"
 
 namespace postern::tlspolicy {
@@ -14,17 +14,9 @@ Web open_web(const Config& config) {
     options.ca_files = config.mta_sts_CAfile();
     options.system_ca = config.tls_append_default_CA();
     options.user_agent = config.mail_name() + " (RFC 8461, RFC 8460)";
-    const std::vector<std::string> protocols = split(config.inet_protocols(), ", \t");
-    const auto wanted = [&protocols](std::string_view name) {
-        for (const std::string& word : protocols) {
-            if (word == "all" || word == name) {
-                return true;
-            }
-        }
-        return false;
-    };
-    options.ipv4 = wanted("ipv4");
-    options.ipv6 = wanted("ipv6");
+    const InetProtocols protocols = InetProtocols::parse(config.inet_protocols());
+    options.ipv4 = protocols.ipv4;
+    options.ipv6 = protocols.ipv6;
     Result<std::unique_ptr<Https>> https = Https::create(**dns, options);
     if (!https) {
         fatal("{}", https.error().what);

@@ -32,7 +32,7 @@ CASES = [
     (b"PROXY TCP4 192.0.2.2 198.51.100.1 1234 25\n", "192.0.2.2"), (b"PROXY TCP4 192.0.2.3 198.51.100.1 1234 25 more\r\n", "192.0.2.3"),
     (b"PROXY  TCP4  192.0.2.4 198.51.100.1 0 25\r\n", "192.0.2.4"), (second(0x21, 0x11, IPV4), "192.0.2.9"),
     (second(0x21, 0x21, IPV6), "2001:db8::9"), (second(0x21, 0x11, IPV4 + b"\4\0\1x"), "192.0.2.9"), (second(0x20, 0, b""), "127.0.0.1"),
-    (second(0x20, 0x11, IPV4), "127.0.0.1"),
+    (second(0x20, 0x11, IPV4), "127.0.0.1"), (b"PROXY tcp4 192.0.2.5 198.51.100.1 1234 25\r\n", "192.0.2.5"),
     (b"PROXY UNKNOWN\r\n", None), (b"PROXY TCP4 999.0.2.1 198.51.100.1 1234 25\r\n", None), (b"PROXY TCP4 192.0.2.1 198.51.100.1 70000 25\r\n", None),
     (b"PROXY TCP4 192.0.2.1 198.51.100.1 1234\r\n", None), (b"proxy TCP4 192.0.2.1 198.51.100.1 1234 25\r\n", None), (b"EHLO x\r\n", None), (b"", None),
     (b"PROXY TCP4 192.0.2.1 198.51.100.1 01234 25\r\n", None), (b"PROXY TCP4 2001:db8::1 2001:db8::2 1234 25\r\n", None),
@@ -83,6 +83,22 @@ class Haproxy(unittest.TestCase):
             self.assertEqual(found, wanted)
         refused = [client for _, client in CASES].count(None)
         self.assertEqual(self.mail.log()[before:].count("warning: haproxy read: "), refused)
+
+    def test_clients_of_a_protocol_that_is_not_spoken_are_refused(self):
+        only4 = SETTINGS.replace("= all", "= ipv4")
+        mail = Suite(only4, port=PORT + 60)
+        self.addCleanup(mail.stop)
+        mail.start()
+        ports = [mail.port["smtp"]]
+        if postfix_peer.available():
+            where = tempfile.mkdtemp(prefix="postern-peer-")
+            ports.append(self.enterContext(postfix_peer.Postfix(where, PORT + 20, only4)).port)
+        mapped = b"PROXY TCP6 ::ffff:192.0.2.1 ::ffff:192.0.2.2 1 25\r\n"
+        for header, wanted in ((CASES[0][0], "220"), (CASES[1][0], "421 4.3.0"), (mapped, "421 4.3.0"), (second(0x21, 0x11, IPV4), "220"),
+                               (second(0x21, 0x21, IPV6), "421 4.3.0"), (second(0x20, 0x21, IPV6), "220")):
+            for port in ports:
+                with self.subTest(port=port, header=header[:60]):
+                    self.assertEqual(replies(port, header)[0], wanted)
 
     def test_mail_names_the_client_and_tls_comes_after_the_announcement(self):
         with socket.create_connection(("127.0.0.1", self.mail.port["smtp"]), 30) as client:
