@@ -138,7 +138,7 @@ Task<std::optional<std::string>> Session::sasl_exchange(const Command&, std::str
     while (step.kind == SaslStep::Kind::challenge) {
         co_await reply("334 " + base64_encode(step.data));
         const auto limit = static_cast<std::size_t>(config_.smtpd_sasl_response_limit());
-        Result<std::string> line = co_await client_.read_line(limit, config_.smtpd_timeout());
+        Result<std::string> line = co_await next_line(limit);
         if (!line && line.error().code == Errc::too_big) {
             co_return std::string("500 5.5.6 Error: authentication exchange line too long");   // RFC 4954 section 4
         }

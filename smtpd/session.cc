@@ -37,7 +37,7 @@ Task<> Session::run() {
         const std::size_t line_limit = static_cast<std::size_t>(config_.line_length_limit());
         while (!finished_) {
             begin_request();
-            Result<std::string> line = co_await client_.read_line(line_limit, config_.smtpd_timeout());
+            Result<std::string> line = co_await next_line(line_limit);
             if (!line) {
                 if (line.error().code == Errc::too_big) {
                     co_await refuse("500 5.5.2 Error: line too long");
@@ -260,6 +260,19 @@ Millis Session::time_left(std::uint64_t bytes) const {
     const Millis patience = config_.smtpd_timeout();
     return config_.smtpd_per_request_deadline() ? request_time_left(request_begun_, patience, bytes, config_.smtpd_min_data_rate())
                                                 : patience;
+}
+
+/// As Postfix counts, smtpd_timeout is for each read of a line, and for the whole with smtpd_per_request_deadline.  What drips is
+/// bounded by its length; so is what is dropped of a line that is too long, by one smtpd_timeout.
+Task<Result<std::string>> Session::next_line(std::size_t limit) {
+    const Millis patience = config_.smtpd_timeout();
+    while (!config_.smtpd_per_request_deadline() && client_.buffered().size() <= limit && client_.buffered().find('\n') == std::string_view::npos) {
+        const Result<void> more = co_await client_.fill_more(patience);
+        if (!more) {
+            co_return more.error();
+        }
+    }
+    co_return co_await client_.read_line(limit, patience);
 }
 
 /// An unknown command: one of smtpd_forbidden_commands, such as a web browser's, or a header line where a command should be?

@@ -127,6 +127,7 @@ private:
     Task<bool> does_nothing(const Command& command);
     void begin_request() { request_begun_ = std::chrono::steady_clock::now(); }
     Millis time_left(std::uint64_t bytes = 0) const;
+    Task<Result<std::string>> next_line(std::size_t limit);
     bool note_pipelining(const Command& command, const KnownCommand& known);
     Task<bool> forbidden(const Command& command);
     Task<> end_of_conversation(const Error& error);

@@ -2,6 +2,7 @@
 """Parameters of smtpd and cleanup one by one, each at a service of its own: commands that do nothing, filters of commands, footers
 of refusals, limits, strictness about 8-bit text, deadlines, what is logged.  Where Postfix is installed (and the test runs as root)
 it must answer every line the same, and log the same."""
+import concurrent.futures
 import os
 import re
 import select
@@ -42,6 +43,7 @@ SERVICES = {
     "loose": "-o strict_smtputf8=no",
     "internal": "-o info_log_address_format=internal",
     "external": "-o info_log_address_format=external",
+    "drip": "-o smtpd_timeout=2s -o smtpd_per_request_deadline=no",
     "slow": "-o smtpd_timeout=2s -o smtpd_per_request_deadline=yes -o smtpd_min_data_rate=100",
 }
 CLEANUPS = {"seven": "strict_7bit_headers", "eight": "strict_8bitmime", "body": "strict_8bitmime_body", "domain": "strict_mime_encoding_domain"}
@@ -188,6 +190,32 @@ class Parameters(unittest.TestCase):
         self.assertEqual(refused("body"), [1, 3, 5, 8])
         self.assertEqual(refused("domain"), [5, 6])
         self.assertEqual([self.codes[name][-1] for name in CLEANUPS], ["550", "550", "250", "250"])   # SMTPUTF8 makes no difference
+
+    def dripped(self, port, text, pause):
+        """The reply to a line whose bytes come one by one; "" when the server has heard enough before its end."""
+        client = Client(port)
+        try:
+            for byte in text.encode() + b"\r\n":
+                if select.select([client.socket], [], [], pause)[0]:
+                    return ""
+                client.socket.sendall(bytes([byte]))
+            return client.reply()
+        finally:
+            client.close()
+
+    def test_without_deadlines_a_line_may_come_slowly(self):
+        ports = [self.port["drip"]]
+        if postfix_peer.available():
+            main = "".join(line + "\n" for line in MAIN.split("\n") if not line.startswith("virtual_"))
+            base = BASE + 90
+            ports.append(base)
+            peer = postfix_peer.beside(self, base - 1, main, "127.0.0.1:%d inet n - n - 4 smtpd %s\n" % (base, SERVICES["drip"]))
+            peer.__enter__()
+            self.addCleanup(peer.__exit__)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            slow = pool.map(lambda port: self.dripped(port, "NOOP", 0.5), ports)        # three seconds for the line
+            too_slow = pool.map(lambda port: self.dripped(port, "NOOP", 3), ports)      # each pause is longer than smtpd_timeout
+            self.assertEqual([(reply[:9], late) for reply, late in zip(slow, too_slow)], [("250 2.0.0", "")] * len(ports))
 
     def test_deadlines(self):
         client = Client(self.port["slow"])
