@@ -8,7 +8,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <memory>
+#include <optional>
+#include <utility>
 
 #include "lib/async/loop.h"
 #include "lib/async/offload.h"
@@ -17,11 +20,9 @@
 namespace postern {
 namespace {
 
-using Addresses = std::unique_ptr<addrinfo, void (*)(addrinfo*)>;
-
 struct Found {
     int error = 0;
-    Addresses list{nullptr, freeaddrinfo};
+    std::shared_ptr<addrinfo> list;   ///< of all who wait for the same search
 };
 
 Found find_addresses(const std::string& host, const std::string& port) {
@@ -30,17 +31,53 @@ Found find_addresses(const std::string& host, const std::string& port) {
     addrinfo* list = nullptr;
     Found found;
     found.error = getaddrinfo(host.c_str(), port.c_str(), &hints, &list);
-    found.list.reset(list);
+    if (list != nullptr) {
+        found.list.reset(list, freeaddrinfo);
+    }
     return found;
 }
 
-/// The same, by name servers that may be slow, while others go on.
-Found find_addresses_here(const std::string& host, const std::string& port) {
+/// A search that goes on whether anybody still waits for it.
+struct Search {
+    std::optional<Found> found;
+    Notice news;
+};
+/// By host and port.  Who asks again while a search has not come to its end joins it: however slow the name servers are, a name
+/// keeps one thread busy.
+using Searches = std::map<std::pair<std::string, std::string>, std::shared_ptr<Search>>;   // the others are the search itself, and who waits
+
+Searches& searches() {
+    thread_local Searches under_way;
+    return under_way;
+}
+
+Task<> search_for(std::shared_ptr<Search> search, std::string host, std::string port) {
+    auto work = [host, port] { return find_addresses(host, port); };
+    Found found = co_await offload(std::move(work));
+    search->found = std::move(found);
+    searches().erase({host, port});
+    search->news.notify_all();
+}
+
+Task<std::optional<Found>> found_within(std::shared_ptr<Search> search, Millis patience) {
+    if (!search->found && patience > Millis(0)) {
+        co_await search->news.wait(patience);
+    }
+    co_return search->found;
+}
+
+/// The same, by name servers that may be slow, while others go on.  Nothing when there is no answer in time.
+std::optional<Found> find_addresses_here(const std::string& host, const std::string& port, Millis patience) {
     if (!can_wait_here()) {
         return find_addresses(host, port);
     }
-    auto work = [host, port] { return find_addresses(host, port); };
-    return wait_here(offload(std::move(work)));
+    std::shared_ptr<Search>& known = searches()[{host, port}];
+    std::shared_ptr<Search> search = known;
+    if (!search) {
+        search = known = std::make_shared<Search>();
+        spawn(search_for(search, host, port));
+    }
+    return wait_here(found_within(std::move(search), patience));
 }
 
 Task<Wake> wait_for(int fd, bool for_read, Millis patience) {
@@ -149,12 +186,16 @@ Result<void> BlockingSocket::connect_unix(const std::string& path) {
 
 Result<void> BlockingSocket::connect_tcp(const std::string& host, const std::string& port) {
     const std::string title = "connect " + host + ":" + port + ": ";
-    const Found found = find_addresses_here(host, port);
-    if (found.error != 0) {
-        return Error(Errc::temporary, title + gai_strerror(found.error));
+    const auto left = std::chrono::ceil<Millis>(deadline_ - std::chrono::steady_clock::now());
+    const std::optional<Found> found = find_addresses_here(host, port, left);
+    if (!found) {
+        return Error(Errc::timeout, title + "no address found in time");
+    }
+    if (found->error != 0) {
+        return Error(Errc::temporary, title + gai_strerror(found->error));
     }
     Result<void> connected = Error(Errc::io, "no address");
-    for (const addrinfo* one = found.list.get(); one; one = one->ai_next) {
+    for (const addrinfo* one = found->list.get(); one; one = one->ai_next) {
         UniqueFd fd(socket(one->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
         connected = fd ? connect_to(std::move(fd), one->ai_addr, one->ai_addrlen) : Result<void>(errno_error("socket"));
         if (connected) {

@@ -17,7 +17,8 @@ public:
     /// All that follows has to be done within `seconds` from now.
     void set_deadline(int seconds);
 
-    /// "/path", "path", for Unix sockets; "host:port" for TCP, where the search for the host's addresses has no deadline of ours.
+    /// "/path", "path", for Unix sockets; "host:port" for TCP.  Where others cannot go on meanwhile, the search for the host's addresses
+    /// is bounded only by what resolv.conf(5) says.
     Result<void> connect_unix(const std::string& path);
     Result<void> connect_tcp(const std::string& host, const std::string& port);
 
