@@ -10,6 +10,7 @@ import grp
 import imaplib
 import os
 import pwd
+import resource
 import shutil
 import smtplib
 import socket
@@ -22,7 +23,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from root_suite import ANN, AUTH, BOB, DROP, EXTRA, NETWORK, OWNER, RootSuite, run_tests, status_of  # noqa: E402
-from suite import PASSWORD, SANITIZED  # noqa: E402
+from suite import PASSWORD, PATIENCE, SANITIZED  # noqa: E402
 
 PORT = int(os.environ.get("POSTERN_TEST_PORT", "24000")) + 50
 SETUID_SETGID = 1 << 6 | 1 << 7
@@ -35,7 +36,7 @@ def has_landlock():
 class Privileged(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.mail = RootSuite.with_users(PORT, EXTRA)
+        cls.mail = RootSuite.with_users(PORT, EXTRA + "mailbox_idle_check_interval = 1s\n")
         cls.addClassCleanup(cls.mail.end)
         cls.mail.write("etc/aliases", "root: %s\ncmd: \"|id -un > %s\"\n" % (ANN, cls.mail.path("spool/cmd")))
         os.mkdir(cls.mail.path("spool"))
@@ -166,6 +167,35 @@ class Privileged(unittest.TestCase):
         self.check(sessions[str(pwd.getpwnam(BOB).pw_uid)], BOB, what="session")
         self.check(sessions["0"], "root", SETUID_SETGID, what="launcher")
 
+    def test_idle_looks_by_itself_when_the_user_has_no_watches_left(self):
+        """mailbox_idle_check_interval, when inotify(7) gives the user no more."""
+        entry = pwd.getpwnam(BOB)
+
+        def take_all():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+            os.setgroups([])
+            os.setgid(entry.pw_gid)
+            os.setuid(entry.pw_uid)
+            while ctypes.CDLL(None).inotify_init1(0) >= 0:
+                pass
+        taker = subprocess.Popen(["sleep", "100"], close_fds=False, preexec_fn=take_all)
+        self.addCleanup(taker.wait)
+        self.addCleanup(taker.kill)
+        client = self.imap(BOB)
+        count = int(client.select()[1][0])
+        client.send(b"i IDLE\r\n")
+        self.assertEqual(client.readline(), b"+ idling\r\n")
+        self.mail.wait_log(r"watching for changes: inotify.*; looking every 1 seconds")
+        path = "%s/Maildir/new/idle" % entry.pw_dir
+        with open(path, "w") as file:
+            file.write("Subject: while he idles\n\nbody\n")
+        os.chown(path, entry.pw_uid, entry.pw_gid)
+        client.sock.settimeout(15 * PATIENCE)   # the usual interval is half a minute
+        self.assertEqual(client.readline(), b"* %d EXISTS\r\n" % (count + 1))
+        client.send(b"DONE\r\n")
+        while not client.readline().startswith(b"i OK"):
+            pass
+
     def test_no_way_to_another_users_mail(self):
         client = self.imap(ANN)
         for name in ("../../%s/Maildir" % BOB, "../%s/Maildir" % BOB, "..", "../..", "/" + self.mail.path("home/%s/Maildir" % BOB),
@@ -253,7 +283,7 @@ class Privileged(unittest.TestCase):
             content = file.read()
         self.assertIn("Return-Path: <%s@mail.example.org>\n" % BOB, content)
         self.assertRegex(self.mail.log(), r"pickup\[\d+\]: \w+: uid=%d from=<%s>" % (pwd.getpwnam(BOB).pw_uid, BOB))
-        self.assertIn(b"Mail queue is empty", self.mail.run("postqueue", "-p", user=BOB).stdout)
+        self.mail.wait_for(lambda: b"Mail queue is empty" in self.mail.run("postqueue", "-p", user=BOB).stdout, 20, "an empty queue, as anybody sees it")
         self.assertNotEqual(self.run_as(BOB, ["ls", self.mail.path("queue/maildrop")]).find("ermission denied"), -1)
 
     def test_setgid_commands_trust_no_other_configuration(self):
