@@ -5,6 +5,7 @@
 /// proxymap(8) for tables that need rights.
 #include <csignal>
 
+#include "cleanup/committer.h"
 #include "cleanup/qmgr_notifier.h"
 #include "cleanup/session.h"
 #include "lib/log/log.h"
@@ -41,10 +42,15 @@ int main(int argc, char** argv) {
     const std::unique_ptr<cleanup::AddressMaps> maps = or_fatal(cleanup::AddressMaps::open(config, tables, *router));
     const std::unique_ptr<ContentChecks> checks = or_fatal(ContentChecks::open(config, tables));
     const queue::TrustedPeers submitters(config);
+    queue::LogOptions log;
+    log.ring_size = queue::log_ring_size_for(static_cast<std::uint64_t>(config.commit_log_size()));
+    log.life = queue::read_file_system_life("incoming");
     service.work_in_batches();
     service.confine(kRights);
 
+    cleanup::Committer committer(std::move(log));
     cleanup::Shared shared(config, *maps, *checks);
+    shared.committer = &committer;
     cleanup::QmgrNotifier qmgr("public/" + config.queue_service_name());
     const cleanup::SessionHooks hooks{
         .tell_qmgr = [&](queue::NewMessage message) { qmgr.notify(std::move(message)); },

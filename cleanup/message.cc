@@ -366,7 +366,7 @@ Task<queue::FromCleanup> Message::finish() {
     }
     Result<void> written = writer_->envelope(envelope_);
     if (written) {
-        written = co_await writer_->commit();
+        written = co_await commit();
     }
     if (!written) {
         no = storage_error(written.error());
@@ -376,12 +376,27 @@ Task<queue::FromCleanup> Message::finish() {
     co_return queued;
 }
 
+/// What is held stays for long, and what came from maildrop/ must be in incoming/ after a power failure too, where pickup looks for
+/// it before anybody else (lib/queue/maildrop.h): their own files are flushed.
+Task<Result<void>> Message::commit() {
+    if (shared_.committer == nullptr || envelope_.hold || !maildrop_file().empty()) {
+        co_return co_await writer_->commit();
+    }
+    Result<queue::LogPlace> place = co_await shared_.committer->commit(*writer_);
+    if (!place) {
+        co_return place.error();
+    }
+    place_ = std::move(*place);
+    co_return Result<void>();
+}
+
 std::optional<queue::NewMessage> Message::notice() {
     if (!committed_ || envelope_.hold) {
         return std::nullopt;
     }
     queue::NewMessage message;
     message.queue_id = writer_->queue_id();
+    message.place = std::move(place_);
     // Without the file: qmgr opens it itself for reading only, since agents get its descriptor.
     return message;
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cleanup/characters.h"
+#include "cleanup/committer.h"
 #include "lib/checks/mime_walker.h"
 #include "lib/mail/header_kinds.h"
 #include "cleanup/maps.h"
@@ -36,6 +37,7 @@ struct Shared {
     CharacterSet rejected, stripped;                 ///< message_reject_characters, message_strip_characters
     std::string queue_directory = ".";
     queue::FileIo* io = nullptr;                     ///< null: the system
+    Committer* committer = nullptr;                  ///< null: each message is made durable by itself
 };
 
 /// Why a message is not taken; nothing: all is well.
@@ -96,12 +98,14 @@ private:
     Checked apply(const CheckAction& action, LineKind kind, bool in_body, std::string& text);
     void log_action(const char* action, const char* what, std::string_view line, std::string_view text) const;
     Refusal work_out_recipients();
+    Task<Result<void>> commit();
     bool drops(std::string_view field_name) const;
 
     Shared& shared_;
     queue::Begin begin_;
     queue::Envelope envelope_;                 ///< as it will be stored
     std::unique_ptr<queue::QueueFileWriter> writer_;
+    queue::LogPlace place_;                    ///< after the commit
     ContentSplitter splitter_;
     HeaderSet seen_;
     std::string resent_;                       ///< "Resent-" once a resent field was seen

@@ -36,6 +36,7 @@ constexpr Directory kQueueDirectories[] = {
     {"deferred", Owner::mail, 0700},
     {"hold", Owner::mail, 0700},
     {"corrupt", Owner::mail, 0700},
+    {"commit", Owner::mail, 0700},
     {"bounce", Owner::mail, 0700},
     {"defer", Owner::mail, 0700},
     {"trace", Owner::mail, 0700},

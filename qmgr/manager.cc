@@ -97,7 +97,7 @@ Message* Manager::find(const std::string& id) {
 
 // --- taking messages up -------------------------------------------------------------------------------------
 
-void Manager::new_message(const std::string& queue_id, UniqueFd file) {
+void Manager::new_message(const std::string& queue_id, UniqueFd file, queue::LogPlace place) {
     if (draining_) {
         return;   // it is found in incoming/ by the successor
     }
@@ -111,6 +111,9 @@ void Manager::new_message(const std::string& queue_id, UniqueFd file) {
         return;
     }
     activate(queue_id, "incoming", std::move(file));
+    if (Message* const message = find(queue_id)) {
+        message->place = std::move(place);
+    }
     pump();
 }
 

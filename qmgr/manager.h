@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -20,6 +21,8 @@
 #include "lib/base/result.h"
 #include "lib/base/unique_fd.h"
 #include "lib/config/config.h"
+#include "lib/queue/log_marks.h"
+#include "lib/queue/log_recovery.h"
 #include "lib/queue/messages.h"
 #include "lib/route/router.h"
 #include "qmgr/message.h"
@@ -42,7 +45,10 @@ public:
         probe_listener_ = &listener;
     }
 
-    /// After start: what was active goes back to be tried (a crash, or an orderly end), then incoming and
+    /// Commit logs are looked after as `options` say.  Without this they are left alone.
+    void set_logs(queue::LogOptions options) { logs_ = std::move(options); }
+
+    /// After start: what a power failure took is put back from commit logs, what was active goes back to be tried (a crash, or an orderly end), then incoming and
     /// deferred are read, off the loop.  What an earlier queue manager, or an agent, still holds locked is left to
     /// it, and looked at again every second.
     Task<> start();
@@ -51,8 +57,8 @@ public:
     /// Nothing is in flight and no report is being made.
     bool quiet() const { return flights_.empty() && concluding_ == 0; }
 
-    /// cleanup has queued a message.  `file` may be none.
-    void new_message(const std::string& queue_id, UniqueFd file);
+    /// cleanup has queued a message.  `file` and `place` may be none.
+    void new_message(const std::string& queue_id, UniqueFd file, queue::LogPlace place = {});
     /// Looks for files nobody told us about: at once, unless that was done a moment ago.
     void want_rescan() { rescan_wanted_ = true; changed_.notify_all(); }
     Task<> rescan(bool incoming, bool deferred);
@@ -163,6 +169,8 @@ private:
     bool found(const std::string& directory, const std::string& id, std::int64_t modified, std::int64_t changed);
     Task<> sync_young(SharedDirectory& shared);
     Task<> wanted_rescan();
+    Task<std::size_t> replay_logs();
+    Task<> look_after_logs();
     Task<> flush_matching(std::vector<std::string> ids, std::string domain);
 
     const Config& config_;
@@ -180,6 +188,8 @@ private:
     std::unordered_map<std::uint64_t, Flight> flights_;
     std::deque<MessageKey> young_;      ///< active messages whose file may still be in incoming/, oldest first
     std::vector<std::string> defer_transports_;
+    std::optional<queue::LogOptions> logs_;
+    queue::LogMarks marks_{"."};
     Notice changed_;
     MessageKey last_key_ = 0;
     std::size_t active_limit_ = 20000;

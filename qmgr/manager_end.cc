@@ -329,6 +329,8 @@ void Manager::dispose(Message& message) {
 }
 
 void Manager::remove(Message& message) {
+    // First: should we end between the two, the file is still there.
+    marks_.mark(message.place);
     const std::string path = message.path(), held = queue::queue_path("hold", message.id);
     if (config_.dont_remove() != 0 && ::rename(path.c_str(), queue::queue_path("saved", message.id).c_str()) == 0) {
         log_info("{}: removed", message.id);

@@ -57,6 +57,7 @@ constexpr std::size_t kPiece = 4096;
 constexpr int kReaders = 2;
 /// Young files that are synced at a time: enough for a disk to do many with one write, and threads are left for what is being delivered.
 constexpr int kSyncers = 8;
+constexpr Millis kLookAfterLogs = std::chrono::seconds(15);
 
 /// The next queue files, with their times, none of which needs to be opened; temporary files that a killed writer left a day
 /// ago are removed.  Runs off the loop.
@@ -102,6 +103,15 @@ std::vector<Entry> read_queue_directory(const std::string& name, std::int64_t no
         std::move(piece.begin(), piece.end(), std::back_inserter(found));
     }
     return found;
+}
+
+void report(const queue::LogRecovery& recovery) {
+    if (recovery.put_back > 0) {
+        log_info("{} messages were put back into the queue from commit logs", recovery.put_back);
+    }
+    for (const std::string& trouble : recovery.trouble) {
+        log_warning("{}", trouble);
+    }
 }
 
 /// Whether a recipient of the message is in `domain`; false for a file that is gone or damaged.
@@ -165,6 +175,10 @@ Task<std::size_t> Manager::recover_active() {
 /// manager still moves.
 Task<> Manager::start() {
     scanning_ = true;
+    if (logs_) {
+        co_await replay_logs();
+        spawn(look_after_logs());
+    }
     co_await scan("incoming");
     if (const std::size_t left = co_await recover_active(); left > 0) {
         spawn(recover_rest());
@@ -173,6 +187,29 @@ Task<> Manager::start() {
     co_await rescan(false, true);
     const double seconds = static_cast<double>(clock_() - started_usec_) / 1e6;
     log_info("{} messages wait, {} are active; the queue was read in {:.1f} seconds", waiting(), active(), seconds);
+}
+
+/// What the file system lost comes back to incoming/.  Yields how many messages.
+Task<std::size_t> Manager::replay_logs() {
+    auto replay = [this] { return queue::replay_logs(*logs_); };
+    const queue::LogRecovery replayed = co_await offload(std::move(replay));
+    report(replayed);
+    co_return replayed.put_back;
+}
+
+/// Those of processes that ended; and those that could not be replayed, because the disk was full.
+Task<> Manager::look_after_logs() {
+    while (!draining_) {
+        auto settle = [this] { return queue::settle_logs(*logs_); };
+        const queue::LogRecovery settled = co_await offload(std::move(settle));
+        report(settled);
+        marks_.forget();
+        co_await sleep_for(kLookAfterLogs);
+        const std::size_t more = co_await replay_logs();
+        if (more > 0) {
+            want_rescan();
+        }
+    }
 }
 
 /// What was in incoming/ a moment ago and is there no more may still be somebody's.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lib/base/unique_fd.h"
+#include "lib/queue/commit_log_format.h"
 #include "lib/queue/deliver.h"
 #include "lib/queue/journal.h"
 #include "lib/queue/queue_file.h"
@@ -31,6 +32,7 @@ struct Message {
     UniqueFd file;                        ///< for reading; its lock goes with the copies agents get
     UniqueFd journal;                     ///< for appending; opened when there is something to remember
     queue::QueueFile content;
+    queue::LogPlace place;                ///< of its copy in a commit log, when cleanup told us
     std::vector<Fate> fates;              ///< one for each recipient of the envelope
     std::deque<queue::RecipientDone> results;   ///< what must be told to somebody or remembered, in any order
     std::vector<std::uint32_t> unjournaled;     ///< delivered, and only memory knows

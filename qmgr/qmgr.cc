@@ -74,7 +74,7 @@ private:
     Task<> handle(queue::NewMessage& message) {
         if (trusted_) {
             told_of_mail_ = true;
-            manager_.new_message(message.queue_id, std::move(message.file));
+            manager_.new_message(message.queue_id, std::move(message.file), std::move(message.place));
         }
         co_return;
     }
@@ -199,12 +199,16 @@ int main(int argc, char** argv) {
     if (!flushed) {
         fatal("{}", flushed.error().what);
     }
+    queue::LogOptions logs;
+    logs.ring_size = queue::log_ring_size_for(static_cast<std::uint64_t>(config.commit_log_size()));
+    logs.life = queue::read_file_system_life("incoming");
     service.work_in_batches();
     service.confine(kRights);
     qmgr::AgentPool agents(service.config());
     qmgr::BounceClient bounce(service.config());
     qmgr::Manager manager(service.config(), **router, agents, bounce, &qmgr::wall_clock_usec);
     agents.set_events(manager);
+    manager.set_logs(std::move(logs));
     qmgr::VerifyReporter verify(service.config());
     manager.set_probes(probe_router ? *probe_router : **router, verify);
     qmgr::Clients clients;

@@ -184,22 +184,7 @@ Result<void> append_journal(int fd, const std::vector<JournalRecord>& records, F
     if (::fstat(fd, &status) != 0) {
         return errno_error("journal: fstat");
     }
-    std::string bytes = encode_journal(records);
-    auto offset = static_cast<std::uint64_t>(status.st_size);
-    std::size_t done = 0;
-    while (done < bytes.size()) {
-        const iovec piece{bytes.data() + done, bytes.size() - done};
-        const ssize_t wrote = io.pwritev(fd, &piece, 1, offset);
-        if (wrote < 0 && errno == EINTR) {
-            continue;
-        }
-        if (wrote < 0) {
-            return errno_error("journal: write");
-        }
-        done += static_cast<std::size_t>(wrote);
-        offset += static_cast<std::uint64_t>(wrote);
-    }
-    return {};
+    return write_exactly(io, fd, encode_journal(records), static_cast<std::uint64_t>(status.st_size), "journal");
 }
 
 }  // namespace postern::queue

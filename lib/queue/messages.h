@@ -22,6 +22,7 @@
 
 #include "lib/base/unique_fd.h"
 #include "lib/ipc/channel.h"
+#include "lib/queue/commit_log_format.h"
 #include "lib/queue/envelope.h"
 
 namespace postern::queue {
@@ -96,9 +97,10 @@ using FromCleanup = std::variant<Queued, Refused>;
 struct NewMessage {
     std::string queue_id;
     UniqueFd file;                     ///< the same file, open; may be none (cleanup sends none)
+    LogPlace place;                    ///< where its copy is (commit_log.h), to be marked when nobody needs that any more
 };
 template <class A>
-void fields(A& a, NewMessage& m) { a(m.queue_id, m.file); }
+void fields(A& a, NewMessage& m) { a(m.queue_id, m.file, m.place); }
 
 /// postqueue -f, sendmail -q: try everything deferred now.
 struct FlushAll {};

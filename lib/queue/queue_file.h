@@ -35,6 +35,7 @@ public:
     virtual int fdatasync(int fd);
     virtual int fsync(int fd);
     virtual int rename(const char* from, const char* to);
+    virtual int syncfs(int fd);
     /// The real ones.
     static FileIo& system();
 };
@@ -59,7 +60,7 @@ public:
     /// Makes the temporary file and so the queue id.  Errors: no_space, io, denied, temporary.
     static Result<std::unique_ptr<QueueFileWriter>> create(WriterOptions options);
 
-    /// Removes the file unless commit() or write_out() succeeded.
+    /// Removes the file unless it was kept: by keep(), or because commit(), write_out() or flush() succeeded.
     ~QueueFileWriter();
     QueueFileWriter(const QueueFileWriter&) = delete;
     QueueFileWriter& operator=(const QueueFileWriter&) = delete;
@@ -87,6 +88,16 @@ public:
     /// Errors: no_space, io; then nothing is queued.
     Result<void> write_out();
 
+    /// write_out() in two steps, for who makes many messages durable together (commit_log.h): the file gets its content and its
+    /// final name, and is flushed.  Both block.  Errors: as write_out().
+    Result<void> put_in_place();
+    Result<void> flush();
+    /// After put_in_place(): the file's bytes, in pieces that live as long as the writer; none when the message is so long
+    /// that memory no longer has all of it.
+    std::vector<std::string_view> image() const;
+    /// The file is durable by other means.
+    void keep() { path_.clear(); }
+
     /// write_out() on the offload pool.  The writer must stay until it returns.  RFC 5321 section 6.1: only after
     /// this may end-of-data be answered 250.
     Task<Result<void>> commit();
@@ -107,6 +118,7 @@ private:
     std::string body_buffer_;       ///< body bytes not yet written
     std::string headers_;
     std::string envelope_;
+    std::string fixed_header_;
     std::uint64_t body_length_ = 0;
     std::uint32_t body_crc_ = 0;
 };
@@ -155,6 +167,9 @@ private:
 
 /// Whole extent as a string, when it is at most `limit` bytes.  Errors: too_big, corrupt (file ends early), io.
 Result<std::string> read_extent(int fd, Extent extent, std::size_t limit);
+
+/// Writes all of `bytes` at `offset`; `what` is for the error.  Errors: no_space, io.
+Result<void> write_exactly(FileIo& io, int fd, std::string_view bytes, std::uint64_t offset, const std::string& what);
 
 /// Fills `out` with the `size` bytes at `offset`.  Errors: corrupt (file ends early), io.
 Result<void> read_exactly(int fd, char* out, std::size_t size, std::uint64_t offset);

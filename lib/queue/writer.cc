@@ -42,9 +42,27 @@ int FileIo::fdatasync(int fd) { return ::fdatasync(fd); }
 int FileIo::fsync(int fd) { return ::fsync(fd); }
 int FileIo::rename(const char* from, const char* to) { return std::rename(from, to); }
 
+int FileIo::syncfs(int fd) { return ::syncfs(fd); }
+
 FileIo& FileIo::system() {
     static FileIo io;
     return io;
+}
+
+Result<void> write_exactly(FileIo& io, int fd, std::string_view bytes, std::uint64_t offset, const std::string& what) {
+    while (!bytes.empty()) {
+        const iovec piece{const_cast<char*>(bytes.data()), bytes.size()};
+        const ssize_t wrote = io.pwritev(fd, &piece, 1, offset);
+        if (wrote < 0 && errno == EINTR) {
+            continue;
+        }
+        if (wrote <= 0) {
+            return errno_error("write " + what, wrote == 0 ? EIO : errno);
+        }
+        bytes.remove_prefix(static_cast<std::size_t>(wrote));
+        offset += static_cast<std::uint64_t>(wrote);
+    }
+    return {};
 }
 
 Result<std::unique_ptr<QueueFileWriter>> QueueFileWriter::create(WriterOptions options) {
@@ -148,6 +166,18 @@ Result<void> QueueFileWriter::envelope(const Envelope& envelope) {
 }
 
 Result<void> QueueFileWriter::write_out() {
+    Result<void> done = put_in_place();
+    return done ? flush() : done;
+}
+
+std::vector<std::string_view> QueueFileWriter::image() const {
+    if (body_buffer_.size() != body_length_) {
+        return {};
+    }
+    return {fixed_header_, body_buffer_, headers_, envelope_};
+}
+
+Result<void> QueueFileWriter::put_in_place() {
     FixedHeader fixed;
     fixed.body_length = body_length_;
     fixed.headers_length = headers_.size();
@@ -155,16 +185,16 @@ Result<void> QueueFileWriter::write_out() {
     fixed.body_crc = body_crc_;
     fixed.headers_crc = crc32c(0, headers_);
     fixed.envelope_crc = crc32c(0, envelope_);
-    const std::string header = encode_fixed_header(fixed);
+    fixed_header_ = encode_fixed_header(fixed);
     if (body_buffer_.size() == body_length_) {
-        const Result<void> all = write_at(0, {header, body_buffer_, headers_, envelope_});
+        const Result<void> all = write_at(0, {fixed_header_, body_buffer_, headers_, envelope_});
         if (!all) {
             return all;
         }
     } else {
         const std::uint64_t offset = kFixedHeaderSize + body_length_ - body_buffer_.size();
         const Result<void> rest = write_at(offset, {body_buffer_, headers_, envelope_});
-        const Result<void> start = rest ? write_at(0, {header}) : rest;
+        const Result<void> start = rest ? write_at(0, {fixed_header_}) : rest;
         if (!start) {
             return start;
         }
@@ -174,6 +204,10 @@ Result<void> QueueFileWriter::write_out() {
         return errno_error("rename " + path_ + " to " + final_path);
     }
     path_ = std::move(final_path);
+    return {};
+}
+
+Result<void> QueueFileWriter::flush() {
     // The rename is in the file's own change history, so one fsync after it makes name and content durable on the
     // journaling file systems (ext4, XFS, btrfs); Postfix relies on the same.
     if (io().fsync(file_.get()) != 0) {

@@ -1,0 +1,162 @@
+#include "cleanup/committer.h"
+
+#include <utility>
+#include <vector>
+
+#include "lib/async/offload.h"
+#include "lib/log/log.h"
+
+namespace postern::cleanup {
+namespace {
+
+/// Messages that share a flush.  More would only keep the first of them waiting.
+constexpr std::size_t kMaxBatch = 64;
+/// When marks are looked at, and made durable.
+constexpr Millis kTidyPause = std::chrono::seconds(1);
+/// A record that is older has a message that waits: the file system keeps it now.
+constexpr std::int64_t kPatience = 5;
+/// After trouble with the log.
+constexpr Millis kClaimPause = std::chrono::minutes(1);
+
+}  // namespace
+
+Task<Result<queue::LogPlace>> Committer::commit(queue::QueueFileWriter& writer) {
+    if (!log_ || broken_) {
+        co_return co_await commit_alone(writer);
+    }
+    Waiting mine;
+    mine.writer = &writer;
+    waiting_.push_back(&mine);
+    if (!writing_) {
+        writing_ = true;
+        spawn(write_batches());
+    }
+    while (!mine.done) {
+        co_await mine.news.wait(kForever);
+    }
+    co_return std::move(*mine.result);
+}
+
+Task<Result<queue::LogPlace>> Committer::commit_alone(queue::QueueFileWriter& writer) {
+    if (++alone_ > 1 && !log_ && !claiming_ && options_.ring_size > 0) {
+        claiming_ = true;
+        spawn(claim());
+    }
+    const Result<void> written = co_await writer.commit();
+    --alone_;
+    if (!written) {
+        co_return written.error();
+    }
+    co_return queue::LogPlace();
+}
+
+Task<> Committer::claim() {
+    auto work = [this] { return queue::CommitLog::claim(options_); };
+    Result<std::unique_ptr<queue::CommitLog>> claimed = co_await offload(std::move(work));
+    if (claimed) {
+        log_ = std::move(*claimed);
+        co_return;
+    }
+    log_warning("no commit log: {} -- each message is flushed by itself", claimed.error().what);
+    co_await sleep_for(kClaimPause);
+    claiming_ = false;
+}
+
+/// Until nobody waits.
+Task<> Committer::write_batches() {
+    while (!waiting_.empty()) {
+        co_await turn_.acquire();
+        co_await yield_to_others();   // whoever is ready now comes along
+        Batch batch;
+        while (!waiting_.empty() && batch.size() < kMaxBatch) {
+            batch.push_back(waiting_.front());
+            waiting_.pop_front();
+        }
+        auto work = [this, &batch] {
+            write(batch);
+            return true;
+        };
+        co_await offload(std::move(work));
+        if (log_->is_half_full()) {
+            half_full_.notify_all();
+        }
+        turn_.release();
+        for (Waiting* const one : batch) {
+            one->done = true;
+            one->news.notify_all();
+        }
+        if (!tidying_) {
+            tidying_ = true;
+            spawn(keep_tidy());
+        }
+    }
+    writing_ = false;
+}
+
+/// Off the loop, where nothing else touches the log or these messages.
+void Committer::write(const Batch& batch) {
+    std::vector<std::uint64_t> numbers(batch.size());
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        queue::QueueFileWriter& writer = *batch[i]->writer;
+        const Result<void> in_place = writer.put_in_place();
+        if (!in_place) {
+            batch[i]->result.emplace(in_place.error());
+            continue;
+        }
+        const std::vector<std::string_view> image = writer.image();
+        numbers[i] = image.empty() || broken_ ? 0 : log_->add(writer.queue_id(), image).value_or(0);
+    }
+    const Result<void> flushed = log_->flush();
+    if (!flushed && !broken_.exchange(true)) {
+        log_warning("{} -- each message is flushed by itself", flushed.error().what);
+    }
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        Waiting& one = *batch[i];
+        if (one.result) {
+            continue;
+        }
+        if (flushed && numbers[i] != 0) {
+            one.writer->keep();
+            one.result.emplace(queue::LogPlace{log_->name(), numbers[i]});
+            continue;
+        }
+        const Result<void> alone = one.writer->flush();
+        one.result.emplace(alone ? Result<queue::LogPlace>(queue::LogPlace()) : Result<queue::LogPlace>(alone.error()));
+    }
+}
+
+/// Until nothing was added since all was settled.
+Task<> Committer::keep_tidy() {
+    for (std::uint64_t settled = 0;;) {
+        (void)co_await half_full_.wait(kTidyPause);
+        co_await turn_.acquire();
+        auto collect = [this] { return log_->collect(); };
+        const queue::CommitLog::State state = co_await offload(std::move(collect));
+        turn_.release();
+        if (state.next == settled) {
+            break;
+        }
+        bool all = state.live == 0;
+        if (!all && (state.half_full || state.oldest_seconds >= kPatience)) {
+            auto flush = [this] { return queue::flush_file_system(options_); };
+            const Result<void> flushed = co_await offload(std::move(flush));
+            all = flushed.ok();
+        }
+        if (!all) {
+            continue;
+        }
+        co_await turn_.acquire();
+        auto settle = [&] { return log_->settle(state.next); };
+        const Result<void> done = co_await offload(std::move(settle));
+        turn_.release();
+        if (!done) {
+            log_warning("{} -- each message is flushed by itself", done.error().what);
+            broken_ = true;
+            co_return;   // qmgr sees to what is in the log when this process has ended
+        }
+        settled = state.next;
+    }
+    tidying_ = false;
+}
+
+}  // namespace postern::cleanup

@@ -1,0 +1,26 @@
+/// What becomes of commit logs (commit_log.h) whose process has ended.  For qmgr; everything blocks.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "lib/queue/commit_log.h"
+
+namespace postern::queue {
+
+struct LogRecovery {
+    std::size_t put_back = 0;            ///< messages that the file system had lost
+    std::vector<std::string> trouble;    ///< for the log; what failed is tried again by the next call
+};
+
+/// Of each log that is in use and nobody's, and was written in another life of the file system (a power failure): each message in
+/// it that is not done with, and is in no queue directory, or damaged there, is written to incoming/.  Then the log is free again.
+/// Before the queue is read.
+LogRecovery replay_logs(const LogOptions& options);
+
+/// The same for logs of this life: a process was killed, or ended, and its files are all there.  The file system is flushed,
+/// which takes as long as it takes, and then they are free again.  Free logs of another size than `options` says are removed.
+LogRecovery settle_logs(const LogOptions& options);
+
+}  // namespace postern::queue
