@@ -107,7 +107,7 @@ std::vector<Entry> read_queue_directory(const std::string& name, std::int64_t no
 
 void report(const queue::LogRecovery& recovery) {
     if (recovery.put_back > 0) {
-        log_info("{} messages were put back into the queue from commit logs", recovery.put_back);
+        log_info("messages put back into the queue from commit logs: {}", recovery.put_back);
     }
     for (const std::string& trouble : recovery.trouble) {
         log_warning("{}", trouble);
@@ -469,6 +469,9 @@ void Manager::altered(std::uint8_t change, const std::vector<std::string>& queue
             message->directory = "hold";
         } else {
             message->deleted = true;
+            if (change == queue::kAlteredDeleted) {
+                marks_.mark(message->place);
+            }
         }
         message->stopped = true;
         scheduler_.cancel(message->key);

@@ -222,6 +222,7 @@ class Verdict:
                 allowed = any(moment - AGE < earlier <= quiet < later for moment, quiet in failures.moments)
                 (self.repeats if allowed else self.forgotten).append((copy, self.ages(earlier, later)))
         self.doubled = [copy for copy, count in self.kept.items() if count > 1]
+        self.put_back = sum(int(number) for number in re.findall(r"put back into the queue from commit logs: (\d+)", failures.mail.log()))
         self.old = sum(any(moments[0] < moment - AGE for moment, _ in failures.moments) for moments in self.taken.values())
         # Accepted before a failure, given to the server after it: what only the disk knew.
         self.only_on_disk = sum(one.moment < moment < self.taken[one.name, recipient][0] for one in failures.accepted if not one.waits()
@@ -253,9 +254,9 @@ class Verdict:
 
     def show(self):
         failures = self.failures
-        print("accepted %d messages, %d of them wait, refused or broken off %d; %d recipients at the server, %d in Maildirs; only on the disk %d"
-              % (len(failures.accepted), sum(one.waits() for one in failures.accepted), failures.refused, len(self.taken), len(self.kept),
-                 self.only_on_disk))
+        print("accepted %d messages, %d of them wait, refused or broken off %d; %d recipients at the server, %d in Maildirs; only on the disk"
+              " %d; put back from commit logs %d" % (len(failures.accepted), sum(one.waits() for one in failures.accepted), failures.refused,
+                                                     len(self.taken), len(self.kept), self.only_on_disk, self.put_back))
         print("lost %d, gone from the queue %d, torn %d, twice in a Maildir %d, twice at the server %d of the last %d s and %d of %d older; of"
               " %d answered after the power had failed, lost %d" % (len(self.lost), len(failures.gone), len(self.torn), len(self.doubled),
                                                                     len(self.repeats), AGE, len(self.forgotten), self.old,
@@ -266,7 +267,8 @@ class Verdict:
                 print("%s: %s" % (label, some[:10]))
 
     def good(self):
-        if len(self.failures.accepted) < 200 or self.old < 50 or self.only_on_disk < 10 or sum(one.waits() for one in self.failures.accepted) < 20:
+        waiting = sum(one.waits() for one in self.failures.accepted)
+        if len(self.failures.accepted) < 200 or self.old < 50 or self.only_on_disk < 10 or waiting < 20 or self.put_back < 5:
             print("too little happened for this to prove anything")
             return False
         return not (self.lost or self.failures.gone or self.torn or self.doubled or self.forgotten)
