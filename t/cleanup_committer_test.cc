@@ -61,7 +61,6 @@ struct World {
         options.io = &io;
         committer = std::make_unique<cleanup::Committer>(options);
     }
-    ~World() { (void)!std::system(("rm -r " + path).c_str()); }
 
     std::unique_ptr<QueueFileWriter> writer(const std::string& body) {
         WriterOptions file;
@@ -78,9 +77,19 @@ struct World {
 
 /// A committer lives as long as its process: its log is looked after even when nobody waits.
 World& new_world(std::uint64_t ring_size = kMinLogRing) {
-    static std::vector<std::unique_ptr<World>> worlds;
-    worlds.push_back(std::make_unique<World>(ring_size));
-    return *worlds.back();
+    struct Worlds {
+        std::vector<World*> all;   // never destroyed: the loop has gone before
+        ~Worlds() {
+            for (const World* const world : all) {
+                (void)!std::system(("rm -r " + world->path).c_str());
+            }
+        }
+    };
+    static Worlds worlds;
+    static auto* const kept = new std::vector<std::unique_ptr<World>>;
+    kept->push_back(std::make_unique<World>(ring_size));
+    worlds.all.push_back(kept->back().get());
+    return *kept->back();
 }
 
 struct Outcome {
