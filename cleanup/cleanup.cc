@@ -51,6 +51,7 @@ int main(int argc, char** argv) {
     cleanup::Committer committer(std::move(log));
     cleanup::Shared shared(config, *maps, *checks);
     shared.committer = &committer;
+    service.on_end([&] { committer.close(); });
     cleanup::QmgrNotifier qmgr("public/" + config.queue_service_name());
     const cleanup::SessionHooks hooks{
         .tell_qmgr = [&](queue::NewMessage message) { qmgr.notify(std::move(message)); },

@@ -34,6 +34,11 @@ Task<Result<queue::LogPlace>> Committer::commit(queue::QueueFileWriter& writer) 
     while (!mine.done) {
         co_await mine.news.wait(kForever);
     }
+    if (!mine.result) {   // not in the log: by itself, beside the others
+        auto flush = [&writer] { return writer.flush(); };
+        const Result<void> flushed = co_await offload(std::move(flush));
+        mine.result.emplace(flushed ? Result<queue::LogPlace>(queue::LogPlace()) : Result<queue::LogPlace>(flushed.error()));
+    }
     co_return std::move(*mine.result);
 }
 
@@ -65,8 +70,8 @@ Task<> Committer::claim() {
 /// Until nobody waits.
 Task<> Committer::write_batches() {
     while (!waiting_.empty()) {
+        co_await yield_to_others();   // keep_tidy() has its turn between two batches; and whoever is ready now comes along
         co_await turn_.acquire();
-        co_await yield_to_others();   // whoever is ready now comes along
         Batch batch;
         while (!waiting_.empty() && batch.size() < kMaxBatch) {
             batch.push_back(waiting_.front());
@@ -93,7 +98,7 @@ Task<> Committer::write_batches() {
     writing_ = false;
 }
 
-/// Off the loop, where nothing else touches the log or these messages.
+/// Off the loop, where nothing else touches the log or these messages.  No result: not in the log.
 void Committer::write(const Batch& batch) {
     std::vector<std::uint64_t> numbers(batch.size());
     for (std::size_t i = 0; i < batch.size(); ++i) {
@@ -107,8 +112,8 @@ void Committer::write(const Batch& batch) {
         numbers[i] = image.empty() || broken_ ? 0 : log_->add(writer.queue_id(), image).value_or(0);
     }
     const Result<void> flushed = log_->flush();
-    if (!flushed && !broken_.exchange(true)) {
-        log_warning("{} -- each message is flushed by itself", flushed.error().what);
+    if (!flushed) {
+        fail(flushed.error());
     }
     for (std::size_t i = 0; i < batch.size(); ++i) {
         Waiting& one = *batch[i];
@@ -118,10 +123,14 @@ void Committer::write(const Batch& batch) {
         if (flushed && numbers[i] != 0) {
             one.writer->keep();
             one.result.emplace(queue::LogPlace{log_->name(), numbers[i]});
-            continue;
         }
-        const Result<void> alone = one.writer->flush();
-        one.result.emplace(alone ? Result<queue::LogPlace>(queue::LogPlace()) : Result<queue::LogPlace>(alone.error()));
+    }
+}
+
+/// The log is left as it is until this process ends; then qmgr sees to it.
+void Committer::fail(const Error& error) {
+    if (!broken_.exchange(true)) {
+        log_warning("{} -- each message is flushed by itself", error.what);
     }
 }
 
@@ -138,25 +147,31 @@ Task<> Committer::keep_tidy() {
         }
         bool all = state.live == 0;
         if (!all && (state.half_full || state.oldest_seconds >= kPatience)) {
-            auto flush = [this] { return queue::flush_file_system(options_); };
+            auto flush = [this] { return log_->flush_file_system(); };
             const Result<void> flushed = co_await offload(std::move(flush));
-            all = flushed.ok();
+            if (!flushed) {   // what is in the log may be in no file
+                co_return fail(flushed.error());
+            }
+            all = true;
         }
-        if (!all) {
-            continue;
-        }
+        // Even when some wait: the header must not fall behind so far that a mark's place is used again while it counts.
+        const std::uint64_t up_to = all ? state.next : 0;
         co_await turn_.acquire();
-        auto settle = [&] { return log_->settle(state.next); };
+        auto settle = [this, up_to] { return log_->settle(up_to); };
         const Result<void> done = co_await offload(std::move(settle));
         turn_.release();
         if (!done) {
-            log_warning("{} -- each message is flushed by itself", done.error().what);
-            broken_ = true;
-            co_return;   // qmgr sees to what is in the log when this process has ended
+            co_return fail(done.error());
         }
-        settled = state.next;
+        settled = all ? state.next : settled;
     }
     tidying_ = false;
+}
+
+void Committer::close() {
+    if (log_ && !broken_ && log_->flush_file_system()) {
+        (void)log_->release();
+    }
 }
 
 }  // namespace postern::cleanup

@@ -27,6 +27,9 @@ public:
     /// QueueFileWriter::write_out(), and where the message's copy is.  `writer` stays until this returns.
     Task<Result<queue::LogPlace>> commit(queue::QueueFileWriter& writer);
 
+    /// The process ends, and answers nobody any more: what is in the log goes to the file system, and the log is free.  Blocks.
+    void close();
+
 private:
     struct Waiting {
         queue::QueueFileWriter* writer = nullptr;
@@ -41,6 +44,7 @@ private:
     Task<> write_batches();
     void write(const Batch& batch);
     Task<> keep_tidy();
+    void fail(const Error& error);
 
     queue::LogOptions options_;
     std::unique_ptr<queue::CommitLog> log_;

@@ -105,15 +105,13 @@ void Manager::new_message(const std::string& queue_id, UniqueFd file, queue::Log
         log_warning("message with a bad queue id: {}", printable(queue_id, 100));
         return;
     }
+    remember_place(queue_id, std::move(place));
     if (!room() || !incoming_.empty()) {
         incoming_.put(queue_id, clock_() / kSecond);
         fill_active();
         return;
     }
     activate(queue_id, "incoming", std::move(file));
-    if (Message* const message = find(queue_id)) {
-        message->place = std::move(place);
-    }
     pump();
 }
 
@@ -231,6 +229,7 @@ void Manager::activate(const std::string& id, const std::string& directory, Uniq
     Message& message = *active_.emplace(key, std::move(*loaded)).first->second;
     message.key = key;
     message.active_usec = clock_();
+    message.place = take_place(id);
     if (directory == "incoming") {
         young_.push_back(key);
         if (young_.size() == 1) {

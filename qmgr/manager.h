@@ -52,6 +52,8 @@ public:
     /// deferred are read, off the loop.  What an earlier queue manager, or an agent, still holds locked is left to
     /// it, and looked at again every second.
     Task<> start();
+    /// The process ends: logs of processes that have ended are settled.  Blocks.
+    void end();
     /// Starts nothing more; what agents have comes to its end.  The successor takes up the rest.
     void drain() { draining_ = true; }
     /// Nothing is in flight and no report is being made.
@@ -170,7 +172,10 @@ private:
     Task<> sync_young(SharedDirectory& shared);
     Task<> wanted_rescan();
     Task<std::size_t> replay_logs();
+    Task<> read_places();
     Task<> look_after_logs();
+    void remember_place(const std::string& id, queue::LogPlace place);
+    queue::LogPlace take_place(const std::string& id);
     Task<> flush_matching(std::vector<std::string> ids, std::string domain);
 
     const Config& config_;
@@ -190,6 +195,11 @@ private:
     std::vector<std::string> defer_transports_;
     std::optional<queue::LogOptions> logs_;
     queue::LogMarks marks_{"."};
+    struct Remembered {
+        queue::LogPlace place;
+        std::int64_t since_usec = 0;
+    };
+    std::unordered_map<std::string, Remembered> places_;   ///< of messages that are not active, for a moment: logs are soon settled
     Notice changed_;
     MessageKey last_key_ = 0;
     std::size_t active_limit_ = 20000;

@@ -320,6 +320,7 @@ void Manager::dispose(Message& message) {
     active_recipients_ -= message.counted;
     loaded_recipients_ -= message.fates.size();
     active_old_ -= message.old ? 1 : 0;
+    remember_place(message.id, std::move(message.place));   // none when it was removed
     const MessageKey key = message.key;
     by_id_.erase(message.id);
     active_.erase(key);
@@ -331,6 +332,7 @@ void Manager::dispose(Message& message) {
 void Manager::remove(Message& message) {
     // First: should we end between the two, the file is still there.
     marks_.mark(message.place);
+    message.place = {};
     const std::string path = message.path(), held = queue::queue_path("hold", message.id);
     if (config_.dont_remove() != 0 && ::rename(path.c_str(), queue::queue_path("saved", message.id).c_str()) == 0) {
         log_info("{}: removed", message.id);

@@ -58,6 +58,8 @@ constexpr int kReaders = 2;
 /// Young files that are synced at a time: enough for a disk to do many with one write, and threads are left for what is being delivered.
 constexpr int kSyncers = 8;
 constexpr Millis kLookAfterLogs = std::chrono::seconds(15);
+/// Microseconds.  What is older was settled.
+constexpr std::int64_t kPlacesKept = 60'000'000;
 
 /// The next queue files, with their times, none of which needs to be opened; temporary files that a killed writer left a day
 /// ago are removed.  Runs off the loop.
@@ -177,6 +179,7 @@ Task<> Manager::start() {
     scanning_ = true;
     if (logs_) {
         co_await replay_logs();
+        co_await read_places();
         spawn(look_after_logs());
     }
     co_await scan("incoming");
@@ -197,6 +200,30 @@ Task<std::size_t> Manager::replay_logs() {
     co_return replayed.put_back;
 }
 
+/// Where the copies are of messages that we are not told of, because a queue manager, or a cleanup, was killed.
+Task<> Manager::read_places() {
+    auto read = [this] { return queue::read_places(*logs_); };
+    std::vector<queue::LoggedMessage> logged = co_await offload(std::move(read));
+    for (queue::LoggedMessage& one : logged) {
+        if (Message* const message = find(one.queue_id)) {
+            message->place = std::move(one.place);
+        } else {
+            remember_place(one.queue_id, std::move(one.place));
+        }
+    }
+}
+
+void Manager::remember_place(const std::string& id, queue::LogPlace place) {
+    if (place) {
+        places_[id] = {std::move(place), clock_()};
+    }
+}
+
+queue::LogPlace Manager::take_place(const std::string& id) {
+    const auto found = places_.find(id);
+    return found == places_.end() ? queue::LogPlace() : std::move(places_.extract(found).mapped().place);
+}
+
 /// Those of processes that ended; and those that could not be replayed, because the disk was full.
 Task<> Manager::look_after_logs() {
     while (!draining_) {
@@ -205,10 +232,17 @@ Task<> Manager::look_after_logs() {
         report(settled);
         marks_.forget();
         co_await sleep_for(kLookAfterLogs);
+        std::erase_if(places_, [old = clock_() - kPlacesKept](const auto& one) { return one.second.since_usec < old; });
         const std::size_t more = co_await replay_logs();
         if (more > 0) {
             want_rescan();
         }
+    }
+}
+
+void Manager::end() {
+    if (logs_) {
+        report(queue::settle_logs(*logs_));
     }
 }
 
@@ -346,6 +380,9 @@ Task<> Manager::rescan(bool incoming, bool deferred) {
 /// Wanted again and again, as while one cleanup after another is killed, it takes no more than half of the time.
 Task<> Manager::wanted_rescan() {
     const std::int64_t begin = clock_();
+    if (logs_) {
+        co_await read_places();
+    }
     co_await rescan(true, false);
     const std::int64_t end = clock_();
     next_rescan_usec_ = end + (end - begin) + kSecond;
@@ -471,6 +508,7 @@ void Manager::altered(std::uint8_t change, const std::vector<std::string>& queue
             message->deleted = true;
             if (change == queue::kAlteredDeleted) {
                 marks_.mark(message->place);
+                message->place = {};
             }
         }
         message->stopped = true;

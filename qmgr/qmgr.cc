@@ -209,6 +209,7 @@ int main(int argc, char** argv) {
     qmgr::Manager manager(service.config(), **router, agents, bounce, &qmgr::wall_clock_usec);
     agents.set_events(manager);
     manager.set_logs(std::move(logs));
+    service.on_end([&] { manager.end(); });
     qmgr::VerifyReporter verify(service.config());
     manager.set_probes(probe_router ? *probe_router : **router, verify);
     qmgr::Clients clients;

@@ -24,7 +24,7 @@ namespace {
 /// Counts flushes of files and of logs, which take their time; the latter can fail.
 struct SlowIo : FileIo {
     std::atomic<int> files{0}, logs{0}, file_systems{0};
-    std::atomic<bool> logs_fail{false}, files_fail{false};
+    std::atomic<bool> logs_fail{false}, files_fail{false}, file_systems_fail{false};
     int fsync(int) override {
         ++files;
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
@@ -39,7 +39,8 @@ struct SlowIo : FileIo {
     }
     int syncfs(int) override {
         ++file_systems;
-        return 0;
+        errno = EIO;
+        return file_systems_fail ? -1 : 0;
     }
 };
 
@@ -158,6 +159,69 @@ TEST_CASE("messages that meet share flushes", "[cleanup]") {
     }
     CHECK(world.io.files == files_before);
     CHECK(world.io.logs - before <= 20);   // two batches, and the marks'
+}
+
+namespace {
+
+Task<> send_many(World& world, int count, std::vector<Outcome>& outcomes) {
+    for (int i = 0; i < count; ++i) {
+        co_await commit_one(world, "\n" + std::string(3000, 'x') + "\n", outcomes);
+    }
+}
+
+Task<std::vector<Outcome>> keep_sending(World& world, std::size_t senders, int count) {
+    std::vector<Outcome> outcomes;
+    for (std::size_t i = 0; i < senders; ++i) {
+        spawn(send_many(world, count, outcomes));
+    }
+    while (outcomes.size() < senders * static_cast<std::size_t>(count)) {
+        co_await sleep_for(Millis(1));
+    }
+    co_return outcomes;
+}
+
+}  // namespace
+
+TEST_CASE("a log is kept tidy while more wait than one flush takes", "[cleanup]") {
+    World& world = new_world();
+    have_log(world);
+    std::size_t logged = 0;
+    const std::vector<Outcome> all = Loop::current().run_until(keep_sending(world, 150, 30));   // seventeen megabytes for a log of one
+    for (const Outcome& one : all) {
+        logged += one.place ? 1 : 0;
+        CHECK(one.ok);
+    }
+    CHECK(logged > all.size() / 2);
+}
+
+TEST_CASE("at the end the log is free, and nothing in it counts", "[cleanup]") {
+    World& world = new_world();
+    have_log(world);
+    const std::vector<Outcome> some = run(world, 5);
+    world.committer->close();
+    REQUIRE(::unlink((world.path + "/incoming/" + some[0].id).c_str()) == 0);
+    LogOptions later = world.options;
+    later.life = "another";
+    CHECK(replay_logs(later).put_back == 0);
+}
+
+TEST_CASE("a file system that cannot be flushed keeps its log", "[cleanup]") {
+    World& world = new_world();
+    have_log(world);
+    world.io.file_systems_fail = true;
+    const std::vector<Outcome> some = run(world, 3);
+    const auto failed = [](World& w) -> Task<bool> {
+        for (int tries = 0; tries < 2000 && w.io.file_systems == 0; ++tries) {
+            co_await sleep_for(Millis(10));
+        }
+        co_await sleep_for(Millis(50));
+        co_return w.io.file_systems > 0;
+    };
+    CHECK(Loop::current().run_until(failed(world)));
+    world.io.file_systems_fail = false;
+    CHECK_FALSE(run(world, 3).front().place);
+    world.committer->close();
+    CHECK(read_places(world.options).size() >= some.size());
 }
 
 TEST_CASE("what does not fit is flushed by itself", "[cleanup]") {

@@ -221,7 +221,7 @@ TEST_CASE("a replay in trouble is finished later, and puts nothing back twice", 
     log.reset();
     ::unlink(scratch.file("incoming", first.id).c_str());
     ::unlink(scratch.file("incoming", second.id).c_str());
-    scratch.io.fail_writes = 3;   // content and mark of the first, content of the second
+    scratch.io.fail_writes = 2;   // the content of the second
     const LogRecovery half = replay_logs(scratch.after_power_failure());
     CHECK((half.put_back == 1 && half.trouble.size() == 1));
     CHECK(scratch.files("incoming") == std::vector<std::string>{first.id});
@@ -333,6 +333,48 @@ TEST_CASE("the ring goes round, and says when it is full", "[queue]") {
     log.reset();
     CHECK(replay_logs(scratch.after_power_failure()).trouble.size() == 0);
     CHECK(scratch.files("incoming").size() == 4);   // the last round's
+}
+
+TEST_CASE("a record whose mark's place was used again does not come back", "[queue]") {
+    Scratch scratch;
+    std::unique_ptr<CommitLog> log = scratch.claim();
+    LogMarks marks(scratch.path);
+    const std::string content(200'000, 'x');   // five in the ring, and a gap at its end
+    for (std::uint64_t added = 0; added < log_marks(kMinLogRing) + 20; ++added) {
+        const std::optional<std::uint64_t> number = log->add("4A1B2C9F30", {added < 5 ? content : std::string(10, 'y')});
+        REQUIRE(number);
+        REQUIRE(log->flush().ok());
+        marks.mark({log->name(), *number});
+        if (added % 100 == 0) {
+            log->collect();
+            REQUIRE(log->settle(0).ok());
+        }
+    }
+    log.reset();
+    CHECK(replay_logs(scratch.after_power_failure()).put_back == 0);
+}
+
+TEST_CASE("places can be read while the log is in use", "[queue]") {
+    Scratch scratch;
+    std::unique_ptr<CommitLog> log = scratch.claim();
+    LogMarks marks(scratch.path);
+    const Logged first = accept(scratch, *log), second = accept(scratch, *log);
+    marks.mark(first.place);
+    const std::vector<LoggedMessage> found = read_places(scratch.options);
+    REQUIRE(found.size() == 1);
+    CHECK((found[0].queue_id == second.id && found[0].place.log == second.place.log && found[0].place.number == second.place.number));
+}
+
+TEST_CASE("a log that cannot be read is left alone", "[queue]") {
+    Scratch scratch;
+    std::unique_ptr<CommitLog> log = scratch.claim();
+    const Logged message = accept(scratch, *log);
+    log.reset();
+    const UniqueFd file(::open(scratch.file("commit", message.place.log).c_str(), O_WRONLY | O_CLOEXEC));
+    REQUIRE(::pwrite(file.get(), "\x02", 1, 8) == 1);   // a later version, say
+    CHECK(scratch.claim()->name() == log_name(kMinLogRing, 1));
+    CHECK(settle_logs(scratch.options).trouble.empty());
+    CHECK(scratch.files("commit").size() == 2);
 }
 
 TEST_CASE("a log has one owner, and an orphan is settled before it is used again", "[queue]") {

@@ -53,18 +53,43 @@ TEST_CASE("the copy of a message is done with when everybody has it, not before"
 TEST_CASE("the copy of a message that failed is done with when the sender was told", "[qmgr]") {
     LoggedQueue queue;
     queue.bounce.broken = true;
-    queue.accept({to("a@far.example")});
+    const std::string id = queue.accept({to("a@far.example")});
     queue.answer(0, queue::kBounced, "5.1.1", "unknown");
     queue.finish();
     queue.drain();
-    CHECK(queue.log->collect().live == 1);   // deferred: the next attempt will not know the place, and the log is settled instead
+    CHECK(queue.log->collect().live == 1);
     queue.bounce.broken = false;
-    queue.accept({to("b@far.example")});
-    queue.answer(0, queue::kBounced, "5.1.1", "unknown");
+    REQUIRE(queue.manager->flush_one(id));
+    queue.drain();
+    CHECK(files_in("deferred").empty());
+    REQUIRE(queue.bounce.reports.size() == 1);
+    CHECK(queue.log->collect().live == 0);
+}
+
+TEST_CASE("the copy of a message that is deferred is done with when the next attempt delivers it", "[qmgr]") {
+    LoggedQueue queue;
+    const std::string id = queue.accept({to("a@far.example")});
+    queue.answer(0, queue::kDeferred, "4.4.1", "connection refused");
     queue.finish();
     queue.drain();
+    CHECK(queue.log->collect().live == 1);
+    REQUIRE(queue.manager->flush_one(id));
+    queue.deliver_first();
+    CHECK(queue.log->collect().live == 0);
+}
+
+TEST_CASE("a queue manager that was not told marks all the same", "[qmgr]") {
+    LoggedQueue queue;
+    queue.accept({to("a@here.example")});
+    queue.accept({to("b@here.example")});
+    queue.restart();   // killed: its successor finds both in incoming/
+    queue.manager->set_logs(options("this"));
+    queue.start();
+    queue.wait_for([&] { return queue.agents.calls.size() == 2; });
+    queue.deliver_first();
+    queue.deliver_first();
     CHECK(files_in("incoming").empty());
-    REQUIRE(queue.bounce.reports.size() == 1);
+    CHECK(queue.log->collect().live == 0);
 }
 
 TEST_CASE("what postsuper deletes does not come back after a power failure; what it moves is kept", "[qmgr]") {

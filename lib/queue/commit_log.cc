@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,6 +25,7 @@ constexpr unsigned kMaxLogs = 64;
 /// A log is made only where this many times its size is free.
 constexpr std::uint64_t kFreeFactor = 8;
 constexpr std::size_t kZeros = 1 << 20;
+constexpr std::uint32_t kFuse = 0x65735546;   // FUSE_SUPER_MAGIC
 
 std::int64_t monotonic_seconds() {
     return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -36,22 +38,18 @@ std::uint64_t random_number() {
     return (in.number<std::uint64_t>() >> 2) + 1;
 }
 
+bool is_blank(int fd) {
+    const std::string zeros(kLogSector, '\0');
+    std::string first(kLogSector, 'x');
+    return ::pread(fd, first.data(), first.size(), 0) == static_cast<ssize_t>(first.size()) && first == zeros;
+}
+
 }  // namespace
 
 Result<LogHeader> read_log_header(int fd) {
     char bytes[kLogSector];
     const bool readable = ::pread(fd, bytes, sizeof bytes, 0) == static_cast<ssize_t>(sizeof bytes);
     return decode_log_header(std::string_view(bytes, readable ? sizeof bytes : 0));
-}
-
-Result<void> flush_file_system(const LogOptions& options) {
-    const std::string path = options.queue_directory + "/incoming";
-    const UniqueFd directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    FileIo& io = options.io != nullptr ? *options.io : FileIo::system();
-    if (!directory || io.syncfs(directory.get()) != 0) {
-        return errno_error("flush the file system of " + path);
-    }
-    return {};
 }
 
 CommitLog::CommitLog(const LogOptions& options, std::string name, UniqueFd file)
@@ -97,6 +95,9 @@ Result<UniqueFd> CommitLog::open(const LogOptions& options, const std::string& n
     if (header && whole) {
         return header->in_use ? UniqueFd() : std::move(file);
     }
+    if (whole && !is_blank(file.get())) {
+        return UniqueFd();   // damaged, or of a later version: it may hold mail
+    }
     // Its header is written last: it was never finished.
     const Result<void> made = make(options, file.get());
     if (!made) {
@@ -128,6 +129,15 @@ Result<void> CommitLog::make(const LogOptions& options, int fd) {
 }
 
 Result<void> CommitLog::begin() {
+    const std::string incoming = options_.queue_directory + "/incoming";
+    queue_.reset(::open(incoming.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    struct statfs disk {};
+    if (!queue_ || ::fstatfs(queue_.get(), &disk) != 0) {
+        return errno_error("open " + incoming);
+    }
+    if (static_cast<std::uint32_t>(disk.f_type) == kFuse) {
+        return Error(Errc::unsupported, incoming + " is on a FUSE file system");
+    }
     const Result<void> written = write_header();
     if (!written) {
         return written;
@@ -138,6 +148,10 @@ Result<void> CommitLog::begin() {
         return errno_error("fsync commit/" + name_);
     }
     return {};
+}
+
+Result<void> CommitLog::flush_file_system() const {
+    return io().syncfs(queue_.get()) == 0 ? Result<void>() : errno_error("flush the file system of " + options_.queue_directory);
 }
 
 Result<void> CommitLog::write_header() {
@@ -180,6 +194,9 @@ std::optional<std::uint64_t> CommitLog::add(std::string_view queue_id, const std
 }
 
 Result<void> CommitLog::flush() {
+    if (added_.empty()) {
+        return {};
+    }
     Result<void> done;
     for (const Piece& piece : added_) {
         done = done ? write_exactly(io(), file_.get(), piece.bytes, piece.offset, "commit/" + name_) : done;
@@ -232,6 +249,15 @@ Result<void> CommitLog::settle(std::uint64_t next) {
         return errno_error("flush commit/" + name_);
     }
     return written;
+}
+
+/// Touches nothing that a call on the pool may be changing.
+Result<void> CommitLog::release() const {
+    LogHeader header;
+    header.ring_size = options_.ring_size;
+    header.life = options_.life;
+    const Result<void> written = write_exactly(io(), file_.get(), encode_log_header(header), 0, "commit/" + name_);
+    return written && io().fdatasync(file_.get()) != 0 ? Result<void>(errno_error("flush commit/" + name_)) : written;
 }
 
 }  // namespace postern::queue

@@ -38,13 +38,11 @@ struct LogOptions {
 /// Errors: corrupt, also when there is none.
 Result<LogHeader> read_log_header(int fd);
 
-/// Flushes all of the file system that the queue is on.  However much that is.  Errors: io.
-Result<void> flush_file_system(const LogOptions& options);
-
 class CommitLog {
 public:
     /// Takes a log that nobody uses, or makes one.  Errors: no_space (also when the disk is so full that messages need the
-    /// place), not_found (there is no commit/), temporary (all are in use), io.
+    /// place), not_found (there is no commit/), unsupported (a file system in user space, which need not obey syncfs(2)), temporary (all
+    /// are in use), io.
     static Result<std::unique_ptr<CommitLog>> claim(const LogOptions& options);
 
     const std::string& name() const { return name_; }
@@ -53,6 +51,10 @@ public:
     std::optional<std::uint64_t> add(std::string_view queue_id, const std::vector<std::string_view>& image);
     /// Makes durable what was added.  After an error none of that counts, and the log is of no more use.
     Result<void> flush();
+
+    /// Flushes all of the file system that the queue is on, however much that is.  An error of any of its files since the log was
+    /// claimed fails it, once.  Errors: io.
+    Result<void> flush_file_system() const;
 
     struct State {
         std::size_t live = 0;              ///< records that are not done with
@@ -64,9 +66,13 @@ public:
     bool is_half_full() const { return used() > options_.ring_size / 2; }
     /// Looks which records were marked since, and gives their place back.
     State collect();
-    /// All before `next` are in the file system: it was flushed after collect() said so.  Durable when this returns; also makes
-    /// durable which records were marked.  Errors: io.
+    /// All before `next` are in the file system: it was flushed after collect() said so; 0: none more than before.  Writes down from
+    /// where records count, and makes durable which of them were marked.  To be called every second or so while records are
+    /// added, so that what the header says stays near to them.  Errors: io.
     Result<void> settle(std::uint64_t next);
+
+    /// Nothing in it counts any more: the file system was flushed.  Errors: io.
+    Result<void> release() const;
 
 private:
     struct Live {
@@ -79,11 +85,12 @@ private:
     Result<void> begin();
     Result<void> write_header();
     std::uint64_t used() const { return live_.empty() ? 0 : end_ - live_.front().begin; }
-    FileIo& io() { return options_.io != nullptr ? *options_.io : FileIo::system(); }
+    FileIo& io() const { return options_.io != nullptr ? *options_.io : FileIo::system(); }
 
     LogOptions options_;
     std::string name_;
     UniqueFd file_;
+    UniqueFd queue_;               ///< incoming/, open since before the first record
     std::deque<Live> live_;
     std::uint64_t next_ = 0;       ///< number of the next record
     std::uint64_t end_ = 0;        ///< where it goes: counts on, the ring's size modulo its place

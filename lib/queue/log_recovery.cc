@@ -25,7 +25,7 @@ constexpr const char* kPlaces[] = {"incoming", "active", "deferred", "hold", "ma
 
 FileIo& io_of(const LogOptions& options) { return options.io != nullptr ? *options.io : FileIo::system(); }
 
-/// A log that nobody uses now.
+/// A log that nobody uses now (read_places(): or somebody does).
 struct Orphan {
     std::string name;
     UniqueFd file;     ///< locked
@@ -57,9 +57,6 @@ bool lock(const LogOptions& options, const Orphan& log) {
 }
 
 std::optional<Orphan> take(const LogOptions& options, const std::string& name) {
-    if (!log_ring_size(name)) {
-        return std::nullopt;
-    }
     Orphan log;
     log.name = name;
     log.file.reset(::open(path_of(options, name).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
@@ -74,8 +71,8 @@ std::optional<Orphan> take(const LogOptions& options, const std::string& name) {
     return log;
 }
 
-std::vector<Orphan> orphans(const LogOptions& options) {
-    std::vector<Orphan> found;
+std::vector<std::string> log_names(const LogOptions& options) {
+    std::vector<std::string> found;
     Result<DirectoryReader> reader = DirectoryReader::open(options.queue_directory + "/commit");
     if (!reader) {
         return found;
@@ -83,9 +80,19 @@ std::vector<Orphan> orphans(const LogOptions& options) {
     constexpr std::size_t kPiece = 256;
     for (std::vector<DirectoryReader::Name> names = reader->next(kPiece); !names.empty(); names = reader->next(kPiece)) {
         for (const DirectoryReader::Name& entry : names) {
-            if (std::optional<Orphan> log = take(options, entry.name)) {
-                found.push_back(std::move(*log));
+            if (log_ring_size(entry.name)) {
+                found.push_back(entry.name);
             }
+        }
+    }
+    return found;
+}
+
+std::vector<Orphan> orphans(const LogOptions& options) {
+    std::vector<Orphan> found;
+    for (const std::string& name : log_names(options)) {
+        if (std::optional<Orphan> log = take(options, name)) {
+            found.push_back(std::move(*log));
         }
     }
     return found;
@@ -156,6 +163,7 @@ bool is_in_queue(const LogOptions& options, const std::string& id, std::vector<s
     return false;
 }
 
+/// Not flushed yet.
 Result<void> put_back(const LogOptions& options, const std::string& id, const std::string& image) {
     const std::string path = options.queue_directory + "/" + queue_path("incoming", id);
     const std::string temporary = options.queue_directory + "/incoming/tmp." + id;
@@ -165,7 +173,7 @@ Result<void> put_back(const LogOptions& options, const std::string& id, const st
     }
     FileIo& io = io_of(options);
     Result<void> done = write_exactly(io, file.get(), image, 0, temporary);
-    if (done && (io.fsync(file.get()) != 0 || io.rename(temporary.c_str(), path.c_str()) != 0 || io.fsync(file.get()) != 0)) {
+    if (done && io.rename(temporary.c_str(), path.c_str()) != 0) {
         done = errno_error("put back " + path);
     }
     if (!done) {
@@ -174,57 +182,80 @@ Result<void> put_back(const LogOptions& options, const std::string& id, const st
     return done;
 }
 
-/// One record: afterwards the message is in the queue, or was done with.
-Result<bool> restore(const LogOptions& options, Orphan& log, const LogRecord& record, const std::string& image) {
+/// One record: afterwards the message is in the queue, or was done with.  True when it had to be put back.
+Result<bool> restore(const LogOptions& options, const Orphan& log, const LogRecord& record, const std::string& image) {
     std::vector<std::string> damaged;
-    const bool there = is_in_queue(options, record.queue_id, damaged);
-    if (!there) {
-        const Result<void> written = put_back(options, record.queue_id, image);
-        if (!written) {
-            return written.error();
-        }
-        const std::string path = options.queue_directory + "/" + queue_path("incoming", record.queue_id);
-        for (const std::string& other : damaged) {
-            if (other != path) {
-                ::unlink(other.c_str());
-            }
+    // Asked twice, and then for the mark: qmgr may be moving or finishing it at this moment.
+    const bool there = is_in_queue(options, record.queue_id, damaged) || (damaged.empty() && is_in_queue(options, record.queue_id, damaged));
+    if (there || is_done(log, record)) {
+        return false;
+    }
+    const Result<void> written = put_back(options, record.queue_id, image);
+    if (!written) {
+        return written.error();
+    }
+    const std::string path = options.queue_directory + "/" + queue_path("incoming", record.queue_id);
+    for (const std::string& other : damaged) {
+        if (other != path) {
+            ::unlink(other.c_str());
         }
     }
-    // Should another message be in trouble, this one is not put back a second time.
-    std::string mark;
-    put_number(mark, record.number);
-    const std::uint64_t offset = log_mark_offset(log.header.ring_size, record.number);
-    const Result<void> marked = write_exactly(io_of(options), log.file.get(), mark, offset, path_of(options, log.name));
-    if (!marked) {
-        return marked.error();
-    }
-    return !there;
+    return true;
 }
 
-void replay(const LogOptions& options, Orphan& log, LogRecovery& recovery) {
-    bool all = true;
+/// So that what was put back is not put back a second time, should other messages be in trouble.
+Result<void> mark(const LogOptions& options, const Orphan& log, std::uint64_t number) {
+    std::string bytes;
+    put_number(bytes, number);
+    return write_exactly(io_of(options), log.file.get(), bytes, log_mark_offset(log.header.ring_size, number), path_of(options, log.name));
+}
+
+Result<void> flush_file_system(const LogOptions& options) {
+    const std::string path = options.queue_directory + "/incoming";
+    const UniqueFd directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!directory || io_of(options).syncfs(directory.get()) != 0) {
+        return errno_error("flush the file system of " + path);
+    }
+    return {};
+}
+
+/// Calls `each` with the records that count and are not done with.
+template <class Each>
+void for_records(const Orphan& log, Each each) {
     for (std::uint64_t offset = 0; offset < log.header.ring_size;) {
         LogRecord record;
         const std::optional<std::string> image = read_record(log, offset, record);
         offset += image ? log_record_size(record.length) : kLogSector;
-        if (!image || is_done(log, record)) {
-            continue;
+        if (image && !is_done(log, record)) {
+            each(record, *image);
         }
-        const Result<bool> restored = restore(options, log, record, *image);
+    }
+}
+
+void replay(const LogOptions& options, Orphan& log, LogRecovery& recovery) {
+    std::vector<std::uint64_t> safe;
+    bool all = true;
+    for_records(log, [&](const LogRecord& record, const std::string& image) {
+        const Result<bool> restored = restore(options, log, record, image);
         if (restored) {
+            safe.push_back(record.number);
             recovery.put_back += *restored ? 1 : 0;
         } else {
             recovery.trouble.push_back(restored.error().what);
             all = false;
         }
+    });
+    Result<void> done = safe.empty() ? Result<void>() : flush_file_system(options);
+    for (const std::uint64_t number : safe) {
+        done = done ? mark(options, log, number) : done;
     }
-    if (!all) {
-        (void)io_of(options).fdatasync(log.file.get());   // the marks
-        return;
+    if (done && all) {
+        done = release(options, log);
+    } else if (done) {
+        done = io_of(options).fdatasync(log.file.get()) == 0 ? done : errno_error("flush " + path_of(options, log.name));
     }
-    const Result<void> released = release(options, log);
-    if (!released) {
-        recovery.trouble.push_back(released.error().what);
+    if (!done) {
+        recovery.trouble.push_back(done.error().what);
     }
 }
 
@@ -268,6 +299,24 @@ LogRecovery settle_logs(const LogOptions& options) {
         }
     }
     return recovery;
+}
+
+std::vector<LoggedMessage> read_places(const LogOptions& options) {
+    std::vector<LoggedMessage> found;
+    for (const std::string& name : log_names(options)) {
+        Orphan log;
+        log.name = name;
+        log.file.reset(::open(path_of(options, name).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+        std::optional<LogHeader> header = log.file ? header_of(log) : std::nullopt;
+        if (!header || !header->in_use) {
+            continue;
+        }
+        log.header = std::move(*header);
+        for_records(log, [&](const LogRecord& record, const std::string&) {
+            found.push_back({record.queue_id, {name, record.number}});
+        });
+    }
+    return found;
 }
 
 }  // namespace postern::queue
