@@ -16,9 +16,9 @@
 
 namespace postern::cleanup {
 
-/// One for a process, as long as that lives.  Messages that come one at a time are flushed one at a time; when the first two meet, the process takes a
-/// commit log (lib/queue/commit_log.h), and from then on what comes while the log is being flushed shares the next flush.  What
-/// the log has no room for, and what is too long to be in memory, is flushed by itself as before.
+/// One for a process, as long as that lives.  Messages that come one at a time are flushed one at a time; when the first two meet,
+/// the process takes a commit log (lib/queue/commit_log.h), and from then on what comes while the log is being flushed shares the
+/// next flush.  What the log has no room for, and what is too long to be in memory, is flushed by itself as before.
 class Committer {
 public:
     /// `options.ring_size` 0: no log.

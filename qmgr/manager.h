@@ -48,9 +48,9 @@ public:
     /// Commit logs are looked after as `options` say.  Without this they are left alone.
     void set_logs(queue::LogOptions options) { logs_ = std::move(options); }
 
-    /// After start: what a power failure took is put back from commit logs, what was active goes back to be tried (a crash, or an orderly end), then incoming and
-    /// deferred are read, off the loop.  What an earlier queue manager, or an agent, still holds locked is left to
-    /// it, and looked at again every second.
+    /// After start: what a power failure took is put back from commit logs, what was active goes back to be tried (a crash, or an
+    /// orderly end), then incoming and deferred are read, off the loop.  What an earlier queue manager, or an agent, still holds locked
+    /// is left to it, and looked at again every second.
     Task<> start();
     /// The process ends: logs of processes that have ended are settled.  Blocks.
     void end();

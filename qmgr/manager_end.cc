@@ -320,9 +320,9 @@ void Manager::dispose(Message& message) {
     active_recipients_ -= message.counted;
     loaded_recipients_ -= message.fates.size();
     active_old_ -= message.old ? 1 : 0;
-    remember_place(message.id, std::move(message.place));   // none when it was removed
     const MessageKey key = message.key;
     by_id_.erase(message.id);
+    remember_place(message.id, std::move(message.place));   // none when it was removed
     active_.erase(key);
     if (!incoming_.empty() || (!deferred_.empty() && deferred_.first_due() <= clock_() / kSecond)) {
         changed_.notify_all();

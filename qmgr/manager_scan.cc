@@ -205,16 +205,17 @@ Task<> Manager::read_places() {
     auto read = [this] { return queue::read_places(*logs_); };
     std::vector<queue::LoggedMessage> logged = co_await offload(std::move(read));
     for (queue::LoggedMessage& one : logged) {
-        if (Message* const message = find(one.queue_id)) {
-            message->place = std::move(one.place);
-        } else {
-            remember_place(one.queue_id, std::move(one.place));
-        }
+        remember_place(one.queue_id, std::move(one.place));
     }
 }
 
 void Manager::remember_place(const std::string& id, queue::LogPlace place) {
-    if (place) {
+    if (!place) {
+        return;
+    }
+    if (Message* const message = find(id)) {   // a scan was quicker than the notice
+        message->place = std::move(place);
+    } else {
         places_[id] = {std::move(place), clock_()};
     }
 }

@@ -92,6 +92,18 @@ TEST_CASE("a queue manager that was not told marks all the same", "[qmgr]") {
     CHECK(queue.log->collect().live == 0);
 }
 
+TEST_CASE("a message that a scan found before its notice came is marked too", "[qmgr]") {
+    LoggedQueue queue;
+    const std::string id = queue.submit({to("a@here.example")});
+    const std::optional<std::uint64_t> number = queue.log->add(id, {"copy"});
+    REQUIRE(number);
+    REQUIRE(queue.log->flush());
+    queue.manager->new_message(id, UniqueFd(), {queue.log->name(), *number});
+    REQUIRE(queue.agents.calls.size() == 1);
+    queue.deliver_first();
+    CHECK(queue.log->collect().live == 0);
+}
+
 TEST_CASE("what postsuper deletes does not come back after a power failure; what it moves is kept", "[qmgr]") {
     LoggedQueue queue;
     const std::string deleted = queue.accept({to("a@far.example")});
