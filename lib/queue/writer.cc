@@ -33,7 +33,41 @@ std::string temporary_name() {
     return "tmp." + std::to_string(::getpid()) + "." + std::to_string(now_usec()) + "." + std::to_string(counter++);
 }
 
+/// All of them, one after another.
+Result<void> write_pieces(FileIo& io, int fd, std::uint64_t offset, std::vector<std::string_view> pieces, const std::string& what) {
+    std::size_t first = 0;
+    while (first < pieces.size()) {
+        if (pieces[first].empty()) {
+            ++first;
+            continue;
+        }
+        std::vector<iovec> vector;
+        for (std::size_t i = first; i < pieces.size(); ++i) {
+            vector.push_back({const_cast<char*>(pieces[i].data()), pieces[i].size()});
+        }
+        const ssize_t wrote = io.pwritev(fd, vector.data(), static_cast<int>(vector.size()), offset);
+        if (wrote < 0 && errno == EINTR) {
+            continue;
+        }
+        if (wrote <= 0) {
+            return errno_error("write " + what, wrote == 0 ? EIO : errno);
+        }
+        offset += static_cast<std::uint64_t>(wrote);
+        for (auto left = static_cast<std::size_t>(wrote); left > 0;) {
+            const std::size_t taken = std::min(left, pieces[first].size());
+            pieces[first].remove_prefix(taken);
+            left -= taken;
+            first += pieces[first].empty() ? 1 : 0;
+        }
+    }
+    return {};
+}
+
 }  // namespace
+
+Result<void> write_exactly(FileIo& io, int fd, std::string_view bytes, std::uint64_t offset, const std::string& what) {
+    return write_pieces(io, fd, offset, {bytes}, what);
+}
 
 ssize_t FileIo::pwritev(int fd, const iovec* pieces, int count, std::uint64_t offset) {
     return ::pwritev(fd, pieces, count, static_cast<off_t>(offset));
@@ -47,22 +81,6 @@ int FileIo::syncfs(int fd) { return ::syncfs(fd); }
 FileIo& FileIo::system() {
     static FileIo io;
     return io;
-}
-
-Result<void> write_exactly(FileIo& io, int fd, std::string_view bytes, std::uint64_t offset, const std::string& what) {
-    while (!bytes.empty()) {
-        const iovec piece{const_cast<char*>(bytes.data()), bytes.size()};
-        const ssize_t wrote = io.pwritev(fd, &piece, 1, offset);
-        if (wrote < 0 && errno == EINTR) {
-            continue;
-        }
-        if (wrote <= 0) {
-            return errno_error("write " + what, wrote == 0 ? EIO : errno);
-        }
-        bytes.remove_prefix(static_cast<std::size_t>(wrote));
-        offset += static_cast<std::uint64_t>(wrote);
-    }
-    return {};
 }
 
 Result<std::unique_ptr<QueueFileWriter>> QueueFileWriter::create(WriterOptions options) {
@@ -101,32 +119,7 @@ QueueFileWriter::~QueueFileWriter() {
 }
 
 Result<void> QueueFileWriter::write_at(std::uint64_t offset, std::vector<std::string_view> pieces) {
-    std::size_t first = 0;
-    while (first < pieces.size()) {
-        if (pieces[first].empty()) {
-            ++first;
-            continue;
-        }
-        std::vector<iovec> vector;
-        for (std::size_t i = first; i < pieces.size(); ++i) {
-            vector.push_back({const_cast<char*>(pieces[i].data()), pieces[i].size()});
-        }
-        const ssize_t wrote = io().pwritev(file_.get(), vector.data(), static_cast<int>(vector.size()), offset);
-        if (wrote < 0 && errno == EINTR) {
-            continue;
-        }
-        if (wrote <= 0) {
-            return errno_error("write " + path_, wrote == 0 ? EIO : errno);
-        }
-        offset += static_cast<std::uint64_t>(wrote);
-        for (auto left = static_cast<std::size_t>(wrote); left > 0;) {
-            const std::size_t taken = std::min(left, pieces[first].size());
-            pieces[first].remove_prefix(taken);
-            left -= taken;
-            first += pieces[first].empty() ? 1 : 0;
-        }
-    }
-    return {};
+    return write_pieces(io(), file_.get(), offset, std::move(pieces), path_);
 }
 
 Result<void> QueueFileWriter::flush_body() {
