@@ -333,7 +333,7 @@ Task<> Manager::read_directory(std::string directory, SharedDirectory& shared) {
                 shared.young.push_back(entry.id);
             }
         }
-        while (shared.syncing < std::min<int>(kSyncers, static_cast<int>(shared.young.size()))) {
+        while (!draining_ && shared.syncing < std::min<int>(kSyncers, static_cast<int>(shared.young.size()))) {
             ++shared.syncing;
             ++shared.working;
             spawn(sync_young(shared));

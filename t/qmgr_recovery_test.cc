@@ -285,6 +285,23 @@ TEST_CASE("many young messages are synced a few at a time, so that threads are l
     CHECK(g_most_at_once <= 8);
 }
 
+TEST_CASE("a queue manager that is told to end while it finds young messages leaves them to its successor", "[qmgr]") {
+    Queue queue;
+    test_now = static_cast<std::int64_t>(::time(nullptr)) * kSecond;
+    queue.write({to("a@here.example")});
+    queue.restart();
+    bool ended = false;
+    const auto start = [](Manager& manager, bool& done) -> Task<> {
+        co_await manager.start();
+        done = true;
+    };
+    spawn(start(*queue.manager, ended));   // now a thread reads the directory
+    queue.manager->drain();
+    Queue::wait_for([&ended] { return ended; });
+    CHECK(queue.agents.calls.empty());
+    CHECK(files_in("incoming").size() == 1);
+}
+
 TEST_CASE("whoever wants a scan again and again gets one a second", "[qmgr]") {
     Queue queue;
     queue.start();
