@@ -1,4 +1,5 @@
 """Daemons are killed at random moments while messages come in: what test_kill.py and its like share."""
+import contextlib
 import os
 import random
 import re
@@ -111,8 +112,12 @@ def delivered(mail):
     return found
 
 
-def keep_log(mail):
-    """In the file that KILL_LOG names, if it does."""
-    if os.environ.get("KILL_LOG"):
-        with open(os.environ["KILL_LOG"], "w") as file:
-            file.write(mail.log())
+@contextlib.contextmanager
+def log_kept(mail):
+    """What `mail` has logged in the end, however that came, is in the file that KILL_LOG names, if it does."""
+    try:
+        yield
+    finally:
+        if os.environ.get("KILL_LOG"):
+            with open(os.environ["KILL_LOG"], "w") as file:
+                file.write(mail.log())

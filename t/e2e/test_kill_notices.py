@@ -16,7 +16,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from killing import Havoc, Sender, keep_log, restart, start_sendmail, while_sending  # noqa: E402
+from killing import Havoc, Sender, log_kept, restart, start_sendmail, while_sending  # noqa: E402
 from smtp_peer import Peer  # noqa: E402
 from suite import Suite, wait_until  # noqa: E402
 
@@ -160,7 +160,7 @@ def main():
             return peer_says["late"]
         return "550 5.1.1 nobody here" if "<bad" in argument else "250 2.1.5 fine"
     peer = Peer(PORT + 60, replies={"RCPT": rcpt})
-    with Suite(EXTRA, "smtp unix - - n - 4 smtp\n", users=("fred", "sender", "postmaster"), port=PORT) as mail:
+    with Suite(EXTRA, "smtp unix - - n - 4 smtp\n", users=("fred", "sender", "postmaster"), port=PORT) as mail, log_kept(mail):
         accepted = stream(mail, ["calm%d" % i for i in range(4)], a_few_each)
         settle(mail, peer_says)
         calm = Verdict(mail, peer, accepted)
@@ -171,7 +171,6 @@ def main():
         verdict = Verdict(mail, peer, accepted)
         havoc.show()
         verdict.show("with kills")
-        keep_log(mail)
         discarded = mail.log().count("undeliverable postmaster notification discarded")
     peer.close()
     bad = verdict.silent + verdict.lost + verdict.wrong

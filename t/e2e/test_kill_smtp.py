@@ -19,7 +19,7 @@ import time
 from collections import Counter
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from killing import Havoc, Sender, keep_log, restart, while_sending  # noqa: E402
+from killing import Havoc, Sender, log_kept, restart, while_sending  # noqa: E402
 from suite import Suite  # noqa: E402
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "40"))
@@ -170,14 +170,13 @@ def main():
     copies = Copies()
     for port, lmtp in ((PORT + 60, False), (PORT + 61, True)):
         Sink(port, lmtp, copies)
-    with Suite(EXTRA, MASTER, port=PORT) as mail:
+    with Suite(EXTRA, MASTER, port=PORT) as mail, log_kept(mail):
         copies.log = mail.log
         senders = [SmtpSender(mail, "s%d" % i) for i in range(3)]
         accepted = while_sending(senders, lambda: havoc.wreak(mail))
         restart(mail)
         mail.control("flush")
         mail.wait_empty(120)
-        keep_log(mail)
         with copies.lock:
             lines = copies.sent_lines()
             complete = {copy: copies.complete(copy, lines) for copy in copies.taken}

@@ -21,7 +21,7 @@ import time
 from collections import Counter
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from killing import Sender, choose_seed, keep_log, start_sendmail, while_sending  # noqa: E402
+from killing import Sender, choose_seed, log_kept, start_sendmail, while_sending  # noqa: E402
 from power_suite import power_suite  # noqa: E402
 from smtp_peer import Peer  # noqa: E402
 from suite import wait_until  # noqa: E402
@@ -282,10 +282,10 @@ def main():
         if mail is None:
             return 77
         failures = Failures(mail, peer)
-        for number, plan in enumerate(ROUNDS):
-            failures.run(number, plan)
-        failures.let_go()
-        keep_log(mail)
+        with log_kept(mail):
+            for number, plan in enumerate(ROUNDS):
+                failures.run(number, plan)
+            failures.let_go()
         verdict = Verdict(failures)
     peer.close()
     verdict.show()
