@@ -23,9 +23,10 @@ namespace {
 constexpr std::size_t kWorkers = 8;
 /// A temporary file of a submission that ended in the middle.
 constexpr time_t kStaleAge = 24 * 3600;
-/// What somebody else has locked is looked at again so often and so many times; then with the next wake-up.
-constexpr Millis kBusyPause(200);
-constexpr int kBusyTries = 100;
+/// Looks for which nobody called come ever more slowly: each reads incoming/.
+constexpr int kSlowest = 5;   // times the first pause
+/// A submission whose cleanup died is tried again at once so many times; then when somebody calls: it may be what kills it.
+constexpr int kMoreTries = 2;
 /// A queue file is not older than the maildrop file it was made from, give or take a clock that was set.
 constexpr time_t kClockSlack = 3600;
 constexpr std::size_t kPiece = queue::kMaxContentPiece;
@@ -54,27 +55,19 @@ std::vector<std::string> list_directory(const std::string& path) {
 
 }  // namespace
 
-Picker::Picker(const Config& config, std::string queue_directory, std::string cleanup_path)
-    : config_(config),
-      directory_(std::move(queue_directory)),
-      cleanup_path_(std::move(cleanup_path)),
-      queue_owner_(::geteuid()) {}
+Picker::Picker(const Config& config, std::string queue_directory, Millis first_pause)
+    : config_(config), directory_(std::move(queue_directory)), first_pause_(first_pause), queue_owner_(::geteuid()) {}
 
 Task<> Picker::scan() {
-    if (scanning_) {
-        again_ = true;
+    called_ = true;
+    if (std::exchange(scanning_, true)) {
         co_return;
     }
-    scanning_ = true;
-    for (int tries = 0; tries < kBusyTries; ++tries) {
-        do {
-            again_ = false;
-            co_await scan_once();
-        } while (again_ && !give_up_ && !busy_);
-        if (!busy_ || give_up_) {
-            break;
+    for (Millis pause = first_pause_; called_ || (look_again_ && !draining_); pause = std::min(2 * pause, kSlowest * first_pause_)) {
+        co_await scan_once(std::exchange(called_, false));
+        if (look_again_ && !draining_) {
+            co_await sleep_for(pause);
         }
-        co_await sleep_for(kBusyPause);
     }
     scanning_ = false;
 }
@@ -98,18 +91,35 @@ bool Picker::own_maildrop() {
     return true;
 }
 
-Task<> Picker::scan_once() {
+Task<> Picker::scan_once(bool called) {
     give_up_ = false;
-    busy_ = !own_maildrop();
-    if (busy_) {
+    look_again_ = !own_maildrop();
+    if (look_again_) {
         co_return;
     }
     if (check_submitted_) {   // before the directory is read, see maildrop.h
         find_submitted();
     }
-    names_ = list_directory(directory_ + "/maildrop");
-    std::sort(names_.rbegin(), names_.rend());   // long ids sort by time: the oldest is taken first
-    const std::size_t wanted = std::min(names_.size(), kWorkers);
+    std::vector<std::string> names = list_directory(directory_ + "/maildrop");
+    std::sort(names.rbegin(), names.rend());   // long ids sort by time: the oldest is taken first
+    std::erase_if(lost_, [&names](const auto& one) { return !std::binary_search(names.rbegin(), names.rend(), one.first); });
+    std::erase_if(names, [this](const std::string& name) { return lost_.count(name) != 0; });
+    co_await take_all(std::move(names), kWorkers);
+
+    // One of these may be what killed cleanup: last, and one at a time, it takes no others along.
+    std::vector<std::string> suspects;
+    for (const auto& [name, times] : lost_) {
+        if (called || times <= kMoreTries) {
+            suspects.push_back(name);
+        }
+    }
+    co_await take_all(std::move(suspects), 1);
+}
+
+/// `names` has what is to be taken first at its end.
+Task<> Picker::take_all(std::vector<std::string> names, std::size_t workers) {
+    names_ = std::move(names);
+    const std::size_t wanted = std::min(names_.size(), workers);
     for (std::size_t i = 0; i < wanted; ++i) {
         ++workers_;
         spawn(worker());
@@ -211,10 +221,12 @@ Task<Picker::Outcome> Picker::take(std::string name) {
         co_return Outcome::done;
     }
     if (in_hand_.count(name) != 0) {
-        busy_ = true;
+        look_again_ = true;
         co_return Outcome::done;
     }
     if (submitted_.count(name) != 0) {
+        // Who made a message of it died, perhaps before qmgr was told.
+        queue::trigger_service(directory_ + "/public/" + config_.queue_service_name());
         (void)::unlink(path(name).c_str());
         co_return Outcome::done;
     }
@@ -228,10 +240,10 @@ Task<Picker::Outcome> Picker::take(std::string name) {
         co_return Outcome::done;
     }
     if (!queue::try_lock(drop->fd.get())) {
-        busy_ = check_submitted_ = true;
+        look_again_ = check_submitted_ = true;
         co_return Outcome::done;
     }
-    queue::CleanupClient cleanup(cleanup_path_);
+    queue::CleanupClient cleanup(cleanup_path());
     co_return co_await submit(std::move(*drop), cleanup);
 }
 
@@ -252,8 +264,7 @@ Task<Picker::Outcome> Picker::submit(DropFile drop, queue::CleanupClient& cleanu
     Result<queue::FromCleanup> answer = co_await send(drop, std::move(begin), cleanup);
     if (!answer) {
         log_warning("{}: cleanup: {}", path(drop.name), answer.error().what);
-        check_submitted_ = true;
-        co_return Outcome::later;
+        co_return lost_cleanup(drop.name);
     }
     if (auto* refusal = std::get_if<queue::Refused>(&*answer)) {
         co_return co_await refused(drop, *envelope, std::move(*refusal));
@@ -262,6 +273,14 @@ Task<Picker::Outcome> Picker::submit(DropFile drop, queue::CleanupClient& cleanu
     log_info("{}: uid={} from=<{}>", queued.queue_id, drop.owner, logged_address(config_, envelope->sender));
     (void)::unlink(path(drop.name).c_str());   // cleanup has done it already, unless it discarded the message
     co_return Outcome::done;
+}
+
+/// It died, and may have made a queue file before; or it cannot be reached.
+Picker::Outcome Picker::lost_cleanup(const std::string& name) {
+    check_submitted_ = true;
+    ++lost_[name];
+    look_again_ = true;
+    return Outcome::later;
 }
 
 Task<Result<queue::FromCleanup>> Picker::send(const DropFile& drop, queue::Begin begin, queue::CleanupClient& cleanup) {
@@ -321,12 +340,11 @@ Task<Picker::Outcome> Picker::refused(const DropFile& drop, const queue::Envelop
     queue::Begin notice = refusal_notice(config_, envelope, why, header);
     notice.envelope.maildrop_file = drop.name;
     notice.source = UniqueFd(::fcntl(drop.fd.get(), F_DUPFD_CLOEXEC, 3));
-    queue::CleanupClient cleanup(cleanup_path_);
+    queue::CleanupClient cleanup(cleanup_path());
     const Result<queue::FromCleanup> answer = co_await cleanup.submit(std::move(notice));
     if (!answer || std::holds_alternative<queue::Refused>(*answer)) {
         log_warning("{}: the notice for the sender was not taken", path(drop.name));
-        check_submitted_ = true;
-        co_return Outcome::later;
+        co_return answer ? Outcome::later : lost_cleanup(drop.name);
     }
     log_info("{}: sender non-delivery notification: {}", drop.name, std::get<queue::Queued>(*answer).queue_id);
     (void)::unlink(path(drop.name).c_str());

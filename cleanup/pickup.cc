@@ -1,7 +1,7 @@
 /// pickup - brings mail that local users submitted from maildrop/ into the queue.
 ///
 /// Speaks to: postdrop(1) and sendmail(1), which write the files and wake it; master(8), which wakes it once a minute;
-/// cleanup(8), which it submits the messages to.
+/// cleanup(8), which it submits the messages to; qmgr(8), which it wakes when a message was made of a file by somebody who died.
 #include "cleanup/picker.h"
 #include "lib/service/service.h"
 
@@ -36,7 +36,8 @@ int main(int argc, char** argv) {
     using namespace postern;
     Service service("pickup", argc, argv);
     service.confine(kRights);
-    pickup::Picker picker(service.config(), ".", "public/" + service.config().cleanup_service_name());
+    pickup::Picker picker(service.config(), ".");
+    service.on_drain([&] { picker.drain(); });
     service.on_start([&] { spawn(first_scan(picker, service)); });
     return service.serve([&](Connection client) { return woken(std::move(client), picker, service); });
 }

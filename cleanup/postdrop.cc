@@ -138,6 +138,6 @@ int main(int argc, char** argv) {
         die(status, fmt::format("uid={}: {}", ::getuid(),
                                 status == EX_UNAVAILABLE ? "message file too big" : dropped.error().what));
     }
-    queue::wake_pickup(config.queue_directory() + "/public/" + config.pickup_service_name());
+    queue::trigger_service(config.queue_directory() + "/public/" + config.pickup_service_name());
     return EX_OK;
 }

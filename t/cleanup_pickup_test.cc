@@ -11,6 +11,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <functional>
+#include <set>
+#include <utility>
 
 #include "cleanup/picker.h"
 #include "lib/log/capture.h"
@@ -23,16 +26,20 @@ namespace {
 
 using ServerChannel = Channel<queue::FromCleanup, queue::ToCleanup>;
 
+UniqueFd listen_at(const std::string& path) {
+    UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
+    REQUIRE(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+    REQUIRE(::listen(listener.get(), 50) == 0);
+    return listener;
+}
+
 /// A cleanup that notes what it gets and answers as told.
 class FakeCleanup {
 public:
-    explicit FakeCleanup(const std::string& path) {
-        listener_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-        sockaddr_un address{};
-        address.sun_family = AF_UNIX;
-        std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
-        REQUIRE(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
-        REQUIRE(::listen(listener_.get(), 50) == 0);
+    explicit FakeCleanup(const std::string& path) : listener_(listen_at(path)) {
         events_.open(listener_.get());
         spawn(accept_all());
     }
@@ -45,8 +52,11 @@ public:
         std::string content;
     };
     std::vector<Got> got;
+    int died = 0;
     std::uint32_t refuse_with = 0;      ///< answer Refused with this code to messages from a sender
-    bool hang_up = false;               ///< close instead of answering
+    int deaths = 0;                     ///< so many times it closes all conversations instead of answering
+    std::string poison;                 ///< this content kills it, too
+    std::function<void()> at_message;   ///< called before a message is answered
 
 private:
     Task<> accept_all() {
@@ -63,8 +73,19 @@ private:
         }
     }
     Task<> serve(UniqueFd client) {
-        ServerChannel channel(std::move(client), queue::kMaxSubmitMessage);
-        Got now;
+        Conversation conversation{ServerChannel(std::move(client), queue::kMaxSubmitMessage), {}};
+        open_.insert(&conversation);
+        co_await converse(conversation.channel, conversation.now);
+        open_.erase(&conversation);
+    }
+    void die() {
+        ++died;
+        for (Conversation* const one : open_) {
+            one->channel.close();
+            one->now = {};
+        }
+    }
+    Task<> converse(ServerChannel& channel, Got& now) {
         for (;;) {
             Result<queue::ToCleanup> in = co_await channel.receive(kForever);
             if (!in) {
@@ -82,8 +103,21 @@ private:
             if (!last) {
                 continue;
             }
-            if (hang_up) {
+            const bool deadly = !poison.empty() && now.content == poison;
+            if (!poison.empty()) {   // it strikes while we have others that were sent with it
+                const Millis pause(deadly ? 30 : 100);
+                co_await sleep_for(pause);
+            }
+            if (!channel.is_open()) {
                 co_return;
+            }
+            if (deadly || deaths > 0) {
+                deaths -= deaths > 0 ? 1 : 0;
+                die();
+                co_return;
+            }
+            if (at_message) {
+                at_message();
             }
             const bool refuse = refuse_with != 0 && !now.begin.envelope.sender.empty();
             CHECK(now.begin.source);
@@ -105,6 +139,11 @@ private:
     }
     UniqueFd listener_;
     FdEvents events_;
+    struct Conversation {
+        ServerChannel channel;
+        Got now;
+    };
+    std::set<Conversation*> open_;
 };
 
 class Drop {
@@ -116,7 +155,7 @@ public:
             ::mkdir((directory + sub).c_str(), 0700);
         }
         cleanup = std::make_unique<FakeCleanup>(directory + "/public/cleanup");
-        picker = std::make_unique<Picker>(config, directory, directory + "/public/cleanup");
+        picker = std::make_unique<Picker>(config, directory, Millis(20));
     }
     ~Drop() {
         cleanup.reset();
@@ -213,10 +252,60 @@ TEST_CASE("when cleanup cannot take mail the submission stays", "[pickup]") {
     drop.scan();
     CHECK(drop.files("maildrop") == std::vector<std::string>{name});
     drop.cleanup->refuse_with = 0;
-    drop.cleanup->hang_up = true;
     drop.scan();
+    CHECK(drop.files("maildrop").empty());
+}
+
+TEST_CASE("a submission whose cleanup died is tried again at once", "[pickup]") {
+    Drop drop;
+    drop.submit("x\n");
+    drop.cleanup->deaths = 2;
+    drop.scan();
+    CHECK(drop.cleanup->got.size() == 1);
+    CHECK(drop.files("maildrop").empty());
+}
+
+TEST_CASE("what kills cleanup again and again waits for the next wake-up", "[pickup]") {
+    Drop drop;
+    const std::string name = drop.submit("x\n");
+    drop.cleanup->deaths = 100;
+    drop.scan();
+    CHECK(drop.cleanup->died == 3);
     CHECK(drop.files("maildrop") == std::vector<std::string>{name});
-    drop.cleanup->hang_up = false;
+    drop.scan();
+    CHECK(drop.cleanup->died == 4);
+    drop.cleanup->deaths = 0;
+    drop.scan();
+    CHECK(drop.files("maildrop").empty());
+}
+
+TEST_CASE("what kills cleanup holds up no other submission", "[pickup]") {
+    Drop drop;
+    std::string name;
+    for (int i = 0; i < 20; ++i) {
+        const bool deadly = i == 4;   // among the first to be taken
+        const std::string id = drop.submit(deadly ? "deadly\n" : "x\n");
+        name = deadly ? id : name;
+    }
+    drop.cleanup->poison = "deadly\n";
+    drop.scan();
+    CHECK(drop.cleanup->died == 3);
+    CHECK(drop.cleanup->got.size() == 19);
+    CHECK(drop.files("maildrop") == std::vector<std::string>{name});
+}
+
+TEST_CASE("a call during a look that gives up is not forgotten", "[pickup]") {
+    Drop drop;
+    drop.submit("x\n");
+    drop.cleanup->refuse_with = 452;
+    drop.cleanup->at_message = [&drop, first = true]() mutable {
+        if (std::exchange(first, false)) {
+            drop.submit("y\n");
+            spawn(drop.picker->scan());
+        } else {
+            drop.cleanup->refuse_with = 0;
+        }
+    };
     drop.scan();
     CHECK(drop.files("maildrop").empty());
 }
@@ -239,9 +328,11 @@ TEST_CASE("a lasting refusal goes back to the sender", "[pickup]") {
 TEST_CASE("what incoming/ or hold/ has already is not submitted again", "[pickup]") {
     const std::string where = GENERATE("incoming", "hold");
     Drop drop;
+    const UniqueFd qmgr = listen_at(drop.directory + "/public/qmgr");
     drop.queue_file(where, drop.submit("x\n"));
     drop.scan();
     CHECK(drop.cleanup->got.empty());
+    CHECK(UniqueFd(::accept(qmgr.get(), nullptr, nullptr)));   // who died may not have told it
     CHECK(drop.files("maildrop").empty());
     CHECK(drop.files(where).size() == 1);
 }
@@ -273,10 +364,32 @@ TEST_CASE("what an orphaned cleanup still works on is left to it", "[pickup]") {
     CHECK(drop.files("maildrop").empty());
 }
 
+TEST_CASE("what somebody works on for long is taken up when that ends, or left to a successor", "[pickup]") {
+    Drop drop;
+    Picker patient(drop.config, drop.directory, Millis(1));
+    const std::string name = drop.submit("x\n");
+    UniqueFd orphan(::open((drop.directory + "/maildrop/" + name).c_str(), O_RDONLY | O_CLOEXEC));
+    REQUIRE(queue::try_lock(orphan.get()));
+    bool ended = false;
+    const auto scan = [](Picker& picker, bool& done) -> Task<> {
+        co_await picker.scan();
+        done = true;
+    };
+    spawn(scan(patient, ended));
+    Loop::current().run_until(sleep_for(Millis(1000)));
+    CHECK_FALSE(ended);
+    SECTION("it ends") { orphan.reset(); }
+    SECTION("the process is to end") { patient.drain(); }
+    const bool left = static_cast<bool>(orphan);
+    drop.wait_for_maildrop(left ? std::vector<std::string>{name} : std::vector<std::string>());
+    CHECK(ended);
+    CHECK(drop.cleanup->got.size() == (left ? 0 : 1));
+}
+
 TEST_CASE("of two pickups one works, and the other looks at what the first has left", "[pickup]") {
     Drop drop;
     drop.scan();
-    Picker second(drop.config, drop.directory, drop.directory + "/public/cleanup");
+    Picker second(drop.config, drop.directory, Millis(20));
     const std::string name = drop.submit("x\n");
     spawn(second.scan());
     Loop::current().run_until(sleep_for(Millis(300)));

@@ -46,7 +46,7 @@ public:
             report_fatal(describe(done.error()));
             return status_of(done.error());
         }
-        queue::wake_pickup(pickup_);
+        queue::trigger_service(pickup_);
         return EX_OK;
     }
 

@@ -82,7 +82,7 @@ Result<void> remove_maildrop_source(const Envelope& envelope, int queue_file, co
 
 bool try_lock(int fd) { return ::flock(fd, LOCK_EX | LOCK_NB) == 0; }
 
-void wake_pickup(const std::string& path) {
+void trigger_service(const std::string& path) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.size() >= sizeof address.sun_path) {
@@ -91,7 +91,7 @@ void wake_pickup(const std::string& path) {
     std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
     const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (socket && ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
-        // Failure is no harm: pickup also looks by itself, once a minute.
+        // Failure is no harm: who is triggered also looks by itself now and then (master.cf, wakeup).
         (void)!::send(socket.get(), kTriggerFrame, sizeof kTriggerFrame, MSG_NOSIGNAL);
     }
 }

@@ -17,7 +17,7 @@
 /// itself does.  If a queue file was made of M, it was made before t; then either it is in incoming/ or hold/ still,
 /// or M is gone (rule 4).  pickup therefore looks, after t, into incoming/ and then hold/ (files move from the first to
 /// the second, never back) for files that name M, and then opens M.  Found: M is removed, after the queue file was
-/// synced, for its writer may have died before that.  Not found, and M opened: it was never queued, and is submitted.  M
+/// synced and qmgr woken, for its writer may have died before that.  Not found, and M opened: it was never queued, and is submitted.  M
 /// locked: an orphaned cleanup is at work on it, which will come to an end; M is looked at again later.
 ///
 /// pickup looks so when it gets the lock of maildrop/, after it lost a cleanup, and while it found anything locked.  A file
@@ -55,7 +55,7 @@ Result<void> remove_maildrop_source(const Envelope& envelope, int queue_file, co
 /// Takes the lock of an open maildrop file, or of the directory.  False when somebody else has it.
 bool try_lock(int fd);
 
-/// Wakes pickup(8), whose socket is `path`, if it runs; without waiting, and without an event loop.
-void wake_pickup(const std::string& path);
+/// Wakes pickup(8) or qmgr(8), whose socket is `path`, if it runs; without waiting, and without an event loop.
+void trigger_service(const std::string& path);
 
 }  // namespace postern::queue
