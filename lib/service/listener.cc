@@ -89,8 +89,13 @@ void Listener::pause() {
     }
 }
 
+void Listener::close() {
+    pause();
+    fd_.reset();
+}
+
 void Listener::resume() {
-    if (!active_ && accepted_) {
+    if (!active_ && accepted_ && fd_) {
         active_ = event_add(&event_, nullptr) == 0;
     }
 }

@@ -26,6 +26,8 @@ public:
     /// Stops accepting; master or a sibling takes what comes.
     void pause();
     void resume();
+    /// Takes nothing more, ever; also from within `accepted`.  Others who have the socket still do.
+    void close();
 
 private:
     static void fired(int, short, void* self);

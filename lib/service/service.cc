@@ -51,6 +51,7 @@ struct Service::State {
     void session_began();
     void session_ended();
     void look_idle();
+    void close_listeners();
     void drain();
     void stop();
     void end_now();
@@ -314,14 +315,20 @@ void Service::State::idle_too_long(void* self) {
     static_cast<State*>(self)->end_now();
 }
 
-void Service::State::drain() {
-    if (may_overlap && !draining) {
-        tell(Status::released);
+void Service::State::close_listeners() {
+    for (auto& listener : listeners) {
+        listener->close();
     }
-    draining = true;
-    listeners.clear();   // also closed: a new master must be able to bind while our last sessions go on
+}
+
+void Service::State::drain() {
+    const bool was_draining = std::exchange(draining, true);
+    close_listeners();   // a new master must be able to bind while our last sessions go on
     if (drain_work) {
         std::exchange(drain_work, nullptr)();
+    }
+    if (may_overlap && !was_draining) {   // now that we take nothing more: what came before, the successor finds
+        tell(Status::released);
     }
     look_idle();
 }
@@ -333,7 +340,7 @@ void Service::State::stop() {
         return;
     }
     draining = true;
-    listeners.clear();
+    close_listeners();
     std::exchange(stop_work, nullptr)();
     idle.start(kFarewell, &State::idle_too_long, this);
     look_idle();
