@@ -54,8 +54,9 @@ public:
     Task<> start();
     /// The process ends: logs of processes that have ended are settled.  Blocks.
     void end();
-    /// Starts nothing more; what agents have comes to its end.  The successor takes up the rest.
-    void drain() { draining_ = true; }
+    /// Starts nothing more; what agents have, or is being reported, comes to its end.  The rest is let go, so that the successor can
+    /// take it up at once.
+    void drain();
     /// Nothing is in flight and no report is being made.
     bool quiet() const { return flights_.empty() && concluding_ == 0; }
 
@@ -151,6 +152,7 @@ private:
     void report_probe(const Message& message);
     Report report_for(Message& message, std::uint8_t kind);
     bool expired(const Message& message) const;
+    void let_go(Message& message);
     bool put_away(Message& message);
     void dispose(Message& message);
     void remove(Message& message);

@@ -58,8 +58,12 @@ std::string_view trace_action(const Message& message, const queue::RecipientDone
 
 /// Called whenever something about the message was decided.
 void Manager::look_finished(Message& message) {
-    const bool given_up = message.deleted || message.stopped;
-    if (message.concluding || message.batches > 0 || message.routing > 0 || (message.pending > 0 && !given_up)) {
+    const bool busy = message.concluding || message.batches > 0 || message.routing > 0;
+    const bool unfinished = message.pending > 0 && !message.deleted && !message.stopped;
+    if (!busy && unfinished && draining_) {
+        return let_go(message);
+    }
+    if (busy || unfinished) {
         recount(message);
         return;
     }
@@ -297,6 +301,25 @@ bool Manager::remember_delivered(Message& message) {
     }
     message.must_sync = message.must_sync || !indices.empty();
     return true;
+}
+
+void Manager::drain() {
+    draining_ = true;
+    std::vector<MessageKey> keys;
+    for (const auto& [key, message] : active_) {
+        keys.push_back(key);
+    }
+    for (const MessageKey key : keys) {
+        look_finished(*active_.at(key));
+    }
+}
+
+/// Nobody has it and it is not finished: our successor finds it where it is.
+void Manager::let_go(Message& message) {
+    scheduler_.cancel(message.key);
+    (void)remember_delivered(message);
+    ::flock(message.file.get(), LOCK_UN);   // an agent may be slow to close its copy
+    dispose(message);
 }
 
 /// The end of the attempt on disk.  False when that failed and must be tried again.

@@ -173,6 +173,48 @@ TEST_CASE("mail that an agent still works on is not taken up twice", "[qmgr]") {
     CHECK(queue.agents.calls.size() == 1);
 }
 
+TEST_CASE("a queue manager that is to end lets go what no agent has", "[qmgr]") {
+    Queue queue("default_destination_concurrency_limit = 1\ninitial_destination_concurrency = 1\n");
+    queue.start();
+    const std::string slow = queue.submit({to("a@far.example")});
+    const std::string waits = queue.submit({to("b@far.example")});
+    const std::string begun = queue.submit({to("d@here.example"), to("e@far.example")});
+    REQUIRE(queue.agents.calls.size() == 2);
+    queue.manager->drain();
+    FakeAgents new_agents;
+    Manager successor(queue.config, queue.router, new_agents, queue.bounce, &test_clock);
+    Loop::current().run_until(successor.start());
+    const auto has = [&successor, &new_agents](const std::string& id) {
+        while (!new_agents.calls.empty()) {
+            const Call call = std::move(new_agents.calls.front());
+            new_agents.calls.pop_front();
+            queue::RecipientDone done;
+            done.index = call.request.recipients[0].index;
+            done.outcome = queue::kDelivered;
+            successor.answered(call.batch, {done});
+            successor.ended(call.batch, {});
+            if (call.request.queue_id == id) {
+                return call.request.recipients[0].recipient.address != "d@here.example";
+            }
+        }
+        return false;
+    };
+    SECTION("what waits for its destination") { CHECK(has(waits)); }
+    SECTION("what is left of a message when the last agent that had it is done") {
+        queue.agents.calls.pop_front();
+        queue.answer(queue.agents.calls.front().request.recipients[0].index, queue::kDelivered, "2.0.0", "ok");
+        queue.finish();
+        test_now += kSecond;
+        successor.tick();
+        CHECK(has(begun));
+    }
+    SECTION("but nothing else") {
+        CHECK_FALSE(has(slow));
+        CHECK_FALSE(queue.manager->quiet());
+    }
+    queue.manager.reset();
+}
+
 TEST_CASE("a new queue manager leaves alone what the old one still delivers, and takes the rest", "[qmgr]") {
     Queue queue;
     queue.start();
