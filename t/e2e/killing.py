@@ -58,8 +58,11 @@ def send_signal(pids, number):
 
 
 def kill(mail, victim):
-    """Ends one process of that kind, or all; True when there was one."""
+    """Ends one process of that kind, or all; "reload" replaces all of them in an orderly way.  True when there was one."""
     pids = mail.pids()
+    if victim == "reload":
+        send_signal(pids.get("postern-master", []), signal.SIGHUP)
+        return "postern-master" in pids
     if victim == "all":
         chosen = [pid for some in pids.values() for pid in some]
     else:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Nothing accepted is lost: daemons are killed with SIGKILL at random moments of a stream of deliveries.
 
-In each round one daemon, chosen at random, or all of them, dies while messages come in by SMTP and by sendmail(1).  Every
-message that was answered with 250, or exit status 0, must be in the mailbox in the end; copies are counted.  The number of
-rounds is KILL_ROUNDS (default 60), the seed KILL_SEED.
+In each round one daemon, chosen at random, or all of them, dies, or all are replaced (reload), while messages come in by SMTP and
+by sendmail(1).  Every message that was answered with 250, or exit status 0, must be in the mailbox in the end; copies are counted.
+The number of rounds is KILL_ROUNDS (default 60), the seed KILL_SEED.
 """
 import os
 import random
@@ -16,7 +16,7 @@ from killing import Havoc, Sender, delivered, restart, start_sendmail, while_sen
 from suite import Suite  # noqa: E402
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "60"))
-VICTIMS = ("smtpd", "cleanup", "qmgr", "virtual", "pickup", "master", "proxymap", "all")
+VICTIMS = ("smtpd", "cleanup", "qmgr", "virtual", "pickup", "master", "proxymap", "all", "reload")
 
 
 class SmtpSender(Sender):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Nobody whose mail failed stays without a notice: daemons are killed with SIGKILL at random moments while mail bounces and every
-class of trouble is told the postmaster (notify_classes).
+"""Nobody whose mail failed stays without a notice: daemons are killed with SIGKILL at random moments, or replaced (reload), while
+mail bounces and every class of trouble is told the postmaster (notify_classes).
 
 First some messages without kills: exactly one notice about each recipient.  Then daemons die.  Every accepted recipient must be
 delivered or be in a notice to its sender; where the sender cannot be told (the null sender, a sender who does not exist) the
@@ -22,7 +22,8 @@ from suite import Suite, wait_until  # noqa: E402
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "40"))
 PORT = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
-VICTIMS = ("bounce", "bounce", "qmgr", "qmgr", "cleanup", "cleanup", "smtpd", "smtp", "virtual", "error", "pickup", "master", "all")
+VICTIMS = ("bounce", "bounce", "qmgr", "qmgr", "cleanup", "cleanup", "smtpd", "smtp", "virtual", "error", "pickup", "master", "all", "reload",
+           "reload")
 # Notices under way when a process dies come again: qmgr asks for fifty at a time, most of which have been answered.  Nobody is unlucky
 # for ever: a recipient that is in a notice after each retry would show.
 REPEATS_OF_A_KILL, COPIES = 20, 8
