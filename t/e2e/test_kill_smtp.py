@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""No second delivery after a completed one: smtp, lmtp, qmgr, master or all are killed with SIGKILL at random moments of a
-stream of messages to a server of the test's own that counts copies.
+"""No second delivery after a completed one: smtp, lmtp, qmgr, master or all are killed with SIGKILL, or replaced (reload), at random
+moments of a stream of messages to a server of the test's own that counts copies.
 
 A delivery is complete when the client has read the server's 250 and noted it.  The client itself shows that it has: it goes on with
 MAIL or RSET on that connection, or the line with status=sent is in the log, which it writes after the note.  QUIT shows nothing:
@@ -24,7 +24,7 @@ from suite import Suite  # noqa: E402
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "40"))
 PORT = int(os.environ.get("POSTERN_TEST_PORT", "23000"))
-VICTIMS = ("smtp", "smtp", "lmtp", "qmgr", "qmgr", "master", "all")
+VICTIMS = ("smtp", "smtp", "lmtp", "qmgr", "qmgr", "master", "all", "reload")
 ESTABLISHED = 1     # a state of TCP in the kernel's numbers
 
 
