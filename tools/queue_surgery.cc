@@ -25,17 +25,6 @@ namespace {
 constexpr std::int64_t kStale = 86400;
 constexpr std::size_t kShortMicroseconds = 5, kLongPrefix = 10;
 
-/// rename(2) that does not write over another message.
-bool move(const std::string& from, const std::string& to) {
-    if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) {
-        return true;
-    }
-    if (errno == EINVAL && ::access(to.c_str(), F_OK) != 0) {   // a file system without RENAME_NOREPLACE
-        return ::rename(from.c_str(), to.c_str()) == 0;
-    }
-    return false;
-}
-
 bool journal_expire(const std::string& path, bool now) {
     const UniqueFd file(::open(path.c_str(), O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW));
     if (!file) {
@@ -82,19 +71,19 @@ bool operate_in(Surgery surgery, const std::string& queue, const std::string& id
     case Surgery::remove:
         return ::unlink(path.c_str()) == 0;
     case Surgery::hold:
-        return queue != "hold" && move(path, queue::queue_path("hold", id));
+        return queue != "hold" && queue::rename_without_replacing(path, queue::queue_path("hold", id));
     case Surgery::release:
         ::utimensat(AT_FDCWD, path.c_str(), nullptr, AT_SYMLINK_NOFOLLOW);   // due now
-        return queue == "hold" && move(path, queue::queue_path("deferred", id));
+        return queue == "hold" && queue::rename_without_replacing(path, queue::queue_path("deferred", id));
     case Surgery::requeue:
-        return move(path, queue::queue_path("maildrop", id));
+        return queue::rename_without_replacing(path, queue::queue_path("maildrop", id));
     case Surgery::expire:
         return journal_expire(path, false);
     case Surgery::expire_now:
         if (!journal_expire(path, true)) {
             return false;
         }
-        return queue != "hold" || move(path, queue::queue_path("deferred", id));
+        return queue != "hold" || queue::rename_without_replacing(path, queue::queue_path("deferred", id));
     }
     return false;
 }
@@ -170,7 +159,7 @@ std::size_t fix_names(const std::vector<std::string>& queues,
                 continue;
             }
             const std::string right = id_for_inode(id, info.st_ino);
-            if (right != id && move(path, queue::queue_path(queue, right))) {
+            if (right != id && queue::rename_without_replacing(path, queue::queue_path(queue, right))) {
                 renamed(id, right);
                 ++count;
             }

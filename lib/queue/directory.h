@@ -17,6 +17,7 @@ class DirectoryReader {
 public:
     /// Errors: as open(2).
     static Result<DirectoryReader> open(const std::string& path);
+    static Result<DirectoryReader> open_at(int directory, const std::string& path);
 
     struct Name {
         std::uint64_t inode = 0;
@@ -37,5 +38,8 @@ private:
     explicit DirectoryReader(DIR* directory) : directory_(directory) {}
     std::unique_ptr<DIR, Close> directory_;
 };
+
+/// rename(2) that does not write over another message: EEXIST then.
+bool rename_without_replacing(const std::string& from, const std::string& to);
 
 }  // namespace postern::queue

@@ -168,7 +168,9 @@ private:
 /// Whole extent as a string, when it is at most `limit` bytes.  Errors: too_big, corrupt (file ends early), io.
 Result<std::string> read_extent(int fd, Extent extent, std::size_t limit);
 
-/// Writes all of `bytes` at `offset`; `what` is for the error.  Errors: no_space, io.
+/// Writes all of `pieces`, one behind another, at `offset`; `what` is for the error.  Errors: no_space, io.
+Result<void> write_pieces(FileIo& io, int fd, std::uint64_t offset, std::vector<std::string_view> pieces, const std::string& what);
+/// The same for one piece.
 Result<void> write_exactly(FileIo& io, int fd, std::string_view bytes, std::uint64_t offset, const std::string& what);
 
 /// Fills `out` with the `size` bytes at `offset`.  Errors: corrupt (file ends early), io.

@@ -33,7 +33,8 @@ std::string temporary_name() {
     return "tmp." + std::to_string(::getpid()) + "." + std::to_string(now_usec()) + "." + std::to_string(counter++);
 }
 
-/// All of them, one after another.
+}  // namespace
+
 Result<void> write_pieces(FileIo& io, int fd, std::uint64_t offset, std::vector<std::string_view> pieces, const std::string& what) {
     std::size_t first = 0;
     while (first < pieces.size()) {
@@ -62,8 +63,6 @@ Result<void> write_pieces(FileIo& io, int fd, std::uint64_t offset, std::vector<
     }
     return {};
 }
-
-}  // namespace
 
 Result<void> write_exactly(FileIo& io, int fd, std::string_view bytes, std::uint64_t offset, const std::string& what) {
     return write_pieces(io, fd, offset, {bytes}, what);
