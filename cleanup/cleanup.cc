@@ -9,6 +9,7 @@
 #include "cleanup/qmgr_notifier.h"
 #include "cleanup/session.h"
 #include "lib/log/log.h"
+#include "lib/queue/log_options.h"
 #include "lib/queue/peers.h"
 #include "lib/service/service.h"
 
@@ -19,7 +20,7 @@ constexpr postern::Rights kRights{
     .capabilities = "",
     .chroot = "queue_directory",
     .readable = "system $config_directory",
-    .writable = "$queue_directory",
+    .writable = "$queue_directory $transit_directory",
     .syscalls = postern::Syscalls::files,
 };
 
@@ -42,9 +43,11 @@ int main(int argc, char** argv) {
     const std::unique_ptr<cleanup::AddressMaps> maps = or_fatal(cleanup::AddressMaps::open(config, tables, *router));
     const std::unique_ptr<ContentChecks> checks = or_fatal(ContentChecks::open(config, tables));
     const queue::TrustedPeers submitters(config);
-    queue::LogOptions log;
-    log.ring_size = queue::log_ring_size_for(static_cast<std::uint64_t>(config.commit_log_size()));
-    log.life = queue::read_file_system_life("incoming");
+    std::optional<queue::Transit> transit;
+    if (!config.transit_directory().empty()) {
+        transit = queue::Transit::open(".", ".");
+    }
+    queue::LogOptions log = queue::log_options(config, transit ? &*transit : nullptr);
     service.work_in_batches();
     service.confine(kRights);
 

@@ -1,5 +1,6 @@
 #include "cleanup/committer.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -100,31 +101,40 @@ Task<> Committer::write_batches() {
 
 /// Off the loop, where nothing else touches the log or these messages.  No result: not in the log.
 void Committer::write(const Batch& batch) {
-    std::vector<std::uint64_t> numbers(batch.size());
+    std::vector<queue::LogPlace> copies(batch.size());
     for (std::size_t i = 0; i < batch.size(); ++i) {
-        queue::QueueFileWriter& writer = *batch[i]->writer;
-        const Result<void> in_place = writer.put_in_place();
-        if (!in_place) {
-            batch[i]->result.emplace(in_place.error());
-            continue;
-        }
-        const std::vector<std::string_view> image = writer.image();
-        numbers[i] = image.empty() || broken_ ? 0 : log_->add(writer.queue_id(), image).value_or(0);
+        const std::vector<std::string_view> image = broken_ ? std::vector<std::string_view>() : batch[i]->writer->image();
+        const std::uint64_t number = image.empty() ? 0 : log_->add(batch[i]->writer->queue_id(), image).value_or(0);
+        copies[i] = number == 0 ? queue::LogPlace() : queue::LogPlace{log_->name(), number};
     }
     const Result<void> flushed = log_->flush();
     if (!flushed) {
         fail(flushed.error());
+        for (queue::LogPlace& copy : copies) {   // it may be in the log all the same
+            marks_.mark(std::exchange(copy, queue::LogPlace()));
+        }
     }
+    const bool in_memory = options_.transit != nullptr && options_.transit->has_room();
     for (std::size_t i = 0; i < batch.size(); ++i) {
-        Waiting& one = *batch[i];
-        if (one.result) {
-            continue;
-        }
-        if (flushed && numbers[i] != 0) {
-            one.writer->keep();
-            one.result.emplace(queue::LogPlace{log_->name(), numbers[i]});
-        }
+        batch[i]->result = place(*batch[i]->writer, std::move(copies[i]), in_memory);
     }
+}
+
+/// The message gets its file.  No result when that is not durable, for want of a copy.
+std::optional<Result<queue::LogPlace>> Committer::place(queue::QueueFileWriter& writer, queue::LogPlace copy, bool in_memory) {
+    if (copy && in_memory && options_.transit->put(writer.queue_id(), writer.image())) {
+        return copy;
+    }
+    const Result<void> in_place = writer.put_in_place();
+    if (!in_place) {
+        marks_.mark(copy);   // nobody will be told that it was accepted
+        return in_place.error();
+    }
+    if (!copy) {
+        return std::nullopt;
+    }
+    writer.keep();
+    return copy;
 }
 
 /// The log is left as it is until this process ends; then qmgr sees to it.
@@ -145,17 +155,21 @@ Task<> Committer::keep_tidy() {
         if (state.next == settled) {
             break;
         }
-        bool all = state.live == 0;
-        if (!all && (state.half_full || state.oldest_seconds >= kPatience)) {
+        // 0 even when some wait: the header must not fall behind so far that a mark's place is used again while it counts.
+        std::uint64_t up_to = state.live == 0 ? state.next : 0;
+        if (up_to == 0 && (state.half_full || state.oldest_seconds >= kPatience)) {
+            co_await turn_.acquire();
+            auto look = [this] { return log_->in_queue_before(); };
+            up_to = co_await offload(std::move(look));
+            turn_.release();
+        }
+        if (up_to != 0 && state.live != 0) {
             auto flush = [this] { return log_->flush_file_system(); };
             const Result<void> flushed = co_await offload(std::move(flush));
             if (!flushed) {   // what is in the log may be in no file
                 co_return fail(flushed.error());
             }
-            all = true;
         }
-        // Even when some wait: the header must not fall behind so far that a mark's place is used again while it counts.
-        const std::uint64_t up_to = all ? state.next : 0;
         co_await turn_.acquire();
         auto settle = [this, up_to] { return log_->settle(up_to); };
         const Result<void> done = co_await offload(std::move(settle));
@@ -163,13 +177,14 @@ Task<> Committer::keep_tidy() {
         if (!done) {
             co_return fail(done.error());
         }
-        settled = all ? state.next : settled;
+        settled = std::max(settled, up_to);
     }
     tidying_ = false;
 }
 
 void Committer::close() {
-    if (log_ && !broken_ && log_->flush_file_system()) {
+    const bool in_transit = options_.transit != nullptr && !options_.transit->ids().empty();
+    if (log_ && !broken_ && !in_transit && log_->flush_file_system()) {
         (void)log_->release();
     }
 }

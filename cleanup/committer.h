@@ -12,6 +12,7 @@
 #include "lib/async/task.h"
 #include "lib/base/result.h"
 #include "lib/queue/commit_log.h"
+#include "lib/queue/log_marks.h"
 #include "lib/queue/queue_file.h"
 
 namespace postern::cleanup {
@@ -22,12 +23,17 @@ namespace postern::cleanup {
 class Committer {
 public:
     /// `options.ring_size` 0: no log.
-    explicit Committer(queue::LogOptions options) : options_(std::move(options)) {}
+    explicit Committer(queue::LogOptions options) : options_(std::move(options)), marks_(options_.queue_directory) {}
 
-    /// QueueFileWriter::write_out(), and where the message's copy is.  `writer` stays until this returns.
+    /// Messages may do without a file until commit(): WriterOptions::in_memory.
+    bool takes_memory() const { return log_ && !broken_ && options_.transit != nullptr; }
+
+    /// What QueueFileWriter::write_out() does, or the message is in transit (lib/queue/transit.h) instead; and where its copy is.
+    /// `writer` stays until this returns.
     Task<Result<queue::LogPlace>> commit(queue::QueueFileWriter& writer);
 
-    /// The process ends, and answers nobody any more: what is in the log goes to the file system, and the log is free.  Blocks.
+    /// The process ends, and answers nobody any more: what is in the log goes to the file system, and the log is free; unless messages
+    /// are in transit, for then qmgr sees to it.  Blocks.
     void close();
 
 private:
@@ -43,10 +49,12 @@ private:
     Task<> claim();
     Task<> write_batches();
     void write(const Batch& batch);
+    std::optional<Result<queue::LogPlace>> place(queue::QueueFileWriter& writer, queue::LogPlace copy, bool in_memory);
     Task<> keep_tidy();
     void fail(const Error& error);
 
     queue::LogOptions options_;
+    queue::LogMarks marks_;          ///< of what was in a log in vain
     std::unique_ptr<queue::CommitLog> log_;
     Semaphore turn_{1};              ///< one call to the log at a time
     Batch waiting_;

@@ -93,6 +93,7 @@ Refusal Message::start() {
     options.long_queue_ids = shared_.config.enable_long_queue_ids();
     options.time_usec = now_usec();
     options.io = shared_.io;
+    options.in_memory = shared_.committer != nullptr && shared_.committer->takes_memory();
     if (begin_.envelope.arrival_usec == 0) {
         begin_.envelope.arrival_usec = options.time_usec;
     }

@@ -109,6 +109,7 @@ void Manager::new_message(const std::string& queue_id, UniqueFd file, queue::Log
     if (!room() || !incoming_.empty()) {
         incoming_.put(queue_id, clock_() / kSecond);
         fill_active();
+        keep_waiting(queue_id);
         return;
     }
     activate(queue_id, "incoming", std::move(file));
@@ -142,20 +143,28 @@ void Manager::fill_active() {
     pump();
 }
 
-/// Opens, locks and reads the file.  Errors: not_found (somebody took it away), temporary (an agent of an earlier
+/// Opens, locks and reads the file.  What is new is in transit or in incoming/.  Errors: not_found (somebody took it away), temporary (an agent of an earlier
 /// queue manager still works on it), corrupt, io.
 Result<std::unique_ptr<Message>> Manager::load(const std::string& id, const std::string& directory, UniqueFd file) {
     const std::string path = queue::queue_path(directory, id);
     auto message = std::make_unique<Message>();
     message->id = id;
+    message->directory = directory;
     message->confirm_delay = config_.confirm_delay_cleared();
     // Agents get this descriptor and must not write, whatever cleanup's own is good for.
-    message->file.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (transit_ != nullptr && directory == "incoming") {
+        message->file = transit_->open_file(id, O_RDONLY);
+        message->directory = message->file ? "transit" : directory;
+    }
+    if (!message->file) {
+        message->file.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    }
     if (!message->file) {
         return errno_error("open " + path);
     }
     file.reset();
-    if (::flock(message->file.get(), LOCK_EX | LOCK_NB) != 0) {
+    const bool held = transit_ != nullptr && !message->is_in_transit() && transit_->is_held(id);
+    if (held || ::flock(message->file.get(), LOCK_EX | LOCK_NB) != 0) {
         return Error(Errc::temporary, "still being delivered");
     }
     std::vector<queue::JournalRecord> records;
@@ -165,18 +174,18 @@ Result<std::unique_ptr<Message>> Manager::load(const std::string& id, const std:
     }
     message->content = std::move(*content);
     queue::JournalState past;
-    const bool fresh = directory == "incoming" && message->envelope().arrival_usec >= started_usec_;
+    const bool fresh = message->directory == "incoming" && message->envelope().arrival_usec >= started_usec_;
     const std::vector<queue::Recipient>& recipients = message->envelope().recipients;
     if (!records.empty() || std::any_of(recipients.begin(), recipients.end(), [](const auto& one) { return one.expanded; })) {
         past = queue::replay(records, recipients);
     }
-    if (directory == "incoming" && !fresh) {   // from before a crash: what reached the disk?
+    if (message->directory == "incoming" && !fresh) {   // from before a crash: what reached the disk?
         const Result<void> whole = message->content.verify_content(message->file.get());
         if (!whole) {
             return whole.error();
         }
     }
-    if (directory == "incoming") {   // a crash of cleanup may have left it (maildrop.h); that of a torn file is still needed
+    if (message->directory == "incoming") {   // a crash of cleanup may have left it (maildrop.h); that of a torn file is still needed
         const Result<void> durable = queue::remove_maildrop_source(message->envelope(), message->file.get());
         if (!durable) {
             return durable.error();
@@ -188,6 +197,13 @@ Result<std::unique_ptr<Message>> Manager::load(const std::string& id, const std:
 
 void Manager::set_aside(const std::string& id, const std::string& directory, const std::string& why) {
     log_warning("{}: saving corrupt file: {}", id, why);
+    if (transit_ != nullptr && transit_->contains(id)) {
+        const Result<void> kept = transit_->keep_idle(id, "corrupt");
+        if (!kept) {
+            log_warning("{}: {}", id, kept.error().what);
+        }
+        return;
+    }
     const std::string from = queue::queue_path(directory, id), to = queue::queue_path("corrupt", id);
     if (::rename(from.c_str(), to.c_str()) != 0) {
         log_warning("{}: rename {} to {}{}", id, from, to, errno_error("").what);
@@ -199,7 +215,9 @@ void Manager::cannot_load(const std::string& id, const std::string& directory, c
     if (error.code == Errc::corrupt) {
         set_aside(id, directory, error.what);
     } else if (error.code == Errc::temporary) {
-        log_info("{}: skipped, still being delivered", id);
+        if (transit_ == nullptr || !transit_->contains(id)) {   // there it is so for a moment whenever we take over
+            log_info("{}: skipped, still being delivered", id);
+        }
         (directory == "incoming" ? incoming_ : deferred_).put(id, clock_() / kSecond + 1);
     } else if (error.code == Errc::not_found) {
         look_elsewhere(id);
@@ -217,7 +235,6 @@ void Manager::activate(const std::string& id, const std::string& directory, Uniq
     if (!loaded) {
         return cannot_load(id, directory, loaded.error());
     }
-    (*loaded)->directory = directory;
     if (directory != "incoming" && !move_to_active(**loaded)) {
         if (errno != ENOENT) {   // ENOENT: postsuper was quicker
             deferred_.put(id, clock_() / kSecond + config_.minimal_backoff_time().count());
@@ -266,16 +283,50 @@ bool Manager::move_to_active(Message& message) {
     return true;
 }
 
+/// Out of transit, to a directory of the queue.  Errors: not_found (postsuper was quicker), and what has been logged.
+Result<void> Manager::keep(Message& message, const std::string& directory) {
+    Result<UniqueFd> kept = transit_->keep(message.id, message.file.get(), directory, message.batches > 0);
+    if (!kept) {
+        if (kept.error().code != Errc::not_found) {
+            log_warning("{}: {}", message.id, kept.error().what);
+        }
+        return kept.error();
+    }
+    message.held = message.batches > 0;
+    message.file = std::move(*kept);
+    message.journal.reset();
+    message.directory = directory;
+    return {};
+}
+
+/// What there is no room for does not stay in transit.
+void Manager::keep_waiting(const std::string& id) {
+    if (transit_ == nullptr || !incoming_.contains(id) || next_keep_usec_ > clock_()) {
+        return;
+    }
+    const Result<void> kept = transit_->keep_idle(id, "incoming");
+    if (!kept && kept.error().code != Errc::not_found && kept.error().code != Errc::temporary) {
+        log_warning("{}: {}", id, kept.error().what);
+        next_keep_usec_ = clock_() + kKeepPause;
+    }
+}
+
 /// New mail is mostly delivered at once, and does not need a place among what takes longer: a message moves to active/
-/// when it has been here for kYoung.  Not while we drain: our successor reads the directories.
+/// when it has been here for kYoung.  While we drain only what is in transit: our successor reads the directories.
 void Manager::move_the_older() {
     const std::int64_t born = clock_() - kYoung;
-    while (!young_.empty() && !draining_) {
+    while (!young_.empty() && next_keep_usec_ <= clock_()) {
         const auto found = active_.find(young_.front());
         if (found != active_.end() && found->second->active_usec > born) {
             break;
         }
-        if (found != active_.end() && found->second->directory == "incoming") {
+        if (found != active_.end() && found->second->is_in_transit()) {
+            const Result<void> kept = keep(*found->second, "active");
+            if (!kept && kept.error().code != Errc::not_found) {   // the same message is tried again
+                next_keep_usec_ = clock_() + kKeepPause;
+                break;
+            }
+        } else if (found != active_.end() && found->second->directory == "incoming" && !draining_) {
             move_to_active(*found->second);
         }
         young_.pop_front();
@@ -439,7 +490,7 @@ void Manager::ended(std::uint64_t batch, BatchEnd end) {
         break;
     }
     const bool again = end.kind == BatchEnd::Kind::lost && message.lost_agents <= 2 && !message.deleted;
-    if (again && !flight.open.empty() && (message.directory == "active" || message.directory == "incoming")) {
+    if (again && !flight.open.empty() && (message.is_in_transit() || message.directory == "active" || message.directory == "incoming")) {
         route(message, flight.open);
     } else {
         const std::string reason = end.kind == BatchEnd::Kind::complete || end.kind == BatchEnd::Kind::lost
@@ -470,8 +521,8 @@ std::int64_t Manager::tick() {
     if (const std::optional<Usec> event = scheduler_.next_event()) {
         next = std::min(next, *event);
     }
-    if (!young_.empty() && !draining_) {
-        next = std::min(next, now + kYoung);
+    if (!young_.empty()) {
+        next = std::min(next, std::max(now + kYoung, next_keep_usec_));
     }
     if (rescan_wanted_ && !scanning_ && next_rescan_usec_ <= now) {   // who scans gives notice at the end
         rescan_wanted_ = false;

@@ -24,6 +24,7 @@
 #include "lib/queue/log_marks.h"
 #include "lib/queue/log_recovery.h"
 #include "lib/queue/messages.h"
+#include "lib/queue/transit.h"
 #include "lib/route/router.h"
 #include "qmgr/message.h"
 #include "qmgr/partners.h"
@@ -48,11 +49,14 @@ public:
     /// Commit logs are looked after as `options` say.  Without this they are left alone.
     void set_logs(queue::LogOptions options) { logs_ = std::move(options); }
 
+    /// Where messages may be, beside the queue's directories.  `transit` outlives the manager.
+    void set_transit(const queue::Transit& transit) { transit_ = &transit; }
+
     /// After start: what a power failure took is put back from commit logs, what was active goes back to be tried (a crash, or an
     /// orderly end), then incoming and deferred are read, off the loop.  What an earlier queue manager, or an agent, still holds locked
     /// is left to it, and looked at again every second.
     Task<> start();
-    /// The process ends: logs of processes that have ended are settled.  Blocks.
+    /// The process ends: what is in transit, and nobody's, goes to incoming/, and logs of processes that have ended are settled.  Blocks.
     void end();
     /// Starts nothing more; what agents have, or is being reported, comes to its end.  The rest is let go, so that the successor can
     /// take it up at once.
@@ -97,7 +101,8 @@ private:
     };
     static constexpr std::int64_t kSecond = 1'000'000;
     static constexpr std::int64_t kSyncTime = 5;   ///< seconds in which cleanup has synced what it has written
-    static constexpr std::int64_t kYoung = kSecond;
+    static constexpr std::int64_t kYoung = kSecond / 2;
+    static constexpr std::int64_t kKeepPause = 10 * kSecond;   ///< after the disk was full
     static constexpr std::size_t kMaxBatch = 1000;
     /// Messages taken up, and recipients routed, before other work has a turn: some ten milliseconds.
     static constexpr std::size_t kTurn = 128;
@@ -120,6 +125,8 @@ private:
     void set_aside(const std::string& id, const std::string& directory, const std::string& why);
     void log_active(const Message& message) const;
     bool move_to_active(Message& message);
+    Result<void> keep(Message& message, const std::string& directory);
+    void keep_waiting(const std::string& id);
     void move_the_older();
     std::size_t allowance(const Message& message) const;
     std::size_t route_more(Message& message);
@@ -159,6 +166,7 @@ private:
     bool defer(Message& message);
     std::int64_t backoff(std::int64_t age_seconds) const;
     bool remember_delivered(Message& message);
+    UniqueFd open_journal(const Message& message, const std::string& directory) const;
     bool append(Message& message, const std::vector<queue::JournalRecord>& records);
     bool journal_results(Message& message);
     Message* find(const std::string& id);
@@ -169,6 +177,7 @@ private:
     Task<> recover_rest();
     void look_elsewhere(const std::string& id);
     Task<> scan(std::string directory);
+    Task<> scan_transit();
     Task<> read_directory(std::string directory, SharedDirectory& shared);
     bool found(const std::string& directory, const std::string& id, std::int64_t modified, std::int64_t changed);
     Task<> sync_young(SharedDirectory& shared);
@@ -193,8 +202,10 @@ private:
     std::unordered_map<MessageKey, std::unique_ptr<Message>> active_;
     std::unordered_map<std::string, MessageKey> by_id_;
     std::unordered_map<std::uint64_t, Flight> flights_;
-    std::deque<MessageKey> young_;      ///< active messages whose file may still be in incoming/, oldest first
+    std::deque<MessageKey> young_;      ///< active messages whose file may still be in transit or incoming/, oldest first
     std::vector<std::string> defer_transports_;
+    const queue::Transit* transit_ = nullptr;
+    std::int64_t next_keep_usec_ = 0;   ///< not before
     std::optional<queue::LogOptions> logs_;
     queue::LogMarks marks_{"."};
     struct Remembered {

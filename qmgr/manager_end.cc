@@ -268,6 +268,13 @@ Task<> Manager::report_delay(Message& message) {
     append(message, {record});
 }
 
+UniqueFd Manager::open_journal(const Message& message, const std::string& directory) const {
+    if (directory == "transit") {
+        return transit_->open_file(message.id, O_RDWR | O_APPEND);
+    }
+    return UniqueFd(::open(queue::queue_path(directory, message.id).c_str(), O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW));
+}
+
 /// True too when the file is gone: postsuper has taken it away.
 bool Manager::append(Message& message, const std::vector<queue::JournalRecord>& records) {
     if (records.empty()) {
@@ -275,7 +282,7 @@ bool Manager::append(Message& message, const std::vector<queue::JournalRecord>& 
     }
     for (const char* directory : {message.directory.c_str(), "hold", "maildrop"}) {   // postsuper -h or -r may have been quick
         if (!message.journal) {
-            message.journal.reset(::open(queue::queue_path(directory, message.id).c_str(), O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW));
+            message.journal = open_journal(message, directory);
         }
     }
     if (!message.journal) {
@@ -346,6 +353,9 @@ void Manager::dispose(Message& message) {
     const MessageKey key = message.key;
     by_id_.erase(message.id);
     remember_place(message.id, std::move(message.place));   // none when it was removed
+    if (message.held) {
+        transit_->release(message.id);
+    }
     active_.erase(key);
     if (!incoming_.empty() || (!deferred_.empty() && deferred_.first_due() <= clock_() / kSecond)) {
         changed_.notify_all();
@@ -356,6 +366,13 @@ void Manager::remove(Message& message) {
     // First: should we end between the two, the file is still there.
     marks_.mark(message.place);
     message.place = {};
+    if (message.is_in_transit() && config_.dont_remove() == 0 && (transit_->remove(message.id) || errno == ENOENT)) {
+        log_info("{}: removed", message.id);
+        return;
+    }
+    if (message.is_in_transit()) {
+        (void)keep(message, "active");
+    }
     const std::string path = message.path(), held = queue::queue_path("hold", message.id);
     if (config_.dont_remove() != 0 && ::rename(path.c_str(), queue::queue_path("saved", message.id).c_str()) == 0) {
         log_info("{}: removed", message.id);
@@ -392,6 +409,12 @@ bool Manager::journal_results(Message& message) {
 /// Writes down what happened and lets the message wait.  False when that failed.
 bool Manager::defer(Message& message) {
     const std::int64_t now = clock_();
+    if (message.is_in_transit()) {
+        const Result<void> kept = keep(message, "active");
+        if (!kept) {
+            return kept.error().code == Errc::not_found;
+        }
+    }
     if (!remember_delivered(message) || !journal_results(message)) {
         return false;
     }
@@ -417,8 +440,9 @@ bool Manager::defer(Message& message) {
     ::flock(message.file.get(), LOCK_UN);   // an agent may be slow to close its copy
     deferred_.put(message.id, due);
     changed_.notify_all();
-    if (message.must_sync && message.journal) {
-        spawn(sync_later(std::move(message.journal)));
+    if (message.must_sync) {
+        UniqueFd copy(message.journal ? message.journal.release() : ::fcntl(message.file.get(), F_DUPFD_CLOEXEC, 3));
+        spawn(sync_later(std::move(copy)));
     }
     return true;
 }

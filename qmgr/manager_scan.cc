@@ -143,7 +143,7 @@ bool Manager::recover(const std::string& id) {
     if (!file) {
         return true;   // it came to its end just now
     }
-    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0 || (transit_ != nullptr && transit_->is_held(id))) {
         return false;
     }
     if (::rename(from.c_str(), to.c_str()) == 0) {
@@ -173,7 +173,7 @@ Task<std::size_t> Manager::recover_active() {
     co_return left;
 }
 
-/// Files move from incoming to active to deferred.  Read in this order, none can be missed, whatever an earlier queue
+/// Files move from transit to incoming to active to deferred.  Read in this order, none can be missed, whatever an earlier queue
 /// manager still moves.
 Task<> Manager::start() {
     scanning_ = true;
@@ -182,6 +182,7 @@ Task<> Manager::start() {
         co_await read_places();
         spawn(look_after_logs());
     }
+    co_await scan_transit();
     co_await scan("incoming");
     if (const std::size_t left = co_await recover_active(); left > 0) {
         spawn(recover_rest());
@@ -238,19 +239,28 @@ Task<> Manager::look_after_logs() {
         if (more > 0) {
             want_rescan();
         }
+        co_await scan_transit();
     }
 }
 
 void Manager::end() {
+    for (const std::string& id : transit_ != nullptr ? transit_->ids() : std::vector<std::string>()) {
+        const Result<void> kept = transit_->keep_idle(id, "incoming");
+        if (!kept && kept.error().code != Errc::not_found && kept.error().code != Errc::temporary) {
+            log_warning("{}: {}", id, kept.error().what);
+        }
+    }
     if (logs_) {
         report(queue::settle_logs(*logs_));
     }
 }
 
-/// What was in incoming/ a moment ago and is there no more may still be somebody's.
+/// What was in transit or in incoming/ a moment ago and is there no more may still be somebody's.
 void Manager::look_elsewhere(const std::string& id) {
     struct stat info {};
-    if (::stat(queue::queue_path("active", id).c_str(), &info) == 0) {
+    if (transit_ != nullptr && transit_->contains(id)) {
+        incoming_.put(id, clock_() / kSecond + 1);
+    } else if (::stat(queue::queue_path("active", id).c_str(), &info) == 0) {
         spawn(recover_rest());
     } else if (::stat(queue::queue_path("deferred", id).c_str(), &info) == 0 && !deferred_.contains(id)) {
         deferred_.put(id, info.st_mtime);
@@ -361,6 +371,33 @@ Task<> Manager::scan(std::string directory) {
     }
 }
 
+/// What killed processes have left half-done is put right; then messages that we do not have are taken up, or kept.
+Task<> Manager::scan_transit() {
+    if (transit_ == nullptr) {
+        co_return;
+    }
+    for (bool resumed = false; !resumed && !draining_;) {
+        auto resume = [this] { return transit_->resume(); };
+        resumed = co_await offload(std::move(resume));
+        if (!resumed) {
+            co_await sleep_for(Millis(10));
+        }
+    }
+    auto read = [this] { return transit_->ids(); };
+    const std::vector<std::string> ids = co_await offload(std::move(read));
+    std::size_t seen = 0;
+    for (const std::string& id : ids) {
+        if (by_id_.count(id) == 0 && !draining_) {
+            incoming_.put(id, clock_() / kSecond);
+            fill_active();
+            keep_waiting(id);
+        }
+        if (++seen % kTurn == 0) {
+            co_await yield_to_others();
+        }
+    }
+}
+
 Task<> Manager::rescan(bool incoming, bool deferred) {
     if (scanning_) {
         want_rescan();
@@ -368,6 +405,7 @@ Task<> Manager::rescan(bool incoming, bool deferred) {
     }
     scanning_ = true;
     if (incoming) {
+        co_await scan_transit();
         co_await scan("incoming");
     }
     if (deferred) {

@@ -27,7 +27,7 @@ enum class Fate : std::uint8_t {
 
 struct Message {
     std::string id;
-    std::string directory = "active";     ///< where its file is now: "incoming" or "active", or where postsuper moved it
+    std::string directory = "active";     ///< where its file is now: "transit", "incoming" or "active", or where postsuper moved it
     MessageKey key = 0;
     UniqueFd file;                        ///< for reading; its lock goes with the copies agents get
     UniqueFd journal;                     ///< for appending; opened when there is something to remember
@@ -50,6 +50,7 @@ struct Message {
     bool old = false;                     ///< was deferred before
     bool stopped = false;                 ///< postsuper: nothing more is given out in this attempt
     bool deleted = false;                 ///< postsuper removed or requeued its file
+    bool held = false;                    ///< agents began with the file that was in transit: Transit::release() when they have ended
     bool delay_warned = false;
     bool trace_reported = false;          ///< what sendmail -v asked for has been told
     bool confirm_delay = false;           ///< confirm_delay_cleared: who was warned hears when it is over
@@ -61,6 +62,7 @@ struct Message {
     bool is_probe() const { return envelope().verify_only && envelope().origin == queue::kOriginVerify; }
     /// Each recipient gets it from a sender address of its own.
     bool is_verp() const { return envelope().verp_delimiters.size() == 2 && !envelope().sender.empty(); }
+    bool is_in_transit() const { return directory == "transit"; }
     std::string path() const { return directory + "/" + id; }
     bool has(Fate fate) const;
     /// Recipients that the scheduler or an agent has now.

@@ -8,6 +8,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/log/log.h"
+#include "lib/queue/log_options.h"
 #include "lib/queue/messages.h"
 #include "lib/route/router.h"
 #include "lib/service/service.h"
@@ -21,7 +22,7 @@ constexpr postern::Rights kRights{
     .capabilities = "",                              // none
     .chroot = "queue_directory",
     .readable = "$config_directory system",          // transport_maps and other tables, when they change
-    .writable = "$queue_directory",
+    .writable = "$queue_directory $transit_directory",
     .syscalls = postern::Syscalls::files,
 };
 
@@ -199,9 +200,8 @@ int main(int argc, char** argv) {
     if (!flushed) {
         fatal("{}", flushed.error().what);
     }
-    queue::LogOptions logs;
-    logs.ring_size = queue::log_ring_size_for(static_cast<std::uint64_t>(config.commit_log_size()));
-    logs.life = queue::read_file_system_life("incoming");
+    const std::optional<queue::Transit> transit = queue::Transit::open(".", ".");
+    queue::LogOptions logs = queue::log_options(config, transit ? &*transit : nullptr);
     service.work_in_batches();
     service.confine(kRights);
     qmgr::AgentPool agents(service.config());
@@ -209,6 +209,9 @@ int main(int argc, char** argv) {
     qmgr::Manager manager(service.config(), **router, agents, bounce, &qmgr::wall_clock_usec);
     agents.set_events(manager);
     manager.set_logs(std::move(logs));
+    if (transit) {
+        manager.set_transit(*transit);
+    }
     service.on_end([&] { manager.end(); });
     qmgr::VerifyReporter verify(service.config());
     manager.set_probes(probe_router ? *probe_router : **router, verify);

@@ -50,7 +50,10 @@ struct World {
     LogOptions options;
     std::unique_ptr<cleanup::Committer> committer;
 
-    explicit World(std::uint64_t ring_size) {
+    std::optional<Transit> transit;
+    std::string memory;
+
+    explicit World(std::uint64_t ring_size, bool has_transit) {
         char name[] = "/tmp/committer_test.XXXXXX";
         path = ::mkdtemp(name);
         for (const char* directory : {"incoming", "active", "deferred", "hold", "maildrop", "commit"}) {
@@ -60,6 +63,13 @@ struct World {
         options.ring_size = ring_size;
         options.life = "this life";
         options.io = &io;
+        if (has_transit) {
+            char memory_name[] = "/dev/shm/committer_test.XXXXXX";
+            memory = ::mkdtemp(memory_name);
+            (void)!::symlink(memory.c_str(), (path + "/transit").c_str());
+            transit = Transit::open(path, path);
+            options.transit = &*transit;
+        }
         committer = std::make_unique<cleanup::Committer>(options);
     }
 
@@ -67,6 +77,7 @@ struct World {
         WriterOptions file;
         file.queue_directory = path;
         file.io = &io;
+        file.in_memory = committer->takes_memory();
         Result<std::unique_ptr<QueueFileWriter>> made = QueueFileWriter::create(file);
         REQUIRE(made.ok());
         REQUIRE((*made)->body(body).ok());
@@ -77,18 +88,18 @@ struct World {
 };
 
 /// A committer lives as long as its process: its log is looked after even when nobody waits.
-World& new_world(std::uint64_t ring_size = kMinLogRing) {
+World& new_world(std::uint64_t ring_size = kMinLogRing, bool has_transit = false) {
     struct Worlds {
         std::vector<World*> all;   // never destroyed: the loop has gone before
         ~Worlds() {
             for (const World* const world : all) {
-                (void)!std::system(("rm -r " + world->path).c_str());
+                (void)!std::system(("rm -rf " + world->path + " " + world->memory).c_str());
             }
         }
     };
     static Worlds worlds;
     static auto* const kept = new std::vector<std::unique_ptr<World>>;
-    kept->push_back(std::make_unique<World>(ring_size));
+    kept->push_back(std::make_unique<World>(ring_size, has_transit));
     worlds.all.push_back(kept->back().get());
     return *kept->back();
 }
@@ -275,4 +286,51 @@ TEST_CASE("without a size there is no log", "[cleanup]") {
         CHECK((one.ok && !one.place));
     }
     CHECK(world.io.logs == 0);
+}
+
+TEST_CASE("with a place in memory, messages that share a flush do not touch the queue", "[cleanup]") {
+    World& world = new_world(kMinLogRing, true);
+    have_log(world);
+    const std::vector<Outcome> all = run(world, 50);
+    for (const Outcome& one : all) {
+        CHECK((one.ok && one.place && !world.exists(one.id) && world.transit->contains(one.id)));
+    }
+    REQUIRE(world.transit->keep_idle(all[0].id, "incoming"));
+    CHECK(world.exists(all[0].id));
+    const std::vector<Outcome> long_one = run(world, 1, "\n" + std::string(300'000, 'x') + "\n");
+    CHECK((long_one.front().ok && !long_one.front().place && world.exists(long_one.front().id)));
+}
+
+TEST_CASE("without room in memory they get files of the queue", "[cleanup]") {
+    World& world = new_world(kMinLogRing, true);
+    have_log(world);
+    const int before = world.io.files;
+    (void)!std::system(("rm -r " + world.memory).c_str());
+    for (const Outcome& one : run(world, 20)) {
+        CHECK((one.ok && one.place && world.exists(one.id)));
+    }
+    CHECK(world.io.files == before);
+}
+
+TEST_CASE("a log that fails takes nobody's message in transit with it", "[cleanup]") {
+    World& world = new_world(kMinLogRing, true);
+    have_log(world);
+    world.io.logs_fail = true;
+    for (const Outcome& one : run(world, 10)) {
+        CHECK((one.ok && !one.place && world.exists(one.id) && !world.transit->contains(one.id)));
+    }
+    CHECK(read_places(world.options).size() <= 2);   // of those alone that had made it have its log
+}
+
+TEST_CASE("at the end a log stays in use while messages are in transit", "[cleanup]") {
+    World& world = new_world(kMinLogRing, true);
+    have_log(world);
+    const std::vector<Outcome> some = run(world, 5);
+    world.committer->close();
+    CHECK(read_places(world.options).size() >= some.size());
+    for (const std::string& id : world.transit->ids()) {
+        REQUIRE(world.transit->keep_idle(id, "incoming"));
+    }
+    world.committer->close();
+    CHECK(read_places(world.options).empty());
 }

@@ -279,6 +279,43 @@ TEST_CASE("what was settled does not come back", "[queue]") {
     CHECK(scratch.files("incoming") == std::vector<std::string>{young.id});
 }
 
+TEST_CASE("a message in transit keeps its record until it is in the queue", "[queue]") {
+    Scratch scratch;
+    REQUIRE(::mkdir((scratch.path + "/memory").c_str(), 0700) == 0);
+    REQUIRE(::symlink((scratch.path + "/memory").c_str(), (scratch.path + "/transit").c_str()) == 0);
+    const std::optional<Transit> transit = Transit::open(scratch.path, scratch.path);
+    REQUIRE(transit);
+    scratch.options.transit = &*transit;
+    std::unique_ptr<CommitLog> log = scratch.claim();
+    const Logged before = accept(scratch, *log), moving = accept(scratch, *log), after = accept(scratch, *log);
+    const std::string there = scratch.file("memory", moving.id), on_its_way = scratch.file("memory", "move." + moving.id);
+    REQUIRE(::rename(scratch.file("incoming", moving.id).c_str(), there.c_str()) == 0);
+
+    CHECK(log->in_queue_before() == moving.place.number);
+    LogMarks(scratch.path).mark(before.place);
+    log->collect();
+    CHECK(log->in_queue_before() == 0);
+    REQUIRE(::rename(there.c_str(), on_its_way.c_str()) == 0);
+    CHECK(log->in_queue_before() == 0);
+    log.reset();
+    CHECK(settle_logs(scratch.options).trouble.empty());
+    CHECK(read_places(scratch.options).size() == 2);   // the log has the only copy
+    CHECK(replay_logs(scratch.after_power_failure()).put_back == 0);   // as long as memory has the message
+    REQUIRE(::rename(on_its_way.c_str(), scratch.file("active", moving.id).c_str()) == 0);
+    CHECK(settle_logs(scratch.options).trouble.empty());
+    CHECK(read_places(scratch.options).empty());
+}
+
+TEST_CASE("what was in transit comes back when its directory has vanished", "[queue]") {
+    Scratch scratch;
+    std::unique_ptr<CommitLog> log = scratch.claim();
+    const Logged message = accept(scratch, *log);
+    log.reset();
+    REQUIRE(::unlink(scratch.file("incoming", message.id).c_str()) == 0);   // its only file was in memory
+    CHECK(replay_logs(scratch.after_power_failure()).put_back == 1);
+    CHECK(slurp(scratch.file("incoming", message.id)) == message.bytes);
+}
+
 TEST_CASE("marks give places back, in order", "[queue]") {
     Scratch scratch;
     std::unique_ptr<CommitLog> log = scratch.claim();

@@ -33,7 +33,7 @@ TEST_CASE("a message moves to active/ when its delivery takes longer", "[qmgr]")
     const std::string quick = queue.submit({to("a@here.example")});
     queue.deliver_first();
     const std::string slow = queue.submit({to("b@here.example")});
-    test_now += kSecond - 1;
+    test_now += kSecond / 2 - 1;
     queue.manager->tick();
     CHECK(files_in("incoming") == std::vector<std::string>{slow});
     test_now += 1;
@@ -353,7 +353,7 @@ TEST_CASE("whoever wants a scan again and again gets one a second", "[qmgr]") {
     Queue::wait_for([&queue] { return queue.agents.calls.size() == 1; });
     queue.manager->want_rescan();
     const std::string second = queue.write({to("a@here.example")});
-    CHECK(queue.manager->tick() == test_now + kSecond);
+    CHECK(queue.manager->tick() <= test_now + kSecond);
     for (int i = 0; i < 20; ++i) {
         queue.drain();
     }

@@ -178,7 +178,7 @@ std::optional<std::uint64_t> CommitLog::add(std::string_view queue_id, const std
     }
     record.queue_id = queue_id;
     record.number = next_++;
-    live_.push_back({record.number, begin, monotonic_seconds()});
+    live_.push_back({record.number, begin, monotonic_seconds(), record.queue_id});
     if (added_.empty() || begin != end_ || begin % ring == 0) {
         added_.push_back({log_ring_offset(ring) + begin % ring, {}});
     }
@@ -239,6 +239,12 @@ CommitLog::State CommitLog::collect() {
     state.half_full = is_half_full();
     state.next = next_;
     return state;
+}
+
+std::uint64_t CommitLog::in_queue_before() const {
+    const auto is_in_transit = [&](const Live& one) { return options_.transit != nullptr && options_.transit->contains(one.queue_id); };
+    const auto first = std::find_if(live_.begin(), live_.end(), is_in_transit);
+    return first == live_.end() ? next_ : first == live_.begin() ? 0 : first->number;
 }
 
 Result<void> CommitLog::settle(std::uint64_t next) {

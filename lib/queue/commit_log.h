@@ -5,9 +5,9 @@
 /// that came meanwhile.  As long as the kernel lives the copies are not needed, whichever process is killed; after a power failure
 /// replay_logs() (log_recovery.h) puts back what the file system has lost.
 ///
-/// A record is done with when qmgr has marked it (log_marks.h), because everybody has the message, or when the file system as a
-/// whole was flushed after it was written (settle()).  Most are marked within milliseconds, before the file system has written
-/// anything of their files.
+/// A record is done with when qmgr has marked it (log_marks.h), because everybody has the message, or when its message is a file of
+/// the file system (not in transit any more, transit.h) and that was flushed as a whole since (settle()).  Most are marked within
+/// milliseconds.
 ///
 /// The format is in commit_log(5).  A log belongs to the process that holds its lock (flock(2)).  Everything here blocks and belongs
 /// on the offload pool, one call at a time.
@@ -25,13 +25,15 @@
 #include "lib/base/unique_fd.h"
 #include "lib/queue/commit_log_format.h"
 #include "lib/queue/queue_file.h"
+#include "lib/queue/transit.h"
 
 namespace postern::queue {
 
 struct LogOptions {
     std::string queue_directory = ".";   ///< holds commit/
     std::uint64_t ring_size = 0;         ///< commit_log_size: kMinLogRing to kMaxLogRing, in steps of kLogHeaderSize
-    std::string life;                    ///< read_file_system_life()
+    std::string life;                    ///< what keeps files that were not flushed: read_file_system_life(), and the transit directory's name
+    const Transit* transit = nullptr;    ///< where messages may be that are in no directory of the queue; outlives the log
     FileIo* io = nullptr;                ///< null means the system; otherwise outlives the log
 };
 
@@ -66,7 +68,9 @@ public:
     bool is_half_full() const { return used() > options_.ring_size / 2; }
     /// Looks which records were marked since, and gives their place back.
     State collect();
-    /// All before `next` are in the file system: it was flushed after collect() said so; 0: none more than before.  Writes down from
+    /// All records before the one with this number are done with, or their messages are in the queue; 0: the first is in transit.
+    std::uint64_t in_queue_before() const;
+    /// All before `next` are in the file system: it was flushed after in_queue_before() said so; 0: none more than before.  Writes down from
     /// where records count, and makes durable which of them were marked.  To be called every second or so while records are
     /// added, so that what the header says stays near to them.  Errors: io.
     Result<void> settle(std::uint64_t next);
@@ -78,6 +82,7 @@ private:
     struct Live {
         std::uint64_t number = 0, begin = 0;
         std::int64_t since = 0;
+        std::string queue_id;
     };
     CommitLog(const LogOptions& options, std::string name, UniqueFd file);
     static Result<UniqueFd> open(const LogOptions& options, const std::string& name);

@@ -18,11 +18,10 @@ namespace {
 
 constexpr std::string_view kMagic = "PosternL";
 constexpr std::uint16_t kVersion = 1;
-constexpr std::size_t kLifeSize = 80;
 /// STATX_MNT_ID_UNIQUE, for C libraries that do not know it yet (Linux 6.8).
 constexpr unsigned kMountIdUnique = 0x4000;
 constexpr std::size_t kStartTime = 19;         ///< of the words after the program's name in /proc/PID/stat: when it was started
-constexpr std::size_t kHeaderFields = 8 + 2 + 2 + 4 + 8 + 8 + kLifeSize;
+constexpr std::size_t kHeaderFields = 8 + 2 + 2 + 4 + 8 + 8 + kLogLifeSize;
 constexpr std::string_view kRecordMagic = "\xf1PL\n";
 constexpr std::size_t kRecordFields = 4 + 8 + 4 + 4 + 1 + kMaxQueueId;
 static_assert(kRecordFields + sizeof(std::uint32_t) <= kLogRecordHeaderSize);
@@ -52,7 +51,7 @@ std::string encode_log_header(const LogHeader& header) {
     put_number(out, std::uint32_t{0});
     put_number(out, header.ring_size);
     put_number(out, header.first);
-    out += header.life.substr(0, kLifeSize);
+    out += header.life.substr(0, kLogLifeSize);
     out.resize(kHeaderFields, '\0');
     put_number(out, crc32c(0, out));
     out.resize(kLogSector, '\0');
@@ -75,7 +74,7 @@ Result<LogHeader> decode_log_header(std::string_view bytes) {
     in.number<std::uint32_t>();
     header.ring_size = in.number<std::uint64_t>();
     header.first = in.number<std::uint64_t>();
-    const std::string_view life = in.take(kLifeSize);
+    const std::string_view life = in.take(kLogLifeSize);
     header.life = life.substr(0, life.find('\0'));
     if (!is_ring_size(header.ring_size)) {
         return corrupt("bad size");

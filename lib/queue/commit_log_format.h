@@ -17,6 +17,8 @@ namespace postern::queue {
 /// Records begin at multiples of this, which a disk writes whole.
 inline constexpr std::uint64_t kLogSector = 512;
 inline constexpr std::uint64_t kLogHeaderSize = 4096;
+/// Of LogHeader::life.
+inline constexpr std::size_t kLogLifeSize = 80;
 /// Of a record before its content.
 inline constexpr std::uint64_t kLogRecordHeaderSize = 96;
 /// What commit_log_size may be, beside 0.

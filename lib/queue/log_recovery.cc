@@ -151,6 +151,9 @@ bool is_whole(const std::string& path) {
 
 /// True when the message is in the queue; what is left of it there is removed otherwise, once it is written anew.
 bool is_in_queue(const LogOptions& options, const std::string& id, std::vector<std::string>& damaged) {
+    if (options.transit != nullptr && options.transit->contains(id)) {
+        return true;   // memory is whole or gone
+    }
     for (const char* place : kPlaces) {
         std::string path = options.queue_directory + "/" + queue_path(place, id);
         if (is_whole(path)) {
@@ -232,6 +235,15 @@ void for_records(const Orphan& log, Each each) {
     }
 }
 
+/// The log has the only durable copy of a message.
+bool is_in_transit(const LogOptions& options, const Orphan& log) {
+    bool found = false;
+    if (options.transit != nullptr) {
+        for_records(log, [&](const LogRecord& record, const std::string&) { found = found || options.transit->contains(record.queue_id); });
+    }
+    return found;
+}
+
 void replay(const LogOptions& options, Orphan& log, LogRecovery& recovery) {
     std::vector<std::uint64_t> safe;
     bool all = true;
@@ -284,6 +296,9 @@ LogRecovery settle_logs(const LogOptions& options) {
         }
         if (was_written_elsewhen(options, log.header)) {
             continue;   // replay_logs() had trouble with it
+        }
+        if (is_in_transit(options, log)) {
+            continue;   // until it is moved to the queue, or delivered
         }
         if (!flushed) {
             const Result<void> done = flush_file_system(options);

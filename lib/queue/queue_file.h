@@ -47,6 +47,7 @@ struct WriterOptions {
     bool long_queue_ids = false;           ///< enable_long_queue_ids
     std::int64_t time_usec = 0;            ///< for the id; 0 means now
     mode_t mode = 0700;                    ///< as Postfix: the execute bit says "complete"
+    bool in_memory = false;                ///< no file until one is needed: the content may go elsewhere (image())
     FileIo* io = nullptr;                  ///< null means the system; otherwise outlives the writer
 };
 
@@ -57,7 +58,7 @@ struct WriterOptions {
 /// fsync.  After an error the writer is fit only for destruction.
 class QueueFileWriter {
 public:
-    /// Makes the temporary file and so the queue id.  Errors: no_space, io, denied, temporary.
+    /// Makes the temporary file, if it is not to be in memory, and the queue id.  Errors: no_space, io, denied, temporary.
     static Result<std::unique_ptr<QueueFileWriter>> create(WriterOptions options);
 
     /// Removes the file unless it was kept: by keep(), or because commit(), write_out() or flush() succeeded.
@@ -92,10 +93,10 @@ public:
     /// final name, and is flushed.  Both block.  Errors: as write_out().
     Result<void> put_in_place();
     Result<void> flush();
-    /// After put_in_place(): the file's bytes, in pieces that live as long as the writer; none when the message is so long
+    /// After envelope(): the file's bytes, in pieces that live as long as the writer; none when the message is so long
     /// that memory no longer has all of it.
-    std::vector<std::string_view> image() const;
-    /// The file is durable by other means.
+    std::vector<std::string_view> image();
+    /// The message is durable by other means: after put_in_place() its file stays.
     void keep() { path_.clear(); }
 
     /// write_out() on the offload pool.  The writer must stay until it returns.  RFC 5321 section 6.1: only after
@@ -106,8 +107,10 @@ public:
     UniqueFd take_file() { return std::move(file_); }
 
 private:
-    QueueFileWriter(WriterOptions options, UniqueFd file, std::string temporary, std::string queue_id);
+    explicit QueueFileWriter(WriterOptions options) : options_(std::move(options)) {}
+    Result<void> make_file();
     Result<void> flush_body();
+    void finish_header();
     Result<void> write_at(std::uint64_t offset, std::vector<std::string_view> pieces);
     FileIo& io() { return options_.io != nullptr ? *options_.io : FileIo::system(); }
 

@@ -50,6 +50,18 @@ bool is_queue_id(std::string_view text) {
            separator >= mark && separator + 1 < text.size();
 }
 
+bool has_random_number(std::string_view queue_id) {
+    const bool is_short = queue_id.find_first_not_of(kHex) == std::string_view::npos;
+    const std::size_t begin = is_short ? kShortMicrosecondsDigits : queue_id.rfind('z') + 1;
+    const std::string_view digits = is_short ? kHex : kDigits;
+    const std::uint64_t base = is_short ? 16 : 51;
+    std::uint64_t number = 0;
+    for (const char digit : queue_id.substr(std::min(begin, queue_id.size()))) {
+        number = number * base + digits.find(digit);
+    }
+    return number >= kFirstRandomNumber && number < 2 * kFirstRandomNumber;
+}
+
 std::string queue_path(std::string_view directory, std::string_view queue_id) {
     std::string path(directory);
     path += '/';

@@ -37,19 +37,20 @@ std::string with(const char* prefix, std::string_view queue_id) {
 
 }  // namespace
 
-std::optional<Transit> Transit::open(const std::string& queue_directory, std::string seen_as) {
+std::string read_transit_link(const std::string& queue_directory) {
     char target[PATH_MAX] = "";
     const ssize_t length = ::readlink((queue_directory + kLink).c_str(), target, sizeof target);
-    if (length <= 0 || length == static_cast<ssize_t>(sizeof target)) {
-        return std::nullopt;
-    }
-    std::string name(target, static_cast<std::size_t>(length));
-    UniqueFd directory(::open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+    return length <= 0 || length == static_cast<ssize_t>(sizeof target) ? std::string() : std::string(target, static_cast<std::size_t>(length));
+}
+
+std::optional<Transit> Transit::open(const std::string& queue_directory, std::string seen_as) {
+    const std::string path = read_transit_link(queue_directory);
+    UniqueFd directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
     struct stat info {};
     if (!directory || ::fstat(directory.get(), &info) != 0 || (info.st_mode & 0077) != 0) {
         return std::nullopt;   // none, or not only ours
     }
-    return Transit(std::move(name), std::move(directory), std::move(seen_as));
+    return Transit(path.substr(path.rfind('/') + 1), std::move(directory), std::move(seen_as));
 }
 
 bool Transit::has_room() const {
@@ -160,7 +161,7 @@ Result<UniqueFd> Transit::keep(std::string_view queue_id, int file, const std::s
     Result<UniqueFd> kept = copy(queue_id, file, directory, io);
     if (!kept) {
         rename(moving, id);
-        return kept;
+        return Error(kept.error().code == Errc::not_found ? Errc::io : kept.error().code, kept.error().what);
     }
     if (!agents || !rename(moving, with(kLock, queue_id))) {
         ::unlinkat(directory_.get(), moving.c_str(), 0);
@@ -168,21 +169,16 @@ Result<UniqueFd> Transit::keep(std::string_view queue_id, int file, const std::s
     return kept;
 }
 
-Transit::Kept Transit::keep_all() const {
-    Kept done;
-    for (const std::string& id : ids()) {
-        const UniqueFd file = open_file(id, O_RDONLY);
-        if (!file || ::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
-            continue;
-        }
-        const Result<UniqueFd> kept = keep(id, file.get(), "incoming", false);
-        if (kept) {
-            ++done.messages;
-        } else if (kept.error().code != Errc::not_found) {
-            done.trouble.push_back(kept.error().what);
-        }
+Result<void> Transit::keep_idle(std::string_view queue_id, const std::string& directory) const {
+    const UniqueFd file = open_file(queue_id, O_RDONLY);
+    if (!file) {
+        return errno_error("open transit/" + std::string(queue_id));
     }
-    return done;
+    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+        return Error(Errc::temporary, "transit/" + std::string(queue_id) + " is locked");
+    }
+    const Result<UniqueFd> kept = keep(queue_id, file.get(), directory, false);
+    return kept ? Result<void>() : Result<void>(kept.error());
 }
 
 /// Who moves a message has this shared, so that resume() can tell that all who did are dead.  None, with errno, when it is not to be had.

@@ -38,6 +38,9 @@
 
 namespace postern::queue {
 
+/// Where the link of a queue leads; empty: it has none.
+std::string read_transit_link(const std::string& queue_directory);
+
 class Transit {
 public:
     /// That of a queue; none when it has none.  Before the root directory is changed; from then on the queue is `seen_as`.
@@ -65,12 +68,8 @@ public:
     /// have it, their lock stays.  The new file, locked, for reading; not flushed.  After an error all is as before.
     /// Errors: not_found (it is not in transit any more), exists, no_space, io.
     Result<UniqueFd> keep(std::string_view queue_id, int file, const std::string& directory, bool agents, FileIo& io = FileIo::system()) const;
-    /// The same for all that nobody has locked; to incoming/.  Yields how many, and what failed.  Blocks.
-    struct Kept {
-        std::size_t messages = 0;
-        std::vector<std::string> trouble;
-    };
-    Kept keep_all() const;
+    /// The same for a message that nobody has locked.  Errors: temporary (somebody has), and as above.
+    Result<void> keep_idle(std::string_view queue_id, const std::string& directory) const;
 
     /// An agent that began with the message here may still have it.
     bool is_held(std::string_view queue_id) const;

@@ -8,11 +8,13 @@
 #include <cstdio>
 #include <ctime>
 
+#include "lib/base/strings.h"
 #include "lib/queue/checksum.h"
 #include "lib/queue/envelope_codec.h"
 #include "lib/queue/fixed_header.h"
 #include "lib/queue/queue_file.h"
 #include "lib/queue/queue_id.h"
+#include "lib/queue/stored.h"
 
 namespace postern::queue {
 namespace {
@@ -31,6 +33,13 @@ std::int64_t now_usec() {
 std::string temporary_name() {
     static std::atomic<unsigned> counter{0};
     return "tmp." + std::to_string(::getpid()) + "." + std::to_string(now_usec()) + "." + std::to_string(counter++);
+}
+
+/// In the place of an inode number.
+std::uint64_t number_without_file() {
+    const std::string random = random_bytes(sizeof(std::uint64_t));
+    StoredReader in(random);
+    return kFirstRandomNumber + in.number<std::uint64_t>() % kFirstRandomNumber;
 }
 
 }  // namespace
@@ -86,30 +95,40 @@ Result<std::unique_ptr<QueueFileWriter>> QueueFileWriter::create(WriterOptions o
     if (options.time_usec == 0) {
         options.time_usec = now_usec();
     }
-    for (int tries = 0;; ++tries) {
-        std::string path = options.queue_directory + "/" + options.directory + "/" + temporary_name();
-        UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, options.mode));
-        if (!file && errno == EEXIST && tries < kMaxNameTries) {
-            continue;
-        }
-        if (!file) {
-            return errno_error("create " + path);
-        }
-        struct stat status {};
-        // The mask may be anything in a command; 0700, what daemons use, passes all but absurd ones.
-        if (::fstat(file.get(), &status) != 0 || (options.mode != 0700 && ::fchmod(file.get(), options.mode) != 0)) {
-            const int why = errno;
-            ::unlink(path.c_str());
-            return errno_error("stat " + path, why);
-        }
-        std::string id = make_queue_id(options.time_usec, status.st_ino, options.long_queue_ids);
-        return std::unique_ptr<QueueFileWriter>(
-            new QueueFileWriter(std::move(options), std::move(file), std::move(path), std::move(id)));
+    std::unique_ptr<QueueFileWriter> writer(new QueueFileWriter(std::move(options)));
+    const WriterOptions& its = writer->options_;
+    if (its.in_memory) {
+        writer->queue_id_ = make_queue_id(its.time_usec, number_without_file(), its.long_queue_ids);
+        return writer;
     }
+    const Result<void> made = writer->make_file();
+    if (!made) {
+        return made.error();
+    }
+    return writer;
 }
 
-QueueFileWriter::QueueFileWriter(WriterOptions options, UniqueFd file, std::string temporary, std::string queue_id)
-    : options_(std::move(options)), file_(std::move(file)), path_(std::move(temporary)), queue_id_(std::move(queue_id)) {}
+/// The temporary file; the queue id is made of it, unless there is one.
+Result<void> QueueFileWriter::make_file() {
+    for (int tries = 0; !file_; ++tries) {
+        std::string path = options_.queue_directory + "/" + options_.directory + "/" + temporary_name();
+        file_.reset(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, options_.mode));
+        if (file_) {
+            path_ = std::move(path);
+        } else if (errno != EEXIST || tries == kMaxNameTries) {
+            return errno_error("create " + path);
+        }
+    }
+    struct stat status {};
+    // The mask may be anything in a command; 0700, what daemons use, passes all but absurd ones.
+    if (::fstat(file_.get(), &status) != 0 || (options_.mode != 0700 && ::fchmod(file_.get(), options_.mode) != 0)) {
+        return errno_error("stat " + path_);
+    }
+    if (queue_id_.empty()) {
+        queue_id_ = make_queue_id(options_.time_usec, status.st_ino, options_.long_queue_ids);
+    }
+    return {};
+}
 
 QueueFileWriter::~QueueFileWriter() {
     if (!path_.empty()) {
@@ -122,6 +141,9 @@ Result<void> QueueFileWriter::write_at(std::uint64_t offset, std::vector<std::st
 }
 
 Result<void> QueueFileWriter::flush_body() {
+    if (const Result<void> made = file_ ? Result<void>() : make_file(); !made) {
+        return made;
+    }
     const std::uint64_t offset = kFixedHeaderSize + body_length_ - body_buffer_.size();
     Result<void> written = write_at(offset, {body_buffer_});
     body_buffer_.clear();
@@ -162,14 +184,7 @@ Result<void> QueueFileWriter::write_out() {
     return done ? flush() : done;
 }
 
-std::vector<std::string_view> QueueFileWriter::image() const {
-    if (body_buffer_.size() != body_length_) {
-        return {};
-    }
-    return {fixed_header_, body_buffer_, headers_, envelope_};
-}
-
-Result<void> QueueFileWriter::put_in_place() {
+void QueueFileWriter::finish_header() {
     FixedHeader fixed;
     fixed.body_length = body_length_;
     fixed.headers_length = headers_.size();
@@ -178,6 +193,25 @@ Result<void> QueueFileWriter::put_in_place() {
     fixed.headers_crc = crc32c(0, headers_);
     fixed.envelope_crc = crc32c(0, envelope_);
     fixed_header_ = encode_fixed_header(fixed);
+}
+
+std::vector<std::string_view> QueueFileWriter::image() {
+    if (body_buffer_.size() != body_length_) {
+        return {};
+    }
+    if (fixed_header_.empty()) {
+        finish_header();
+    }
+    return {fixed_header_, body_buffer_, headers_, envelope_};
+}
+
+Result<void> QueueFileWriter::put_in_place() {
+    if (const Result<void> made = file_ ? Result<void>() : make_file(); !made) {
+        return made;
+    }
+    if (fixed_header_.empty()) {
+        finish_header();
+    }
     if (body_buffer_.size() == body_length_) {
         const Result<void> all = write_at(0, {fixed_header_, body_buffer_, headers_, envelope_});
         if (!all) {

@@ -1,0 +1,210 @@
+/// qmgr/manager and messages in transit: what is delivered at once never reaches the disk, everything else does, and nothing is
+/// delivered twice or left behind, whoever is killed.
+#include "lib/queue/commit_log.h"
+#include "lib/queue/log_recovery.h"
+#include "lib/queue/transit.h"
+#include "t/qmgr_queue.h"
+
+using namespace postern;
+using namespace postern::qmgr;
+
+namespace {
+
+struct TransitQueue : Queue {
+    std::optional<queue::Transit> transit;
+    explicit TransitQueue(std::string_view settings = "") : Queue(settings) {
+        REQUIRE((::mkdir("memory", 0700) == 0 && ::mkdir("commit", 0700) == 0));
+        REQUIRE(::symlink((root + "/memory").c_str(), "transit") == 0);
+        transit = queue::Transit::open(".", ".");
+        REQUIRE(transit);
+        manager->set_transit(*transit);
+    }
+    void kill_and_start() {
+        restart();
+        manager->set_transit(*transit);
+        start();
+    }
+    /// As cleanup does it; qmgr is not told.
+    std::string put(const std::vector<queue::Recipient>& recipients) {
+        auto writer = queue::QueueFileWriter::create({.time_usec = test_now, .in_memory = true});
+        REQUIRE((writer && (*writer)->header("Subject: test\n") && (*writer)->body("\nHello\n")));
+        queue::Envelope envelope;
+        envelope.sender = "from@there.example";
+        envelope.recipients = recipients;
+        envelope.arrival_usec = test_now;
+        REQUIRE((*writer)->envelope(envelope));
+        REQUIRE(transit->put((*writer)->queue_id(), (*writer)->image()));
+        return (*writer)->queue_id();
+    }
+    std::string submit(const std::vector<queue::Recipient>& recipients) {
+        const std::string id = put(recipients);
+        manager->new_message(id, UniqueFd());
+        return id;
+    }
+    void pass(std::int64_t usec) {
+        test_now += usec;
+        manager->tick();
+    }
+    static bool queue_is_empty() {
+        return files_in("incoming").empty() && files_in("active").empty() && files_in("deferred").empty() && files_in("memory").empty();
+    }
+    using Names = std::vector<std::string>;
+};
+
+}  // namespace
+
+TEST_CASE("what is delivered at once was in transit only", "[qmgr]") {
+    TransitQueue queue;
+    const std::string id = queue.submit({to("a@here.example")});
+    CHECK(files_in("memory") == TransitQueue::Names{id});
+    REQUIRE(queue.agents.calls.size() == 1);
+    queue.deliver_first();
+    CHECK(TransitQueue::queue_is_empty());
+    CHECK(queue.log.last() == id + ": removed");
+}
+
+TEST_CASE("what takes longer is kept, and its agents' lock with it", "[qmgr]") {
+    TransitQueue queue;
+    const std::string id = queue.submit({to("a@here.example")});
+    queue.pass(kSecond / 2 - 1);
+    CHECK(files_in("active").empty());
+    queue.pass(1);
+    CHECK(files_in("active") == TransitQueue::Names{id});
+    CHECK(files_in("memory") == TransitQueue::Names{"lock." + id});
+    queue.deliver_first();
+    CHECK(TransitQueue::queue_is_empty());
+}
+
+TEST_CASE("what is put off is kept, with what has happened", "[qmgr]") {
+    TransitQueue queue;
+    const std::string id = queue.submit({to("a@here.example"), to("b@far.example")});
+    queue.deliver_first();
+    CHECK(files_in("memory") == TransitQueue::Names{id});
+    queue.answer(1, queue::kDeferred, "4.4.1", "connection refused");
+    queue.finish();
+    queue.drain();
+    CHECK(files_in("deferred") == TransitQueue::Names{id});
+    CHECK(files_in("memory").empty());
+    queue.kill_and_start();
+    REQUIRE(queue.manager->flush_one(id));
+    REQUIRE(queue.agents.calls.size() == 1);   // who has it does not get it again
+    CHECK(queue.agents.calls.front().request.recipients.front().recipient.address == "b@far.example");
+    queue.deliver_first();
+    CHECK(TransitQueue::queue_is_empty());
+}
+
+TEST_CASE("after qmgr was killed its successor takes up what is in transit, told or not", "[qmgr]") {
+    TransitQueue queue;
+    const std::string known = queue.submit({to("a@here.example"), to("b@far.example")}), untold = queue.put({to("c@here.example")});
+    queue.deliver_first();   // the journal is in memory too
+    queue.kill_and_start();
+    REQUIRE(queue.agents.calls.size() == 2);
+    for (const Call& call : queue.agents.calls) {
+        CHECK(call.request.recipients.front().recipient.address == (call.request.queue_id == known ? "b@far.example" : "c@here.example"));
+    }
+    queue.deliver_first();
+    queue.deliver_first();
+    CHECK(TransitQueue::queue_is_empty());
+}
+
+TEST_CASE("what an agent of a killed qmgr still has is left to it", "[qmgr]") {
+    TransitQueue queue;
+    const std::string id = queue.submit({to("a@here.example")});
+    const bool kept = GENERATE(false, true);
+    if (kept) {
+        queue.pass(kSecond);
+    }
+    CHECK(files_in(kept ? "active" : "memory").size() == 1);
+    UniqueFd in_agent = std::move(queue.agents.calls.front().request.message);
+    queue.kill_and_start();
+    queue.pass(2 * kSecond);
+    CHECK(queue.agents.calls.empty());
+    in_agent.reset();
+    queue.wait_for([&] {
+        queue.pass(kSecond);
+        return !queue.agents.calls.empty();
+    });
+    CHECK(queue.agents.calls.front().request.queue_id == id);
+    queue.deliver_first();
+    CHECK(TransitQueue::queue_is_empty());
+}
+
+TEST_CASE("a move that was cut short is finished, or taken back", "[qmgr]") {
+    TransitQueue queue;
+    const std::string id = queue.put({to("a@here.example")});
+    REQUIRE(::rename(("memory/" + id).c_str(), ("memory/move." + id).c_str()) == 0);
+    if (GENERATE(false, true)) {
+        REQUIRE(std::system(("cp memory/move." + id + " active/" + id).c_str()) == 0);
+    }
+    queue.kill_and_start();
+    queue.pass(kSecond);
+    REQUIRE(queue.agents.calls.size() == 1);
+    queue.deliver_first();
+    queue.pass(kSecond);
+    CHECK(queue.agents.calls.empty());
+    CHECK(TransitQueue::queue_is_empty());
+}
+
+TEST_CASE("what there is no room for does not stay in transit", "[qmgr]") {
+    TransitQueue queue("qmgr_message_active_limit = 1\n");   // ten at least
+    for (int i = 0; i < 10; ++i) {
+        queue.submit({to("a@here.example")});
+    }
+    CHECK(files_in("incoming").empty());
+    const std::string waits = queue.submit({to("b@here.example")});
+    CHECK(files_in("incoming") == TransitQueue::Names{waits});
+    queue.deliver_first();
+    queue.pass(kSecond);
+    while (!queue.agents.calls.empty()) {
+        queue.deliver_first();
+    }
+    CHECK(TransitQueue::queue_is_empty());
+}
+
+TEST_CASE("what cannot be kept stays in transit, and is delivered from there or kept later", "[qmgr]") {
+    TransitQueue queue;
+    const std::string id = queue.submit({to("a@here.example")});
+    REQUIRE(::rmdir("active") == 0);
+    queue.pass(kSecond);
+    CHECK(files_in("memory") == TransitQueue::Names{id});
+    REQUIRE(::mkdir("active", 0700) == 0);
+    if (GENERATE(false, true)) {
+        queue.pass(10 * kSecond);
+        CHECK(files_in("active") == TransitQueue::Names{id});
+    }
+    queue.deliver_first();
+    CHECK(TransitQueue::queue_is_empty());
+}
+
+TEST_CASE("at an orderly end nothing stays in transit but what agents have", "[qmgr]") {
+    TransitQueue queue;
+    const std::string busy = queue.submit({to("a@here.example")}), idle = queue.put({to("b@here.example")});
+    queue.manager->end();
+    CHECK(files_in("incoming") == TransitQueue::Names{idle});
+    CHECK(files_in("memory") == TransitQueue::Names{busy});
+    queue.deliver_first();
+}
+
+TEST_CASE("postsuper deletes a message in transit", "[qmgr]") {
+    TransitQueue queue;
+    const std::string id = queue.submit({to("a@far.example")});
+    REQUIRE(queue.transit->remove(id));
+    const bool told = GENERATE(true, false);
+    if (told) {
+        queue.manager->altered(queue::kAlteredDeleted, {id});
+    }
+    queue.answer(0, queue::kDeferred, "4.4.1", "no");
+    queue.finish();
+    queue.drain();
+    CHECK(TransitQueue::queue_is_empty());
+    CHECK(queue.manager->waiting() == 0);
+}
+
+TEST_CASE("a damaged file in transit is saved in corrupt/", "[qmgr]") {
+    TransitQueue queue;
+    const std::string id = queue.put({to("a@here.example")});
+    REQUIRE(::truncate(("memory/" + id).c_str(), 50) == 0);
+    queue.manager->new_message(id, UniqueFd());
+    CHECK(files_in("corrupt") == TransitQueue::Names{id});
+    CHECK(files_in("memory").empty());
+}
