@@ -128,9 +128,13 @@ do_install() {
     fi
 }
 
+stop_it() {
+    if live && [ -x "$sbin/postern" ]; then "$sbin/postern" stop >/dev/null 2>&1 || true; fi
+}
+
 do_uninstall() {
+    stop_it
     if live; then
-        if [ -x "$sbin/postern" ]; then "$sbin/postern" stop >/dev/null 2>&1 || true; fi
         if [ -d /run/systemd/system ]; then systemctl disable postern >/dev/null 2>&1 || true; fi
         rm -f /etc/systemd/system/multi-user.target.wants/postern.service
     fi
@@ -141,19 +145,43 @@ do_uninstall() {
     if live && [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi
 }
 
-# Messages: files whose names are queue ids.  What a killed writer left unfinished (tmp.) is none.
+# Messages: files whose names are queue ids.  What a killed writer left unfinished (tmp.) is none, nor is an agent's lock.
 queued() {
-    for folder in maildrop incoming active deferred hold corrupt; do
-        if [ -d "$spool/$folder" ]; then find "$spool/$folder" -type f ! -name 'tmp.*'; fi
+    for folder in maildrop incoming active deferred hold corrupt transit; do
+        if [ -d "$spool/$folder/" ]; then find "$spool/$folder/" -type f ! -name 'tmp.*' ! -name 'lock.*'; fi
     done
 }
 
-do_purge() {
+# Commit logs of a mail system that was not stopped in good order: nothing else may have what is in them (commit_log(5)).
+logs_in_use() {
+    for log in "$spool"/commit/*.*; do
+        if [ -f "$log" ] && [ "$(od -A n -t u1 -j 10 -N 2 "$log" | tr -d ' ')" = 10 ]; then echo "$log"; fi
+    done
+}
+
+refuse_mail() {
     if [ -n "$(queued)" ]; then
         echo "there is mail in $spool: deliver it (postqueue -f) or remove it (postsuper -d ALL) first; nothing was purged" >&2
         exit 1
     fi
+}
+
+do_purge() {
+    refuse_mail
+    stop_it
+    refuse_mail   # what came meanwhile
+    if [ -n "$(logs_in_use)" ]; then
+        echo "there may be mail in $spool/commit: start and stop the mail system first; nothing was purged" >&2
+        exit 1
+    fi
     do_uninstall
+    transit=$(readlink "$spool/transit") || transit=
+    case $transit in
+    /*/*)
+        rm -rf "$transit"
+        rmdir "${transit%/*}" 2>/dev/null || true   # other queues' are there too
+        ;;
+    esac
     rm -rf "$etc" "$DESTDIR/etc/pam.d/postern" "$DESTDIR/var/lib/postern" "$spool"
     if live; then
         for user in postern postern-net; do ! getent passwd "$user" >/dev/null || userdel "$user"; done

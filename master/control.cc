@@ -117,8 +117,11 @@ bool check_all(const ControlContext& context, Severity least, bool correct) {
         fmt::print(stderr, "postern: error: {}\n", report.error().what);
         return false;
     }
-    for (const std::string& notice : report->notices) {
-        fmt::print(stderr, "postern: warning: {}\n", notice);
+    for (const std::string& warning : report->warnings) {
+        fmt::print(stderr, "postern: warning: {}\n", warning);
+    }
+    for (const std::string& notice : least == Severity::notice ? report->notices : std::vector<std::string>()) {
+        fmt::print(stderr, "postern: notice: {}\n", notice);
     }
     return true;
 }

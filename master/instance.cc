@@ -12,6 +12,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/sandbox/identity.h"
+#include "master/transit_directory.h"
 
 namespace postern::master {
 namespace {
@@ -131,7 +132,7 @@ Result<void> set_up(const std::string& path, const Directory& directory, const I
         return {};
     }
     if (exists && !correct) {
-        report.notices.push_back(fmt::format("{}: owner {}:{} mode {:o}, expected {}:{} mode {:o}; \"postern set-permissions\" "
+        report.warnings.push_back(fmt::format("{}: owner {}:{} mode {:o}, expected {}:{} mode {:o}; \"postern set-permissions\" "
                                              "repairs it", path, info.st_uid, info.st_gid, info.st_mode & 07777, user, group,
                                              directory.mode));
         return {};
@@ -207,6 +208,13 @@ Result<DirectoryReport> set_up_directories(const Config& config, bool correct) {
     const Directory data{"", Owner::mail, 0700};
     if (Result<void> done = set_up(config.data_directory(), data, *ids, correct, report); !done) {
         return done.error();
+    }
+    TransitReport transit = set_up_transit(config, ids->mail_user, ids->mail_group);
+    if (!transit.warning.empty()) {
+        report.warnings.push_back(std::move(transit.warning));
+    }
+    if (!transit.notice.empty()) {
+        report.notices.push_back(std::move(transit.notice));
     }
     return report;
 }

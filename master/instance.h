@@ -39,11 +39,12 @@ std::optional<pid_t> running_master(const std::string& queue_directory);
 
 /// What set_up_directories() did, or would have liked to do.
 struct DirectoryReport {
-    std::vector<std::string> notices;
+    std::vector<std::string> warnings;
+    std::vector<std::string> notices;   ///< for whoever asks
 };
 
 /// Makes what is missing of queue_directory and data_directory, and sets owners and modes (as root; otherwise only
-/// what is missing is made, for the present user).  `correct` also repairs what exists.
+/// what is missing is made, for the present user).  `correct` also repairs what exists.  Then set_up_transit().
 /// Errors: config when mail_owner or setgid_group is not known; io.
 Result<DirectoryReport> set_up_directories(const Config& config, bool correct);
 

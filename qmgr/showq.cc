@@ -6,13 +6,14 @@
 #include "lib/ipc/channel.h"
 #include "lib/listing/listing.h"
 #include "lib/log/log.h"
+#include "lib/queue/transit.h"
 #include "lib/service/service.h"
 
 constexpr postern::Rights kRights{
     .user = "mail_owner",
     .capabilities = "",                              // none
     .chroot = "queue_directory",
-    .readable = "$queue_directory /etc/localtime /usr/share/zoneinfo",
+    .readable = "$queue_directory $transit_directory /etc/localtime /usr/share/zoneinfo",
     .writable = "",
     .syscalls = postern::Syscalls::network_only,
 };
@@ -59,10 +60,10 @@ Task<bool> send_piece(ListChannel& channel, std::vector<ListedMessage> messages)
 }
 
 /// Everything, as soon as the client connects; it asks nothing.  What is in memory is a piece being read and one being
-/// sent, however long the queue.
-Task<> serve(Connection client) {
+/// sent, however long the queue.  `transit` outlives the call.
+Task<> serve(Connection client, const queue::Transit* transit) {
     ListChannel channel(std::move(client.fd));
-    ListingWalk walk(".");
+    ListingWalk walk(".", transit);
     Piece ahead;
     spawn(read_ahead(walk, ahead, kFirstPiece));
     for (bool open = true; open;) {
@@ -93,6 +94,7 @@ Task<> serve(Connection client) {
 int main(int argc, char** argv) {
     using namespace postern;
     Service service("showq", argc, argv);
+    const std::optional<queue::Transit> transit = queue::Transit::open(service.config().queue_directory(), ".");
     service.confine(kRights);
-    return service.serve([](Connection client) { return qmgr::serve(std::move(client)); });
+    return service.serve([&](Connection client) { return qmgr::serve(std::move(client), transit ? &*transit : nullptr); });
 }

@@ -1,6 +1,7 @@
 /// lib/listing: the expected text is what postqueue of Postfix 3.7 printed for the same messages.
 #include "lib/listing/listing.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 #include <cstdlib>
 
 #include "lib/queue/queue_file.h"
+#include "lib/queue/transit.h"
 
 using namespace postern;
 
@@ -142,4 +144,79 @@ TEST_CASE("a file shows whom it still goes to and why not yet", "[listing]") {
     CHECK(listed.recipients[1].address == "one@x.example");
     CHECK_FALSE(read_listed(root, "incoming", "0123456789", listed));
     CHECK(std::system(("rm -rf " + root).c_str()) == 0);
+}
+
+namespace {
+
+/// A queue whose link leads to a directory beside it.
+struct ScratchQueue {
+    std::string root, memory;
+    ScratchQueue() {
+        char name[] = "/tmp/postern-listing-XXXXXX";
+        root = ::mkdtemp(name);
+        memory = root + "/memory";
+        for (const char* directory : {"maildrop", "active", "incoming", "deferred", "hold", "memory"}) {
+            ::mkdir((root + "/" + directory).c_str(), 0700);
+        }
+        CHECK(::symlink(memory.c_str(), (root + "/transit").c_str()) == 0);
+    }
+    ~ScratchQueue() { CHECK(std::system(("rm -rf " + root).c_str()) == 0); }
+    ScratchQueue(const ScratchQueue&) = delete;
+    ScratchQueue& operator=(const ScratchQueue&) = delete;
+
+    /// A message at this path, below root.
+    void add(const std::string& path) const {
+        auto writer = queue::QueueFileWriter::create({.queue_directory = root});
+        REQUIRE(writer);
+        queue::Envelope envelope;
+        envelope.sender = path;
+        envelope.recipients.emplace_back().address = "you@x.example";
+        REQUIRE((*writer)->envelope(envelope));
+        REQUIRE((*writer)->write_out());
+        REQUIRE(::rename((root + "/incoming/" + (*writer)->queue_id()).c_str(), (root + "/" + path).c_str()) == 0);
+        (*writer)->take_file();
+    }
+};
+
+std::string names(const std::vector<ListedMessage>& messages) {
+    std::string text;
+    for (const ListedMessage& listed : messages) {
+        text += listed.queue_name + "/" + listed.queue_id + " ";
+    }
+    return text;
+}
+
+}  // namespace
+
+TEST_CASE("messages in transit are listed between where they come from and where they go", "[listing]") {
+    const ScratchQueue queue;
+    for (const char* path : {"maildrop/AAAAAA0", "active/AAAAAA0", "incoming/AAAAAA0", "deferred/AAAAAA0", "memory/BBBBBB0", "memory/move.BBBBBB0", "memory/tmp.BBBBBB0", "memory/lock.AAAAAA0"}) {
+        queue.add(path);
+    }
+    const auto transit = queue::Transit::open(queue.root, queue.root);
+    REQUIRE(transit);
+    ListingWalk walk(queue.root, &*transit);
+    CHECK(names(walk.next(100)) == "maildrop/AAAAAA0 incoming/BBBBBB0 incoming/BBBBBB0 active/AAAAAA0 incoming/AAAAAA0 deferred/AAAAAA0 ");
+    CHECK(walk.next(100).empty());
+    ListingWalk without(queue.root, nullptr);
+    CHECK(names(without.next(100)) == "maildrop/AAAAAA0 active/AAAAAA0 incoming/AAAAAA0 deferred/AAAAAA0 ");
+}
+
+TEST_CASE("a message that leaves the transit while the queue is listed is listed once", "[listing]") {
+    const ScratchQueue queue;
+    for (const char* path : {"memory/BBBBBB0", "memory/BBBBBB0", "memory/BBBBBB0"}) {
+        queue.add(path);
+    }
+    const auto transit = queue::Transit::open(queue.root, queue.root);
+    REQUIRE(transit);
+    ListingWalk walk(queue.root, &*transit);
+    std::string listed = names(walk.next(1));
+    for (const auto& [id, directory] : {std::pair("BBBBBB0", "active"), {"BBBBBB0", "deferred"}}) {
+        CHECK(transit->keep(id, transit->open_file(id, O_RDONLY).get(), directory, false));
+    }
+    CHECK(transit->remove("BBBBBB0"));   // delivered
+    for (auto more = walk.next(1); !more.empty(); more = walk.next(1)) {
+        listed += names(more);
+    }
+    CHECK(listed == "incoming/BBBBBB0 deferred/BBBBBB0 ");
 }

@@ -233,6 +233,26 @@ TEST_CASE("Landlock holds an ordinary user in its directories", "[sandbox]") {
           }) == 0);
 }
 
+TEST_CASE("a queue without a directory in transit gives no right to any", "[sandbox]") {
+    const Directories directories;
+    if (!has_landlock()) {
+        return;
+    }
+    for (const bool has_one : {false, true}) {
+        CHECK(in_child([&] {
+                  if (::geteuid() == 0) {
+                      become_nobody();
+                  }
+                  ConfineContext context;
+                  context.transit_directory = has_one ? directories.root + "/in" : std::string();
+                  confine({.readable = "$transit_directory"}, context);
+                  const bool readable = open_errno(directories.root + "/in", O_RDONLY | O_DIRECTORY) == 0;
+                  const bool others = open_errno("/", O_RDONLY | O_DIRECTORY) == 0 || open_errno(directories.root, O_RDONLY | O_DIRECTORY) == 0;
+                  return readable == has_one && !others ? 0 : 1;
+              }) == 0);
+    }
+}
+
 TEST_CASE("no files means no files", "[sandbox]") {
     const Directories directories;
     if (!has_landlock()) {

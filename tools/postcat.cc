@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstring>
 #include <ctime>
+#include <optional>
 
 #include "lib/base/strings.h"
 #include "lib/config/config.h"
@@ -15,6 +16,7 @@
 #include "lib/queue/journal.h"
 #include "lib/queue/queue_file.h"
 #include "lib/queue/queue_id.h"
+#include "lib/queue/transit.h"
 
 namespace {
 
@@ -24,7 +26,9 @@ struct Show {
     bool envelope = false, headers = false, body = false, offsets = false;
 };
 
-constexpr const char* kQueues[] = {"maildrop", "incoming", "active", "deferred", "hold", "corrupt"};
+/// In the order in which messages move.
+constexpr std::string_view kTransit = "transit";
+constexpr std::string_view kQueues[] = {"maildrop", kTransit, "incoming", "active", "deferred", "hold", "corrupt"};
 constexpr std::size_t kPiece = 256 * 1024;
 
 void put(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
@@ -224,16 +228,24 @@ UniqueFd standard_input() {
     return copy;
 }
 
+/// As open(2).
+UniqueFd open_message(const std::string& directory, std::string_view queue_name, const std::string& id) {
+    if (queue_name != kTransit) {
+        return UniqueFd(::open((directory + "/" + queue::queue_path(queue_name, id)).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+    }
+    const std::optional<queue::Transit> transit = queue::Transit::open(directory, directory);
+    return transit ? transit->open_any(id) : UniqueFd();
+}
+
 bool show_queue_id(const std::string& directory, const std::string& id, const Show& show) {
     if (!queue::is_queue_id(id)) {
         fatal("bad mail queue ID: {}", printable(id, 100));
     }
     int reason = ENOENT;
-    for (const char* queue_name : kQueues) {
-        const std::string name = queue::queue_path(queue_name, id);
-        const UniqueFd fd(::open((directory + "/" + name).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+    for (const std::string_view queue_name : kQueues) {
+        const UniqueFd fd = open_message(directory, queue_name, id);
         if (fd) {
-            return show_file(fd.get(), name, show);
+            return show_file(fd.get(), queue::queue_path(queue_name, id), show);
         }
         reason = errno == ENOENT ? reason : errno;
     }

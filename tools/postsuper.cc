@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@
 #include "lib/sandbox/identity.h"
 #include "tools/queue_command.h"
 #include "tools/queue_surgery.h"
+#include "tools/transit_exit.h"
 
 namespace postern::tools {
 namespace {
@@ -152,6 +154,20 @@ std::vector<std::string> ids_from_stdin() {
     return ids;
 }
 
+/// Messages in transit count as in incoming/ and active/: whoever wants them there has to wait for them.
+void await_transit(const std::vector<std::string>& queues, const std::vector<std::string>* named) {
+    const auto is_in_transit = [](const std::string& queue) { return queue == "incoming" || queue == "active"; };
+    const std::optional<queue::Transit> transit = queue::Transit::open(".", ".");
+    if (!transit || std::none_of(queues.begin(), queues.end(), is_in_transit)) {
+        return;
+    }
+    std::vector<std::string> ids = named != nullptr ? *named : transit->all_ids();
+    std::erase_if(ids, [](const std::string& id) { return !queue::is_queue_id(id); });
+    for (const std::string& id : leave_transit(*transit, std::move(ids))) {
+        log_warning("{}: still in transit, and left alone: it is being delivered, or cannot be moved to the queue; try again", id);
+    }
+}
+
 struct Count {
     std::size_t done = 0;
     std::size_t released = 0;   ///< expired at once, which takes messages off hold
@@ -169,6 +185,7 @@ bool do_one(const Kind& kind, const std::string& id, const std::vector<std::stri
 }
 
 void do_all(const Kind& kind, const std::vector<std::string>& queues, Teller& teller, Count& count) {
+    await_transit(queues, nullptr);
     for (const std::string& queue : queues) {
         for (const std::string& id : queue_ids_in(queue)) {
             if (do_one(kind, id, {queue}, count)) {
@@ -180,6 +197,7 @@ void do_all(const Kind& kind, const std::vector<std::string>& queues, Teller& te
 
 void do_named(const Kind& kind, const std::vector<std::string>& ids, const std::vector<std::string>& queues, Teller& teller,
               Count& count) {
+    await_transit(queues, &ids);
     for (const std::string& id : ids) {
         if (!queue::is_queue_id(id)) {
             const std::string_view text = id;

@@ -1,9 +1,11 @@
 #include "tools/queue_listing.h"
 
+#include <optional>
 #include <utility>
 #include <variant>
 
 #include "lib/ipc/channel.h"
+#include "lib/queue/transit.h"
 
 namespace postern::tools {
 
@@ -36,7 +38,8 @@ Result<void> list_by_showq(UniqueFd socket, const VisitListed& visit) {
 
 void list_by_files(const std::string& queue_directory, const VisitListed& visit) {
     constexpr std::size_t kPiece = 128;
-    ListingWalk walk(queue_directory);
+    const std::optional<queue::Transit> transit = queue::Transit::open(queue_directory, queue_directory);
+    ListingWalk walk(queue_directory, transit ? &*transit : nullptr);
     for (auto messages = walk.next(kPiece); !messages.empty(); messages = walk.next(kPiece)) {
         for (const ListedMessage& message : messages) {
             visit(message);

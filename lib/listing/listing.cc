@@ -20,6 +20,9 @@ const std::vector<std::string> kListedDirectories = {"maildrop", "active", "inco
 
 namespace {
 
+/// Into kListedDirectories: from here on stand those to which messages in transit go.
+constexpr std::size_t kAfterTransit = 1;
+
 /// "Sun Nov 22 11:46:03", as asctime(3) begins.
 std::string arrival_text(std::int64_t seconds) {
     const std::time_t time = seconds;
@@ -49,6 +52,33 @@ std::string visible(std::string_view text) {
     return out;
 }
 
+/// What the file itself says.  False when it is unfinished or damaged.
+bool read_message(int file, ListedMessage& out) {
+    std::vector<queue::JournalRecord> records;
+    const Result<queue::QueueFile> content = queue::QueueFile::read(file, records);
+    if (!content) {
+        return false;
+    }
+    const queue::Envelope& envelope = content->envelope();
+    out.arrival_seconds = envelope.arrival_usec / 1'000'000;
+    out.size_bytes = content->size_bytes();
+    out.sender = external_form(envelope.sender);
+    const queue::JournalState state = queue::replay(records, envelope.recipients);
+    out.forced_expire = state.expire;
+    // As in Postfix, recipients with a reason come first.
+    std::vector<ListedRecipient> untried;
+    for (std::size_t i = 0; i < envelope.recipients.size(); ++i) {
+        const queue::RecipientState& recipient = state.recipients[i];
+        if (recipient.finished()) {
+            continue;
+        }
+        ListedRecipient listed{external_form(envelope.recipients[i].address), recipient.last.text};
+        (listed.reason.empty() ? untried : out.recipients).push_back(std::move(listed));
+    }
+    std::move(untried.begin(), untried.end(), std::back_inserter(out.recipients));
+    return true;
+}
+
 }  // namespace
 
 std::vector<std::string> queue_ids_in(const std::string& directory) {
@@ -68,11 +98,23 @@ std::vector<std::string> queue_ids_in(const std::string& directory) {
     return ids;
 }
 
+/// True when names_ are those in transit: once, and not when there are none.
+bool ListingWalk::next_in_transit() {
+    in_transit_ = names_.empty() && directory_ == kAfterTransit && transit_ != nullptr && !transit_walked_;
+    if (in_transit_) {
+        transit_walked_ = true;
+        for (std::string& id : transit_->all_ids()) {
+            names_.push_back({0, std::move(id)});
+        }
+    }
+    return !names_.empty();
+}
+
 /// False when all directories are read.
 bool ListingWalk::next_names() {
     at_ = 0;
     names_.clear();
-    while (names_.empty() && directory_ < kListedDirectories.size()) {
+    while (!next_in_transit() && names_.empty() && directory_ < kListedDirectories.size()) {
         const bool first = !reader_;
         if (first) {
             Result<queue::DirectoryReader> opened =
@@ -101,11 +143,21 @@ std::vector<ListedMessage> ListingWalk::next(std::size_t limit) {
     while (messages.size() < limit && (at_ < names_.size() || next_names())) {
         const std::string& id = names_[at_++].name;
         ListedMessage message;
-        if (queue::is_queue_id(id) && read_listed(queue_directory_, kListedDirectories[directory_], id, message)) {
+        if (queue::is_queue_id(id) && read(id, message)) {
             messages.push_back(std::move(message));
         }
     }
     return messages;
+}
+
+bool ListingWalk::read(const std::string& id, ListedMessage& out) {
+    if (!in_transit_) {
+        return !listed_.contains(id) && read_listed(queue_directory_, kListedDirectories[directory_], id, out);
+    }
+    const UniqueFd file = transit_->open_any(id);
+    out.queue_name = "incoming";
+    out.queue_id = id;
+    return file && read_message(file.get(), out) && listed_.insert(id).second;
 }
 
 bool read_listed(const std::string& queue_directory, const std::string& name, const std::string& id, ListedMessage& out) {
@@ -117,6 +169,7 @@ bool read_listed(const std::string& queue_directory, const std::string& name, co
     out = ListedMessage();
     out.queue_name = name;
     out.queue_id = id;
+    out.next_try_seconds = name == "deferred" ? info.st_mtime : 0;
     const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (!file && name == "maildrop") {
         out.arrival_seconds = info.st_mtime;
@@ -124,30 +177,7 @@ bool read_listed(const std::string& queue_directory, const std::string& name, co
         out.sender = fmt::format("(maildrop queue, sender UID {})", info.st_uid);
         return true;
     }
-    std::vector<queue::JournalRecord> records;
-    Result<queue::QueueFile> content = file ? queue::QueueFile::read(file.get(), records) : Error(Errc::denied, "");
-    if (!content) {
-        return false;
-    }
-    const queue::Envelope& envelope = content->envelope();
-    out.arrival_seconds = envelope.arrival_usec / 1'000'000;
-    out.size_bytes = content->size_bytes();
-    out.sender = external_form(envelope.sender);
-    const queue::JournalState state = queue::replay(records, envelope.recipients);
-    out.next_try_seconds = name == "deferred" ? info.st_mtime : 0;
-    out.forced_expire = state.expire;
-    // As in Postfix, recipients with a reason come first.
-    std::vector<ListedRecipient> untried;
-    for (std::size_t i = 0; i < envelope.recipients.size(); ++i) {
-        const queue::RecipientState& recipient = state.recipients[i];
-        if (recipient.finished()) {
-            continue;
-        }
-        ListedRecipient listed{external_form(envelope.recipients[i].address), recipient.last.text};
-        (listed.reason.empty() ? untried : out.recipients).push_back(std::move(listed));
-    }
-    std::move(untried.begin(), untried.end(), std::back_inserter(out.recipients));
-    return true;
+    return file && read_message(file.get(), out);
 }
 
 std::string TextListing::message(const ListedMessage& message) {

@@ -5,11 +5,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "lib/queue/directory.h"
+#include "lib/queue/transit.h"
 
 namespace postern {
 
@@ -51,16 +53,26 @@ std::vector<std::string> queue_ids_in(const std::string& directory);
 
 /// Walks over the files of a queue without ever having the names of all in memory.  A directory of less than
 /// kSorted files comes in the order of the ids; a longer one as the disk reads it fastest.
+///
+/// Messages in transit are listed as in incoming/, after maildrop/, which they come from, and before where they go.
 class ListingWalk {
 public:
     static constexpr std::size_t kSorted = 16384;
-    explicit ListingWalk(std::string queue_directory) : queue_directory_(std::move(queue_directory)) {}
+    /// `transit`: null when the queue has none; lives as long as this.
+    ListingWalk(std::string queue_directory, const queue::Transit* transit)
+        : queue_directory_(std::move(queue_directory)), transit_(transit) {}
     /// Reads up to `limit` more messages; none at the end.  Blocks.
     std::vector<ListedMessage> next(std::size_t limit);
 
 private:
     bool next_names();
+    bool next_in_transit();
+    bool read(const std::string& id, ListedMessage& out);
     std::string queue_directory_;
+    const queue::Transit* transit_;
+    bool in_transit_ = false;              ///< that is where names_ are
+    bool transit_walked_ = false;
+    std::set<std::string> listed_;         ///< ids in transit: not to be listed again
     std::size_t directory_ = 0;            ///< into kListedDirectories
     std::optional<queue::DirectoryReader> reader_;
     std::vector<queue::DirectoryReader::Name> names_;

@@ -96,6 +96,24 @@ std::vector<std::string> Transit::ids() const {
     return found;
 }
 
+std::vector<std::string> Transit::all_ids() const {
+    std::vector<std::string> found = names();
+    for (std::string& name : found) {
+        if (name.compare(0, kPrefix, kMove) == 0) {
+            name.erase(0, kPrefix);
+        }
+    }
+    std::erase_if(found, [](const std::string& name) { return !is_queue_id(name); });
+    std::sort(found.begin(), found.end());
+    found.erase(std::unique(found.begin(), found.end()), found.end());
+    return found;
+}
+
+UniqueFd Transit::open_any(std::string_view queue_id) const {
+    UniqueFd file = open_file(queue_id, O_RDONLY);
+    return file ? std::move(file) : open_file(with(kMove, queue_id), O_RDONLY);
+}
+
 bool Transit::contains(std::string_view queue_id) const {
     // In this order: who is not found as the first can only have become the second.
     return ::faccessat(directory_.get(), std::string(queue_id).c_str(), F_OK, 0) == 0 ||

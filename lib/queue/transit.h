@@ -59,6 +59,9 @@ public:
     std::vector<std::string> ids() const;
     /// The message is in transit, or on its way out.
     bool contains(std::string_view queue_id) const;
+    /// For those who only look: ids() and what is on its way out, as contains() has it; and such a message, for reading.
+    std::vector<std::string> all_ids() const;
+    UniqueFd open_any(std::string_view queue_id) const;
     /// As open(2): ENOENT when it is not in transit.
     UniqueFd open_file(std::string_view queue_id, int flags) const;
     /// False, with errno, when that failed.

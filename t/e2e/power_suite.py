@@ -47,6 +47,8 @@ class PowerSuite(Suite):
         return moment
 
     def come_back(self):
+        for name in os.listdir(self.transit) if self.transit else ():   # what is in memory does not
+            shutil.rmtree(os.path.join(self.transit, name))
         self.disk.unmount()
         if not self.disk.mount():
             raise AssertionError("the file system cannot be mounted any more")
@@ -77,6 +79,7 @@ def power_suite(extra="", master_extra="", megabytes=512, **more):
     finally:
         if mail:
             mail.end_processes()
+            mail.remove_transit()
         if made:
             disk.remove()
         os.rmdir(where)

@@ -87,6 +87,8 @@ class RootSuite(Suite):
             os.chmod(path, 0o2755)
 
     def own_by_root(self):
+        if self.transit:
+            os.chown(self.transit, 0, 0)
         for where, names, files in os.walk(self.dir):
             if where == self.dir:
                 names.remove("mail")

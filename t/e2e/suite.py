@@ -33,6 +33,7 @@ CRASH = re.compile(r".*killed (?:by|with) signal (?:4|6|7|8|11|31)\b.*")
 
 MAIN_CF = """
 queue_directory = {dir}/queue
+transit_directory = {transit}
 data_directory = {dir}/data
 daemon_directory = {dir}/bin
 command_directory = {dir}/bin
@@ -187,6 +188,20 @@ class Scratch:
         self.dir = directory or tempfile.mkdtemp(prefix=prefix)
         self.uid = NOBODY if os.geteuid() == 0 else os.geteuid()
         self.gid = NOBODY if os.geteuid() == 0 else os.getegid()
+        self.transit = ""
+
+    def make_transit(self):
+        """A transit_directory of its own, for main.cf; remove_transit() at the end.  Empty where there is no memory to be had."""
+        if os.path.isdir("/dev/shm"):
+            self.transit = tempfile.mkdtemp(prefix="postern-transit-", dir="/dev/shm")
+            os.chmod(self.transit, 0o755)
+            if os.geteuid() == 0:
+                os.chown(self.transit, NOBODY, NOBODY)
+        return self.transit
+
+    def remove_transit(self):
+        if self.transit:
+            shutil.rmtree(self.transit, ignore_errors=True)
 
     def path(self, name):
         return os.path.join(self.dir, name)
@@ -250,7 +265,7 @@ class Suite(Scratch):
         group = grp.getgrgid(self.gid).gr_name
         ours = {line.split("=")[0].strip() for line in extra.split("\n") if "=" in line and not line.startswith(" ")}
         template = "".join(line + "\n" for line in MAIN_CF.split("\n") if line.split("=")[0].strip() not in ours)
-        self.write("etc/main.cf", template.format(dir=self.dir, uid=self.uid, gid=self.gid, owner=owner, group=group, extra=extra))
+        self.write("etc/main.cf", template.format(dir=self.dir, transit=self.make_transit(), uid=self.uid, gid=self.gid, owner=owner, group=group, extra=extra))
         self.write("etc/master.cf", MASTER_CF.format(**self.port) + master_extra)
         names = [(user, user) for user in self.users] + [("[a-z0-9]+", "other")]
         self.write("etc/mailboxes", "".join("/^%s(\\+.*)?@example\\.org$/ %s/\n" % pair for pair in names))
@@ -309,6 +324,7 @@ class Suite(Scratch):
         crashed = CRASH.findall(self.log())
         if not self.keep:
             shutil.rmtree(self.dir, ignore_errors=True)
+            self.remove_transit()
         if crashed:
             raise AssertionError("crashed: " + "; ".join(crashed))
 
@@ -325,11 +341,11 @@ class Suite(Scratch):
 
     def queued(self):
         """Queue ids that are still in the queue.  What a killed writer left unfinished (tmp.) was never accepted."""
-        found = []
-        for name in ("maildrop", "incoming", "active", "deferred", "hold"):
+        found = set()
+        for name in ("maildrop", "transit", "incoming", "active", "deferred", "hold"):   # in the order in which messages move
             for _, _, files in os.walk(self.path("queue/" + name)):
-                found += [file for file in files if not file.startswith("tmp.")]
-        return found
+                found.update(file.removeprefix("move.") for file in files if not file.startswith(("tmp.", "lock.")))
+        return sorted(found)
 
     def wait_empty(self, seconds=30):
         self.wait_for(lambda: not self.queued(), seconds, "the queue is empty")

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -90,14 +91,31 @@ class StagedTest(unittest.TestCase):
         self.assertIn("there is mail", install("purge", self.top, code=1))
         self.assertTrue(os.path.exists(message) and os.path.exists(self.top + "/usr/sbin/postern"))
         os.unlink(message)
+
+        memory = self.top + "/run/postern/1234"
+        os.makedirs(memory)
+        os.symlink(memory, self.top + "/var/spool/postern/transit")
+        with open(memory + "/4abc", "w"):
+            pass
+        self.assertIn("there is mail", install("purge", self.top, code=1))
+        os.rename(memory + "/4abc", memory + "/lock.4abc")
+
+        os.makedirs(self.top + "/var/spool/postern/commit")
+        for in_use in (1, 0):
+            with open(self.top + "/var/spool/postern/commit/1048576.0", "wb") as log:
+                log.write(b"PosternL" + struct.pack("<HH", 1, in_use) + bytes(4084))
+            if in_use:
+                self.assertIn("start and stop the mail system first", install("purge", self.top, code=1))
+        self.assertTrue(os.path.exists(memory + "/lock.4abc"))
         install("purge", self.top)
+        self.assertFalse(os.path.exists(self.top + "/run/postern"))
         self.assertEqual(files(self.top), ["etc/aliases"])
         self.assertFalse(os.path.exists(self.top + "/etc/postern") or os.path.exists(self.top + "/var/spool/postern"))
 
 
 def own_file_systems(top):
-    """What an installation changes becomes a copy that vanishes with this process: /etc, systemd's units, /var/lib and /var/spool."""
-    for place in ("/etc", "/lib/systemd/system", "/var/spool", "/var/lib"):
+    """What an installation changes becomes a copy that vanishes with this process: /etc, systemd's units, /var/lib, /var/spool and /run."""
+    for place in ("/etc", "/lib/systemd/system", "/var/spool", "/var/lib", "/run"):
         copy = os.path.join(top, "copy")
         os.makedirs(copy, exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", copy], check=True)
@@ -144,6 +162,7 @@ class LiveTest(unittest.TestCase):
             self.assertTrue(greeting(143).startswith(b"* OK"))
             self.assertTrue(greeting(110).startswith(b"+OK"))
             self.check_delivery(prefix)
+            self.assertEqual(os.path.dirname(os.readlink("/var/spool/postern/transit")), "/run/postern")
             subprocess.run([postern, "reload"], check=True)
             subprocess.run([postern, "status"], check=True)
         except BaseException:
@@ -157,7 +176,7 @@ class LiveTest(unittest.TestCase):
         self.assertEqual(files(prefix), [])
         self.assertTrue(os.path.exists("/etc/postern/main.cf") and os.path.exists("/etc/pam.d/postern"))
         install("purge", prefix=prefix)
-        for name in ("/etc/postern", "/etc/pam.d/postern", "/var/spool/postern", "/var/lib/postern"):
+        for name in ("/etc/postern", "/etc/pam.d/postern", "/var/spool/postern", "/var/lib/postern", "/run/postern"):
             self.assertFalse(os.path.exists(name), name)
         for name in ("postern", "postern-net"):
             self.assertNotEqual(subprocess.run(["getent", "passwd", name], stdout=subprocess.DEVNULL).returncode, 0, name)

@@ -129,7 +129,7 @@ class Side:
         return re.sub(r"(?m)^.*: overriding earlier entry: .*\n", "", self.run(*words).stdout.decode())
 
     def queued(self):
-        return [file for name in ("maildrop", "incoming", "active") for _, _, files in os.walk(self.dir + "/queue/" + name)
+        return [file for name in ("maildrop", "transit", "incoming", "active") for _, _, files in os.walk(self.dir + "/queue/" + name)
                 for file in files]
 
     def settle(self):

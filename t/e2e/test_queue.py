@@ -122,6 +122,7 @@ while busy:
 
 MAIN_CF = """
 queue_directory = {dir}/queue
+transit_directory = {transit}
 data_directory = {dir}/data
 daemon_directory = {dir}/libexec
 command_directory = {dir}/libexec
@@ -170,7 +171,7 @@ class Instance(Scratch):
         self.write("libexec/agent", AGENT)
         self.write("log", "")
         os.chmod(self.path("libexec/agent"), 0o755)
-        self.write("etc/main.cf", MAIN_CF.format(dir=self.dir))
+        self.write("etc/main.cf", MAIN_CF.format(dir=self.dir, transit=self.make_transit()))
         self.write("etc/master.cf", MASTER_CF.replace("{dir}", self.dir))
         self.give_away()
 
@@ -197,6 +198,7 @@ class Instance(Scratch):
     def remove(self):
         self.stop()
         shutil.rmtree(self.dir)
+        self.remove_transit()
 
     def send(self, sender, *recipients, body="hello\n", options=()):
         self.run("sendmail", "-i", "-f", sender, *options, *recipients, input="Subject: test\n\n" + body, check=0)
@@ -214,7 +216,8 @@ class Instance(Scratch):
 
     def queue_files(self):
         return [path for path in glob.glob(self.dir + "/queue/*/*")
-                if path.split("/")[-2] in ("maildrop", "incoming", "active", "deferred", "hold", "corrupt")]
+                if path.split("/")[-2] in ("maildrop", "transit", "incoming", "active", "deferred", "hold", "corrupt")
+                and not os.path.basename(path).startswith(("tmp.", "lock."))]
 
     def pids(self, name):
         found = []

@@ -1,0 +1,79 @@
+/// postsuper and messages in transit: they are in a directory of the queue before anything is done to them.
+#include <catch2/catch.hpp>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <optional>
+#include <thread>
+
+#include "tools/transit_exit.h"
+
+using namespace postern;
+using namespace postern::tools;
+
+namespace {
+
+struct Scratch {
+    std::string root;
+    std::optional<queue::Transit> transit;
+    Scratch() {
+        char name[] = "/tmp/transit_exit_test.XXXXXX";
+        root = ::mkdtemp(name);
+        for (const char* directory : {"incoming", "memory"}) {
+            ::mkdir((root + "/" + directory).c_str(), 0700);
+        }
+        CHECK(::symlink((root + "/memory").c_str(), (root + "/transit").c_str()) == 0);
+        transit = queue::Transit::open(root, root);
+        REQUIRE(transit);
+    }
+    ~Scratch() { std::filesystem::remove_all(root); }
+    Scratch(const Scratch&) = delete;
+    Scratch& operator=(const Scratch&) = delete;
+
+    /// As qmgr has it.
+    UniqueFd locked(const std::string& id) const {
+        REQUIRE(transit->put(id, {"message"}).ok());
+        UniqueFd file = transit->open_file(id, O_RDONLY);
+        REQUIRE(::flock(file.get(), LOCK_EX | LOCK_NB) == 0);
+        return file;
+    }
+    bool is_in_incoming(const std::string& id) const { return ::access((root + "/incoming/" + id).c_str(), F_OK) == 0; }
+};
+
+}  // namespace
+
+TEST_CASE("messages that nobody has leave the transit at once", "[tools]") {
+    const Scratch scratch;
+    REQUIRE(scratch.transit->put("AAAAAA0", {"message"}).ok());
+    REQUIRE(scratch.transit->put("AAAAAA0", {"message"}).ok());
+    CHECK(leave_transit(*scratch.transit, {"AAAAAA0", "AAAAAA0"}, std::chrono::milliseconds(0)).empty());
+    CHECK(scratch.is_in_incoming("AAAAAA0"));
+    CHECK(scratch.transit->all_ids() == std::vector<std::string>{"AAAAAA0"});
+}
+
+TEST_CASE("messages that somebody has are waited for, all together", "[tools]") {
+    const Scratch scratch;
+    const UniqueFd delivered = scratch.locked("AAAAAA0"), kept = scratch.locked("AAAAAA0"), stays = scratch.locked("AAAAAA0");
+    bool done = false;
+    std::thread manager([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        done = scratch.transit->remove("AAAAAA0") && scratch.transit->keep("AAAAAA0", kept.get(), "incoming", false);
+    });
+    CHECK(leave_transit(*scratch.transit, {"AAAAAA0", "AAAAAA0", "AAAAAA0"}, std::chrono::seconds(2)) == std::vector<std::string>{"AAAAAA0"});
+    manager.join();
+    CHECK(done);
+    CHECK(scratch.is_in_incoming("AAAAAA0"));
+    CHECK_FALSE(scratch.is_in_incoming("AAAAAA0"));
+    CHECK_FALSE(scratch.is_in_incoming("AAAAAA0"));
+}
+
+TEST_CASE("a message that cannot be moved is told of", "[tools]") {
+    const Scratch scratch;
+    REQUIRE(scratch.transit->put("AAAAAA0", {"message"}).ok());
+    std::filesystem::remove_all(scratch.root + "/incoming");
+    CHECK(leave_transit(*scratch.transit, {"AAAAAA0"}, std::chrono::milliseconds(0)) == std::vector<std::string>{"AAAAAA0"});
+    CHECK(scratch.transit->contains("AAAAAA0"));
+}
