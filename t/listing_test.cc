@@ -190,33 +190,33 @@ std::string names(const std::vector<ListedMessage>& messages) {
 
 TEST_CASE("messages in transit are listed between where they come from and where they go", "[listing]") {
     const ScratchQueue queue;
-    for (const char* path : {"maildrop/AAAAAA0", "active/AAAAAA0", "incoming/AAAAAA0", "deferred/AAAAAA0", "memory/BBBBBB0", "memory/move.BBBBBB0", "memory/tmp.BBBBBB0", "memory/lock.AAAAAA0"}) {
+    for (const char* path : {"maildrop/AAAAAA0", "active/AAAAAA1", "incoming/AAAAAA2", "deferred/AAAAAA3", "memory/BBBBBB1", "memory/move.BBBBBB0", "memory/tmp.BBBBBB2", "memory/lock.AAAAAA3"}) {
         queue.add(path);
     }
     const auto transit = queue::Transit::open(queue.root, queue.root);
     REQUIRE(transit);
     ListingWalk walk(queue.root, &*transit);
-    CHECK(names(walk.next(100)) == "maildrop/AAAAAA0 incoming/BBBBBB0 incoming/BBBBBB0 active/AAAAAA0 incoming/AAAAAA0 deferred/AAAAAA0 ");
+    CHECK(names(walk.next(100)) == "maildrop/AAAAAA0 incoming/BBBBBB0 incoming/BBBBBB1 active/AAAAAA1 incoming/AAAAAA2 deferred/AAAAAA3 ");
     CHECK(walk.next(100).empty());
     ListingWalk without(queue.root, nullptr);
-    CHECK(names(without.next(100)) == "maildrop/AAAAAA0 active/AAAAAA0 incoming/AAAAAA0 deferred/AAAAAA0 ");
+    CHECK(names(without.next(100)) == "maildrop/AAAAAA0 active/AAAAAA1 incoming/AAAAAA2 deferred/AAAAAA3 ");
 }
 
 TEST_CASE("a message that leaves the transit while the queue is listed is listed once", "[listing]") {
     const ScratchQueue queue;
-    for (const char* path : {"memory/BBBBBB0", "memory/BBBBBB0", "memory/BBBBBB0"}) {
+    for (const char* path : {"memory/BBBBBB0", "memory/BBBBBB1", "memory/BBBBBB2"}) {
         queue.add(path);
     }
     const auto transit = queue::Transit::open(queue.root, queue.root);
     REQUIRE(transit);
     ListingWalk walk(queue.root, &*transit);
     std::string listed = names(walk.next(1));
-    for (const auto& [id, directory] : {std::pair("BBBBBB0", "active"), {"BBBBBB0", "deferred"}}) {
+    for (const auto& [id, directory] : {std::pair("BBBBBB0", "active"), {"BBBBBB1", "deferred"}}) {
         CHECK(transit->keep(id, transit->open_file(id, O_RDONLY).get(), directory, false));
     }
-    CHECK(transit->remove("BBBBBB0"));   // delivered
+    CHECK(transit->remove("BBBBBB2"));   // delivered
     for (auto more = walk.next(1); !more.empty(); more = walk.next(1)) {
         listed += names(more);
     }
-    CHECK(listed == "incoming/BBBBBB0 deferred/BBBBBB0 ");
+    CHECK(listed == "incoming/BBBBBB0 deferred/BBBBBB1 ");
 }

@@ -48,26 +48,26 @@ struct Scratch {
 TEST_CASE("messages that nobody has leave the transit at once", "[tools]") {
     const Scratch scratch;
     REQUIRE(scratch.transit->put("AAAAAA0", {"message"}).ok());
-    REQUIRE(scratch.transit->put("AAAAAA0", {"message"}).ok());
-    CHECK(leave_transit(*scratch.transit, {"AAAAAA0", "AAAAAA0"}, std::chrono::milliseconds(0)).empty());
+    REQUIRE(scratch.transit->put("AAAAAA1", {"message"}).ok());
+    CHECK(leave_transit(*scratch.transit, {"AAAAAA0", "AAAAAA2"}, std::chrono::milliseconds(0)).empty());
     CHECK(scratch.is_in_incoming("AAAAAA0"));
-    CHECK(scratch.transit->all_ids() == std::vector<std::string>{"AAAAAA0"});
+    CHECK(scratch.transit->all_ids() == std::vector<std::string>{"AAAAAA1"});
 }
 
 TEST_CASE("messages that somebody has are waited for, all together", "[tools]") {
     const Scratch scratch;
-    const UniqueFd delivered = scratch.locked("AAAAAA0"), kept = scratch.locked("AAAAAA0"), stays = scratch.locked("AAAAAA0");
+    const UniqueFd delivered = scratch.locked("AAAAAA0"), kept = scratch.locked("AAAAAA1"), stays = scratch.locked("AAAAAA2");
     bool done = false;
     std::thread manager([&] {
         std::this_thread::sleep_for(std::chrono::milliseconds(50));
-        done = scratch.transit->remove("AAAAAA0") && scratch.transit->keep("AAAAAA0", kept.get(), "incoming", false);
+        done = scratch.transit->remove("AAAAAA0") && scratch.transit->keep("AAAAAA1", kept.get(), "incoming", false);
     });
-    CHECK(leave_transit(*scratch.transit, {"AAAAAA0", "AAAAAA0", "AAAAAA0"}, std::chrono::seconds(2)) == std::vector<std::string>{"AAAAAA0"});
+    CHECK(leave_transit(*scratch.transit, {"AAAAAA0", "AAAAAA1", "AAAAAA2"}, std::chrono::seconds(2)) == std::vector<std::string>{"AAAAAA2"});
     manager.join();
     CHECK(done);
-    CHECK(scratch.is_in_incoming("AAAAAA0"));
+    CHECK(scratch.is_in_incoming("AAAAAA1"));
     CHECK_FALSE(scratch.is_in_incoming("AAAAAA0"));
-    CHECK_FALSE(scratch.is_in_incoming("AAAAAA0"));
+    CHECK_FALSE(scratch.is_in_incoming("AAAAAA2"));
 }
 
 TEST_CASE("a message that cannot be moved is told of", "[tools]") {

@@ -97,13 +97,13 @@ TEST_CASE("a message in transit is there whole, once, and can be removed", "[tra
     CHECK(transit.put("AAAAAA0", {"first ", "second"}).ok());
     CHECK(scratch.text("memory/AAAAAA0") == "first second");
     CHECK(transit.contains("AAAAAA0"));
-    CHECK_FALSE(transit.contains("AAAAAA0"));
+    CHECK_FALSE(transit.contains("AAAAAA1"));
     CHECK(transit.put("AAAAAA0", {"again"}).error().code == Errc::exists);
     CHECK(scratch.files() == "memory/AAAAAA0");
     CHECK(scratch.text("memory/AAAAAA0") == "first second");
-    CHECK(transit.put("AAAAAA0", {"x"}).ok());
-    CHECK(transit.put("AAAAAA0", {"x"}).ok());
-    CHECK(transit.ids() == std::vector<std::string>{"AAAAAA0", "AAAAAA0", "AAAAAA0"});
+    CHECK(transit.put("AAAAAA2", {"x"}).ok());
+    CHECK(transit.put("AAAAAA1", {"x"}).ok());
+    CHECK(transit.ids() == std::vector<std::string>{"AAAAAA0", "AAAAAA1", "AAAAAA2"});
     CHECK(transit.remove("AAAAAA0"));
     CHECK_FALSE(transit.remove("AAAAAA0"));
     CHECK(errno == ENOENT);
@@ -127,7 +127,7 @@ TEST_CASE("a message that is kept has its journal with it, and its lock", "[tran
     CHECK_FALSE(lock(other));
     CHECK(::write(kept->get(), "x", 1) == -1);   // for reading: agents get it
     CHECK(transit.keep("AAAAAA0", file.get(), "active", false).error().code == Errc::not_found);
-    CHECK(transit.keep("AAAAAA0", file.get(), "active", false).error().code == Errc::not_found);
+    CHECK(transit.keep("AAAAAA1", file.get(), "active", false).error().code == Errc::not_found);
 }
 
 TEST_CASE("the lock of an agent outlives the file it was of", "[transit]") {
@@ -146,14 +146,14 @@ TEST_CASE("the lock of an agent outlives the file it was of", "[transit]") {
     agent.reset();
     CHECK_FALSE(transit.is_held("AAAAAA0"));
     CHECK(scratch.files() == "active/AAAAAA0");
-    CHECK_FALSE(transit.is_held("AAAAAA0"));
+    CHECK_FALSE(transit.is_held("AAAAAA1"));
 
-    REQUIRE(transit.put("AAAAAA0", {"message"}).ok());
-    const UniqueFd another = take(transit, "AAAAAA0");
-    REQUIRE(transit.keep("AAAAAA0", another.get(), "active", true));
-    transit.release("AAAAAA0");
-    CHECK_FALSE(transit.is_held("AAAAAA0"));
-    CHECK(scratch.files() == "active/AAAAAA0 active/AAAAAA0");
+    REQUIRE(transit.put("AAAAAA2", {"message"}).ok());
+    const UniqueFd another = take(transit, "AAAAAA2");
+    REQUIRE(transit.keep("AAAAAA2", another.get(), "active", true));
+    transit.release("AAAAAA2");
+    CHECK_FALSE(transit.is_held("AAAAAA2"));
+    CHECK(scratch.files() == "active/AAAAAA0 active/AAAAAA2");
 }
 
 TEST_CASE("a message that cannot be kept is in transit as before", "[transit]") {
@@ -180,16 +180,16 @@ TEST_CASE("a message that cannot be kept is in transit as before", "[transit]") 
 TEST_CASE("all that nobody has locked is kept at once", "[transit]") {
     const Scratch scratch;
     const Transit transit = scratch.open();
-    for (const char* id : {"AAAAAA0", "AAAAAA0", "AAAAAA0", "AAAAAA0"}) {
+    for (const char* id : {"AAAAAA0", "AAAAAA1", "AAAAAA2", "AAAAAA3"}) {
         REQUIRE(transit.put(id, {id}).ok());
     }
-    const UniqueFd locked = take(transit, "AAAAAA0");
-    scratch.write("incoming/AAAAAA0", "another");
+    const UniqueFd locked = take(transit, "AAAAAA1");
+    scratch.write("incoming/AAAAAA2", "another");
     const Transit::Kept kept = transit.keep_all();
     CHECK(kept.messages == 2);
     REQUIRE(kept.trouble.size() == 1);
-    CHECK(kept.trouble[0].find("AAAAAA0") != std::string::npos);
-    CHECK(scratch.files() == "incoming/AAAAAA0 incoming/AAAAAA0 incoming/AAAAAA0 memory/AAAAAA0 memory/AAAAAA0");
+    CHECK(kept.trouble[0].find("AAAAAA2") != std::string::npos);
+    CHECK(scratch.files() == "incoming/AAAAAA0 incoming/AAAAAA2 incoming/AAAAAA3 memory/AAAAAA1 memory/AAAAAA2");
 }
 
 TEST_CASE("what a killed process had half moved is put right", "[transit]") {
@@ -197,21 +197,21 @@ TEST_CASE("what a killed process had half moved is put right", "[transit]") {
     const Transit transit = scratch.open();
     scratch.write("memory/move.AAAAAA0", "whole");                 // killed before the queue had it
     const std::string directory = GENERATE("incoming", "active", "deferred", "hold", "maildrop");
-    scratch.write("memory/move.AAAAAA0", "whole");                 // and after, wherever it went since
-    scratch.write(directory + "/AAAAAA0", "whole");
-    scratch.write("memory/lock.AAAAAA0", "whole");                 // an agent that has ended
-    scratch.write("memory/tmp.AAAAAA0", "unfini");
-    scratch.write("memory/tmp.AAAAAA0", "unfini");
+    scratch.write("memory/move.AAAAAA1", "whole");                 // and after, wherever it went since
+    scratch.write(directory + "/AAAAAA1", "whole");
+    scratch.write("memory/lock.AAAAAA2", "whole");                 // an agent that has ended
+    scratch.write("memory/tmp.AAAAAA3", "unfini");
+    scratch.write("memory/tmp.AAAAAA4", "unfini");
     const utimbuf old{1, 1};
-    CHECK(::utime((scratch.memory + "/tmp.AAAAAA0").c_str(), &old) == 0);
+    CHECK(::utime((scratch.memory + "/tmp.AAAAAA3").c_str(), &old) == 0);
     CHECK(transit.contains("AAAAAA0"));
-    CHECK(transit.all_ids() == std::vector<std::string>{"AAAAAA0", "AAAAAA0"});
+    CHECK(transit.all_ids() == std::vector<std::string>{"AAAAAA0", "AAAAAA1"});
     CHECK(transit.open_any("AAAAAA0"));
     CHECK(transit.ids().empty());
     CHECK(transit.resume());
     CHECK(transit.ids() == std::vector<std::string>{"AAAAAA0"});
-    CHECK_FALSE(transit.is_held("AAAAAA0"));
-    CHECK(scratch.files() == directory + "/AAAAAA0 memory/AAAAAA0 memory/tmp.AAAAAA0");
+    CHECK_FALSE(transit.is_held("AAAAAA1"));
+    CHECK(scratch.files() == directory + "/AAAAAA1 memory/AAAAAA0 memory/tmp.AAAAAA4");
 }
 
 TEST_CASE("an agent that had a message while it was half moved is waited for", "[transit]") {

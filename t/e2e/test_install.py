@@ -114,14 +114,16 @@ class StagedTest(unittest.TestCase):
 
 
 def own_file_systems(top):
-    """What an installation changes becomes a copy that vanishes with this process: /etc, systemd's units, /var/lib, /var/spool and /run."""
-    for place in ("/etc", "/lib/systemd/system", "/var/spool", "/var/lib", "/run"):
+    """What an installation changes becomes a copy that vanishes with this process: /etc, systemd's units, /var/lib and /var/spool; and /run is
+    in memory, whatever it is outside."""
+    for place in ("/etc", "/lib/systemd/system", "/var/spool", "/var/lib"):
         copy = os.path.join(top, "copy")
         os.makedirs(copy, exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", copy], check=True)
         if place in ("/etc", "/lib/systemd/system"):
             subprocess.run(["cp", "-a", place + "/.", copy], check=True)
         subprocess.run(["mount", "--move", copy, os.path.realpath(place)], check=True)
+    subprocess.run(["mount", "--no-mtab", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     for name in ("postern", "aliases", "aliases.lmdb", "pam.d/postern"):
         path = "/etc/" + name
