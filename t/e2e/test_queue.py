@@ -4,6 +4,7 @@ with a delivery agent written here that does as the recipient's name says.
 
 Runs a private instance as an ordinary user (as "nobody" when run by root) in a temporary directory.
 """
+import fcntl
 import glob
 import json
 import os
@@ -330,6 +331,46 @@ class QueueTest(unittest.TestCase):
         self.assertFalse(any(d[1] == "later-b@here.example" for d in self.suite.deliveries()))
         bad = self.suite.run("postsuper", "-d", "ALL", "nonsense")
         self.assertEqual((bad.returncode, bad.stdout), (1, "postsuper: fatal: invalid directory name: nonsense\n"))
+
+    def put_in_transit(self, address):
+        """A message that is deferred, and then as if it were delivered for the first time: its queue id, and its file."""
+        self.suite.send("me@here.example", address)
+        queue_id = self.suite.wait_log(r"(\w+): to=<%s>, .* status=deferred" % address).group(1)
+        deferred, path = self.suite.path("queue/deferred/" + queue_id), self.suite.path("queue/transit/" + queue_id)
+        self.suite.wait_for(lambda: os.path.exists(deferred), 20, "deferral")
+        self.suite.stop()
+        shutil.copy2(deferred, path)
+        os.chown(path, self.suite.uid, self.suite.gid)
+        os.unlink(deferred)
+        return queue_id, path
+
+    @unittest.skipUnless(os.path.isdir("/dev/shm"), "no memory for messages in transit")
+    def test_the_commands_and_a_message_in_transit_when_the_system_is_down(self):
+        queue_id, path = self.put_in_transit("later-a@here.example")
+        self.assertIn('{"queue_name": "incoming", "queue_id": "%s", ' % queue_id, self.suite.run("postqueue", "-j", check=0).stdout)
+        self.assertIn("*** ENVELOPE RECORDS transit/%s ***\n" % queue_id, self.suite.run("postcat", "-q", queue_id, check=0).stdout)
+        self.assertIn("placed on hold", self.suite.run("postsuper", "-h", queue_id, check=0).stdout)
+        held = self.suite.path("queue/hold/" + queue_id)
+        self.assertEqual(self.suite.queue_files(), [held])
+        shutil.move(held, path)
+        os.chown(path, self.suite.uid, self.suite.gid)
+        self.assertEqual(self.suite.run("postsuper", "-d", "ALL", check=0).stdout, "postsuper: Deleted: 1 message\n")
+        self.assertEqual(self.suite.queue_files(), [])
+
+    @unittest.skipUnless(os.path.isdir("/dev/shm"), "no memory for messages in transit")
+    def test_the_commands_and_a_message_that_an_agent_has_in_transit(self):
+        queue_id, path = self.put_in_transit("later-a@here.example")
+        with open(path, "rb") as agent:
+            fcntl.flock(agent, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.suite.start()
+            self.assertEqual([(e["queue_name"], e["queue_id"]) for e in self.suite.listing()], [("incoming", queue_id)])
+            for which in (queue_id, "ALL"):
+                said = self.suite.run("postsuper", "-d", which, check=0).stdout
+                self.assertIn("postsuper: warning: %s: still in transit, and left alone: " % queue_id, said)
+                self.assertIn("postsuper: Deleted: 0 messages\n", said)
+            self.assertEqual([e["queue_id"] for e in self.suite.listing()], [queue_id])
+        self.assertIn("Deleted: 1 message\n", self.suite.run("postsuper", "-d", queue_id, check=0).stdout)
+        self.suite.wait_for(lambda: not self.suite.queue_files(), 20, "empty queue")
 
     def test_the_commands_find_qmgr_under_another_name(self):
         self.suite.stop()
