@@ -404,6 +404,13 @@ class CheckTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout)
         self.assertTrue(os.path.isdir(self.instance.in_queue("maildrop")))
 
+    def test_check_tells_when_messages_cannot_be_in_memory(self):
+        done = self.check("transit_directory = run/postern\n")
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("postern: warning: messages in transit are kept on the disk: transit_directory: run/postern: not an absolute path\n", done.stdout)
+        self.assertFalse(os.path.lexists(self.instance.in_queue("transit")))
+        self.assertNotIn("messages in transit", self.check("transit_directory =\n").stdout)
+
     def test_start_refuses_a_bad_configuration(self):
         self.instance.write("etc/main.cf", MAIN_CF.format(dir=self.instance.dir) + "biff = maybe\n")
         done = self.instance.control("start")

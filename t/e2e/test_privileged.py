@@ -5,6 +5,7 @@ Runs in a mount namespace with a private copy of /etc, so the users it makes and
 Skipped (77) unless root.
 """
 import ctypes
+import fcntl
 import glob
 import grp
 import imaplib
@@ -150,6 +151,29 @@ class Privileged(unittest.TestCase):
             self.assertEqual((status.st_uid, stat.S_IMODE(status.st_mode)), (user, mode), name)
             if group is not None:
                 self.assertEqual(status.st_gid, group, name)
+
+    def test_messages_in_transit_are_the_owner_s(self):
+        """showq, which sees nothing but the queue, lists one, and postsuper takes it out."""
+        if not self.mail.transit:
+            self.skipTest("no memory for messages in transit")
+        owner, link = pwd.getpwnam(OWNER), os.readlink(self.mail.path("queue/transit"))
+        status = os.stat(link)
+        self.assertEqual(os.path.dirname(link), self.mail.transit)
+        self.assertEqual((status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)), (owner.pw_uid, owner.pw_gid, 0o700))
+        self.mail.run("sendmail", ANN + "@localhost,late@nowhere.invalid", stdin=b"Subject: in transit\n\n", check=True)
+        queue_id = self.mail.wait_log(r"(\w+): to=<late@nowhere.invalid>, .* status=deferred").group(1)
+        self.mail.wait_for(lambda: os.path.exists(self.mail.path("queue/deferred/" + queue_id)), 20, "deferral")
+        shutil.copy2(self.mail.path("queue/deferred/" + queue_id), link)
+        os.unlink(self.mail.path("queue/deferred/" + queue_id))
+        os.chown("%s/%s" % (link, queue_id), owner.pw_uid, owner.pw_gid)
+        with open("%s/%s" % (link, queue_id), "rb") as agent:
+            fcntl.flock(agent, fcntl.LOCK_EX)
+            listed = self.mail.run("postqueue", "-j", check=True).stdout.decode()
+        self.assertIn('{"queue_name": "incoming", "queue_id": "%s", ' % queue_id, listed)
+        self.assertIn("placed on hold", self.mail.run("postsuper", "-h", queue_id, check=True).stdout.decode())
+        self.assertEqual(os.stat(self.mail.path("queue/hold/" + queue_id)).st_uid, owner.pw_uid)
+        self.assertEqual(os.listdir(link), [])
+        self.mail.run("postsuper", "-d", queue_id, check=True)
 
     def test_delivered_files_belong_to_the_recipient(self):
         for user, subject in ((ANN, "first"), (BOB, "secret of bob")):
