@@ -21,10 +21,10 @@ namespace {
 
 constexpr std::size_t kRandomBytes = 8;   // of a name
 
-/// What is written there goes to no disk, but for swap space.
+/// What is written there goes to no disk, but for swap space; and it has an end, as ramfs has not.
 bool is_in_memory(const std::string& path) {
     struct statfs info {};
-    return ::statfs(path.c_str(), &info) == 0 && (info.f_type == TMPFS_MAGIC || info.f_type == RAMFS_MAGIC);
+    return ::statfs(path.c_str(), &info) == 0 && info.f_type == TMPFS_MAGIC;
 }
 
 /// transit_directory, made if need be.  Errors: not_found, unsupported, denied, io.

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <iterator>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -154,18 +155,22 @@ std::vector<std::string> ids_from_stdin() {
     return ids;
 }
 
-/// Messages in transit count as in incoming/ and active/: whoever wants them there has to wait for them.
-void await_transit(const std::vector<std::string>& queues, const std::vector<std::string>* named) {
+/// Messages in transit count as in incoming/ and active/: whoever wants them there has to wait for them.  Yields those that stay, which
+/// are nobody else's to touch.
+std::set<std::string> await_transit(const std::vector<std::string>& queues, const std::vector<std::string>* named) {
     const auto is_in_transit = [](const std::string& queue) { return queue == "incoming" || queue == "active"; };
     const std::optional<queue::Transit> transit = queue::Transit::open(".", ".");
     if (!transit || std::none_of(queues.begin(), queues.end(), is_in_transit)) {
-        return;
+        return {};
     }
     std::vector<std::string> ids = named != nullptr ? *named : transit->all_ids();
     std::erase_if(ids, [](const std::string& id) { return !queue::is_queue_id(id); });
-    for (const std::string& id : leave_transit(*transit, std::move(ids))) {
-        log_warning("{}: still in transit, and left alone: it is being delivered, or cannot be moved to the queue; try again", id);
+    const std::vector<std::string> left = leave_transit(*transit, std::move(ids));
+    for (const std::string& id : left) {
+        log_warning("{}: still in transit, and left alone: it is being delivered, or cannot be moved to the queue; try again while the mail "
+                    "system runs", id);
     }
+    return {left.begin(), left.end()};
 }
 
 struct Count {
@@ -185,10 +190,10 @@ bool do_one(const Kind& kind, const std::string& id, const std::vector<std::stri
 }
 
 void do_all(const Kind& kind, const std::vector<std::string>& queues, Teller& teller, Count& count) {
-    await_transit(queues, nullptr);
+    const std::set<std::string> in_transit = await_transit(queues, nullptr);
     for (const std::string& queue : queues) {
         for (const std::string& id : queue_ids_in(queue)) {
-            if (do_one(kind, id, {queue}, count)) {
+            if (!in_transit.contains(id) && do_one(kind, id, {queue}, count)) {
                 teller.changed(id);
             }
         }
@@ -197,7 +202,7 @@ void do_all(const Kind& kind, const std::vector<std::string>& queues, Teller& te
 
 void do_named(const Kind& kind, const std::vector<std::string>& ids, const std::vector<std::string>& queues, Teller& teller,
               Count& count) {
-    await_transit(queues, &ids);
+    const std::set<std::string> in_transit = await_transit(queues, &ids);
     for (const std::string& id : ids) {
         if (!queue::is_queue_id(id)) {
             const std::string_view text = id;
@@ -207,7 +212,7 @@ void do_named(const Kind& kind, const std::vector<std::string>& ids, const std::
             continue;
         }
         const std::size_t released = count.released;
-        if (do_one(kind, id, queues, count)) {
+        if (!in_transit.contains(id) && do_one(kind, id, queues, count)) {
             log_info("{}: {}", id, kind.each);
             teller.changed(id);
         }

@@ -115,9 +115,10 @@ UniqueFd Transit::open_any(std::string_view queue_id) const {
 }
 
 bool Transit::contains(std::string_view queue_id) const {
-    // In this order: who is not found as the first can only have become the second.
-    return ::faccessat(directory_.get(), std::string(queue_id).c_str(), F_OK, 0) == 0 ||
-           ::faccessat(directory_.get(), with(kMove, queue_id).c_str(), F_OK, 0) == 0;
+    const auto exists = [&](const std::string& name) { return ::faccessat(directory_.get(), name.c_str(), F_OK, 0) == 0; };
+    // In this order: the first may have become the second meanwhile, and that the first again when it could not be kept.
+    const std::string id(queue_id);
+    return exists(id) || exists(with(kMove, id)) || exists(id);
 }
 
 UniqueFd Transit::open_file(std::string_view queue_id, int flags) const {
@@ -237,7 +238,9 @@ bool Transit::resume() const {
     for (const std::string& name : names()) {
         const std::string id = name.size() > kPrefix ? name.substr(kPrefix) : std::string();
         if (name.compare(0, kPrefix, kMove) == 0) {
-            rename(name, is_in_queue(id) ? with(kLock, id) : id);
+            const bool kept = is_in_queue(id);
+            rename(name, kept ? with(kLock, id) : id);
+            (void)(kept && is_held(id));
         } else if (name.compare(0, kPrefix, kLock) == 0) {
             (void)is_held(id);
         } else if (name.compare(0, std::char_traits<char>::length(kTemporary), kTemporary) == 0) {

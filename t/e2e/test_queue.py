@@ -358,6 +358,18 @@ class QueueTest(unittest.TestCase):
         self.assertEqual(self.suite.queue_files(), [])
 
     @unittest.skipUnless(os.path.isdir("/dev/shm"), "no memory for messages in transit")
+    def test_a_copy_of_a_message_that_is_half_moved_is_left_alone(self):
+        """Else what is deleted came back, for the next queue manager would find but the other half."""
+        queue_id, path = self.put_in_transit("later-a@here.example")
+        copy, moving = self.suite.path("queue/incoming/" + queue_id), os.path.join(os.path.dirname(path), "move." + queue_id)
+        shutil.copy2(path, copy)
+        os.chown(copy, self.suite.uid, self.suite.gid)
+        os.rename(path, moving)
+        for which in (queue_id, "ALL"):
+            self.assertIn("%s: still in transit" % queue_id, self.suite.run("postsuper", "-d", which, check=0).stdout)
+        self.assertTrue(os.path.exists(copy) and os.path.exists(moving))
+
+    @unittest.skipUnless(os.path.isdir("/dev/shm"), "no memory for messages in transit")
     def test_the_commands_and_a_message_that_an_agent_has_in_transit(self):
         queue_id, path = self.put_in_transit("later-a@here.example")
         with open(path, "rb") as agent:
