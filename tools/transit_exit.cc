@@ -1,8 +1,5 @@
 #include "tools/transit_exit.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-
 #include <thread>
 
 #include "lib/log/log.h"
@@ -11,16 +8,6 @@ namespace postern::tools {
 namespace {
 
 constexpr std::chrono::milliseconds kPause{20};
-
-/// To incoming/, if nobody has it.
-Result<void> move_out(const queue::Transit& transit, const std::string& id) {
-    const UniqueFd file = transit.open_file(id, O_RDONLY);
-    if (!file || ::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
-        return {};
-    }
-    const Result<UniqueFd> kept = transit.keep(id, file.get(), "incoming", false);
-    return kept || kept.error().code == Errc::not_found ? Result<void>() : kept.error();
-}
 
 }  // namespace
 
@@ -31,8 +18,9 @@ std::vector<std::string> leave_transit(const queue::Transit& transit, std::vecto
         if (!transit.contains(id)) {
             return true;
         }
-        if (const Result<void> moved = move_out(transit, id); !moved) {
-            trouble = moved.error().what;
+        const Result<void> kept = transit.keep_idle(id, "incoming");
+        if (!kept && kept.error().code != Errc::temporary && kept.error().code != Errc::not_found) {
+            trouble = kept.error().what;
         }
         return !transit.contains(id);
     };
