@@ -7,7 +7,10 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -70,6 +73,36 @@ Result<std::string> make_directory(const std::string& below, uid_t mail_user, gi
     return path;
 }
 
+/// The same with the link to it.
+Result<void> make_linked(const std::string& link, const std::string& below, uid_t mail_user, gid_t mail_group) {
+    const Result<void> prepared = prepare(below);
+    if (!prepared) {
+        return prepared;
+    }
+    const Result<std::string> made = make_directory(below, mail_user, mail_group);
+    if (made && ::symlink(made->c_str(), link.c_str()) != 0) {
+        const Error error = errno_error("make link " + link);
+        ::rmdir(made->c_str());
+        return error;
+    }
+    return made ? Result<void>() : Result<void>(made.error());
+}
+
+/// The directories of transit_directory.  An ordinary user is not given one that was not asked for: at the user's log-out the system
+/// may remove what is in it.
+std::vector<std::string> wanted_places(const Config& config) {
+    std::vector<std::string> places;
+    if (config.commit_log_size() > 0 && (::geteuid() == 0 || config.is_set("transit_directory"))) {
+        places = split_list(config.transit_directory());
+    }
+    for (std::string& place : places) {
+        while (place.size() > 1 && place.back() == '/') {
+            place.pop_back();
+        }
+    }
+    return places;
+}
+
 /// Takes away the link, and the directory it leads to if that is ours.  False when there may be mail in that.
 bool remove_old(const std::string& link, const std::string& old) {
     if (::rmdir(old.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR) {
@@ -83,40 +116,33 @@ bool remove_old(const std::string& link, const std::string& old) {
 TransitReport set_up_transit(const Config& config, uid_t mail_user, gid_t mail_group) {
     const std::string& queue = config.queue_directory();
     const std::string link = queue + "/transit";
-    std::string below = config.commit_log_size() == 0 ? std::string() : config.transit_directory();
-    while (below.size() > 1 && below.back() == '/') {
-        below.pop_back();
-    }
+    const std::vector<std::string> places = wanted_places(config);
     // One at a time: who came second would take the first one's directory away.
     const UniqueFd alone(::open((queue + "/commit").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
     if (alone) {
         ::flock(alone.get(), LOCK_EX);
     }
-    Result<void> done = below.empty() ? Result<void>() : prepare(below);
     const std::string old = queue::read_transit_link(queue);
-    if (done && !old.empty() && is_usable(old, below, mail_user)) {
+    if (std::any_of(places.begin(), places.end(), [&](const std::string& below) { return is_usable(old, below, mail_user) && prepare(below); })) {
         return {};
     }
     if (!old.empty() && !remove_old(link, old)) {
         return {.warning = fmt::format("{}: still in use for messages in transit", old), .notice = {}};
     }
-    if (done && !below.empty()) {
-        const Result<std::string> made = make_directory(below, mail_user, mail_group);
-        if (made && ::symlink(made->c_str(), link.c_str()) != 0) {
-            done = errno_error("make link " + link);
-            ::rmdir(made->c_str());
-        } else if (!made) {
-            done = made.error();
+    std::string trouble;
+    for (const std::string& below : places) {
+        const Result<void> done = make_linked(link, below, mail_user, mail_group);
+        if (done) {
+            return {};
         }
+        trouble += (trouble.empty() ? "" : "; ") + done.error().what;
     }
-    if (done) {
+    if (trouble.empty()) {
         return {};
     }
-    const std::string text = fmt::format("messages in transit are kept on the disk: transit_directory: {}", done.error().what);
-    if (config.is_set("transit_directory")) {
-        return {.warning = text, .notice = {}};
-    }
-    return {.warning = {}, .notice = ::geteuid() == 0 ? text : std::string()};   // /run is root's
+    std::string text = "messages in transit are kept on the disk: transit_directory: " + trouble;
+    const bool asked_for = config.is_set("transit_directory");
+    return {.warning = asked_for ? text : std::string(), .notice = asked_for ? std::string() : std::move(text)};
 }
 
 }  // namespace postern::master

@@ -161,6 +161,21 @@ TEST_CASE("messages stay on the disk where there is no good place in memory", "[
     }
 }
 
+TEST_CASE("of several places the first that is in memory is taken", "[master]") {
+    const Scratch scratch;
+    if (!has_memory(scratch)) {
+        return;
+    }
+    const std::string bad = scratch.root + "/place", good = scratch.memory + "/a", other = scratch.memory + "/b";
+    CHECK(scratch.set_up(bad + ", " + good + ", " + other) == "");
+    const std::string first = scratch.link();
+    CHECK(first.substr(0, first.rfind('/')) == good);
+    CHECK(scratch.set_up(other + " " + good) == "");   // one that is there stays
+    CHECK(scratch.link() == first);
+    CHECK(scratch.set_up(bad + ", run/x") == std::string(kOnDisk) + "place: not in memory (tmpfs); run/x: not an absolute path");
+    CHECK(scratch.link().empty());
+}
+
 TEST_CASE("the default is not asked for: no warning where it does not work", "[master]") {
     const Scratch scratch;
     const auto config = Config::from_text("queue_directory = " + scratch.root + "\n");

@@ -123,6 +123,15 @@ TEST_CASE("queue ids have Postfix's two forms", "[queue]") {
     CHECK(is_queue_id("0000AABCDE"));
     CHECK(make_queue_id(1700000000000010, 5, true) < make_queue_id(1700000000000011, 5, true));
     CHECK(make_queue_id(1700000000999999, 5, true) < make_queue_id(1700000001000000, 5, true));
+    for (const bool is_long : {false, true}) {
+        for (const std::uint64_t number : {kFirstRandomNumber, 2 * kFirstRandomNumber - 1}) {
+            const std::string random = make_queue_id(1700000000000010, number, is_long);
+            CHECK((is_queue_id(random) && has_random_number(random)));
+        }
+        for (const std::uint64_t inode : {std::uint64_t{1}, kFirstRandomNumber - 1, 2 * kFirstRandomNumber}) {
+            CHECK_FALSE(has_random_number(make_queue_id(1700000000000010, inode, is_long)));
+        }
+    }
     for (const char* bad : {"", "tmp.1.2.3", "..", "ABC", "0000AABCDe", "../../etc", "4A1B/2C9F30", "zzzzzzzzzz", "Bcdfghjklmz"}) {
         CAPTURE(bad);
         CHECK_FALSE(is_queue_id(bad));

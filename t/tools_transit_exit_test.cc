@@ -9,6 +9,8 @@
 #include <optional>
 #include <thread>
 
+#include "lib/queue/queue_id.h"
+#include "tools/queue_surgery.h"
 #include "tools/transit_exit.h"
 
 using namespace postern;
@@ -76,4 +78,18 @@ TEST_CASE("a message that cannot be moved is told of", "[tools]") {
     std::filesystem::remove_all(scratch.root + "/incoming");
     CHECK(leave_transit(*scratch.transit, {"AAAAAA0"}, std::chrono::milliseconds(0)) == std::vector<std::string>{"AAAAAA0"});
     CHECK(scratch.transit->contains("AAAAAA0"));
+}
+
+TEST_CASE("a structure fix renames what does not fit its inode, but not what began in memory", "[tools]") {
+    const Scratch scratch;
+    const std::string foreign = queue::make_queue_id(1700000000000010, 12, false),
+                      random = queue::make_queue_id(1700000000000010, queue::kFirstRandomNumber + 5, false);
+    for (const std::string& id : {foreign, random}) {
+        REQUIRE(scratch.transit->put(id, {"message"}).ok());
+        REQUIRE(scratch.transit->keep_idle(id, "incoming").ok());
+    }
+    std::vector<std::string> renamed;
+    CHECK(fix_names({scratch.root + "/incoming"}, [&](const std::string& from, const std::string&) { renamed.push_back(from); }) == 1);
+    CHECK(renamed == std::vector<std::string>{foreign});
+    CHECK(scratch.is_in_incoming(random));
 }

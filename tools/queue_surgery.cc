@@ -158,7 +158,8 @@ std::size_t fix_names(const std::vector<std::string>& queues,
             if (::lstat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
                 continue;
             }
-            const std::string right = id_for_inode(id, info.st_ino);
+            // A random number is nobody's inode, and the same anywhere.
+            const std::string right = queue::has_random_number(id) ? id : id_for_inode(id, info.st_ino);
             if (right != id && queue::rename_without_replacing(path, queue::queue_path(queue, right))) {
                 renamed(id, right);
                 ++count;

@@ -26,7 +26,8 @@ bool operate(Surgery surgery, const std::string& queue_id, const std::vector<std
 /// Removes temporary files that a killed program left more than a day ago.  Yields how many.
 std::size_t purge_temporary(const std::vector<std::string>& queues);
 
-/// A file whose name does not fit its inode number (after a restore) is renamed, so that ids stay unique.
+/// A file whose name does not fit its inode number (after a restore) is renamed, so that ids stay unique; those with random numbers are
+/// so anyway.
 /// Yields how many; `renamed` hears of each.
 std::size_t fix_names(const std::vector<std::string>& queues,
                       const std::function<void(const std::string& from, const std::string& to)>& renamed);
