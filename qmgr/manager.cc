@@ -283,56 +283,6 @@ bool Manager::move_to_active(Message& message) {
     return true;
 }
 
-/// Out of transit, to a directory of the queue.  Errors: not_found (postsuper was quicker), and what has been logged.
-Result<void> Manager::keep(Message& message, const std::string& directory) {
-    Result<UniqueFd> kept = transit_->keep(message.id, message.file.get(), directory, message.batches > 0);
-    if (!kept) {
-        if (kept.error().code != Errc::not_found) {
-            log_warning("{}: {}", message.id, kept.error().what);
-        }
-        return kept.error();
-    }
-    message.held = message.batches > 0;
-    message.file = std::move(*kept);
-    message.journal.reset();
-    message.directory = directory;
-    return {};
-}
-
-/// What there is no room for does not stay in transit.
-void Manager::keep_waiting(const std::string& id) {
-    if (transit_ == nullptr || !incoming_.contains(id) || next_keep_usec_ > clock_()) {
-        return;
-    }
-    const Result<void> kept = transit_->keep_idle(id, "incoming");
-    if (!kept && kept.error().code != Errc::not_found && kept.error().code != Errc::temporary) {
-        log_warning("{}: {}", id, kept.error().what);
-        next_keep_usec_ = clock_() + kKeepPause;
-    }
-}
-
-/// New mail is mostly delivered at once, and does not need a place among what takes longer: a message moves to active/
-/// when it has been here for kYoung.  While we drain only what is in transit: our successor reads the directories.
-void Manager::move_the_older() {
-    const std::int64_t born = clock_() - kYoung;
-    while (!young_.empty() && next_keep_usec_ <= clock_()) {
-        const auto found = active_.find(young_.front());
-        if (found != active_.end() && found->second->active_usec > born) {
-            break;
-        }
-        if (found != active_.end() && found->second->is_in_transit()) {
-            const Result<void> kept = keep(*found->second, "active");
-            if (!kept && kept.error().code != Errc::not_found) {   // the same message is tried again
-                next_keep_usec_ = clock_() + kKeepPause;
-                break;
-            }
-        } else if (found != active_.end() && found->second->directory == "incoming" && !draining_) {
-            move_to_active(*found->second);
-        }
-        young_.pop_front();
-    }
-}
-
 void Manager::log_active(const Message& message) const {
     log_info("{}: from=<{}>, size={}, nrcpt={} (queue active)", message.id, logged_address(config_, message.envelope().sender),
              message.content.size_bytes(), message.pending);

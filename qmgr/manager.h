@@ -125,13 +125,17 @@ private:
     void set_aside(const std::string& id, const std::string& directory, const std::string& why);
     void log_active(const Message& message) const;
     bool move_to_active(Message& message);
-    Result<void> keep(Message& message, const std::string& directory);
-    void keep_waiting(const std::string& id);
-    void move_the_older();
     std::size_t allowance(const Message& message) const;
     std::size_t route_more(Message& message);
     void refill();
     void recount(Message& message);
+
+    // In transit (manager_transit.cc)
+    Result<void> keep(Message& message, const std::string& directory);
+    bool keep_idle(const std::string& id);
+    void keep_waiting(const std::string& id);
+    void move_the_older();
+    Task<> scan_transit();
 
     // Choosing transports (manager_route.cc)
     struct Target;
@@ -177,7 +181,6 @@ private:
     Task<> recover_rest();
     void look_elsewhere(const std::string& id);
     Task<> scan(std::string directory);
-    Task<> scan_transit();
     Task<> read_directory(std::string directory, SharedDirectory& shared);
     bool found(const std::string& directory, const std::string& id, std::int64_t modified, std::int64_t changed);
     Task<> sync_young(SharedDirectory& shared);

@@ -245,10 +245,7 @@ Task<> Manager::look_after_logs() {
 
 void Manager::end() {
     for (const std::string& id : transit_ != nullptr ? transit_->ids() : std::vector<std::string>()) {
-        const Result<void> kept = transit_->keep_idle(id, "incoming");
-        if (!kept && kept.error().code != Errc::not_found && kept.error().code != Errc::temporary) {
-            log_warning("{}: {}", id, kept.error().what);
-        }
+        keep_idle(id);
     }
     if (logs_) {
         report(queue::settle_logs(*logs_));
@@ -368,33 +365,6 @@ Task<> Manager::scan(std::string directory) {
     }
     while (shared.working > 0) {
         co_await shared.done.wait(kForever);
-    }
-}
-
-/// What killed processes have left half-done is put right; then messages that we do not have are taken up, or kept.
-Task<> Manager::scan_transit() {
-    if (transit_ == nullptr) {
-        co_return;
-    }
-    for (bool resumed = false; !resumed && !draining_;) {
-        auto resume = [this] { return transit_->resume(); };
-        resumed = co_await offload(std::move(resume));
-        if (!resumed) {
-            co_await sleep_for(Millis(10));
-        }
-    }
-    auto read = [this] { return transit_->ids(); };
-    const std::vector<std::string> ids = co_await offload(std::move(read));
-    std::size_t seen = 0;
-    for (const std::string& id : ids) {
-        if (by_id_.count(id) == 0 && !draining_) {
-            incoming_.put(id, clock_() / kSecond);
-            fill_active();
-            keep_waiting(id);
-        }
-        if (++seen % kTurn == 0) {
-            co_await yield_to_others();
-        }
     }
 }
 
