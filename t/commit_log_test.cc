@@ -300,7 +300,13 @@ TEST_CASE("a message in transit keeps its record until it is in the queue", "[qu
     log.reset();
     CHECK(settle_logs(scratch.options).trouble.empty());
     CHECK(read_places(scratch.options).size() == 2);   // the log has the only copy
-    CHECK(replay_logs(scratch.after_power_failure()).put_back == 0);   // as long as memory has the message
+    const LogOptions mounted_again = scratch.after_power_failure();
+    CHECK(replay_logs(mounted_again).put_back == 0);   // as long as memory has the message
+    const std::vector<LoggedMessage> still = read_places(scratch.options);
+    REQUIRE(still.size() == 1);
+    CHECK(still.front().queue_id == moving.id);
+    CHECK(replay_logs(mounted_again).put_back == 0);
+    CHECK(read_places(scratch.options).size() == 1);
     REQUIRE(::rename(on_its_way.c_str(), scratch.file("active", moving.id).c_str()) == 0);
     CHECK(settle_logs(scratch.options).trouble.empty());
     CHECK(read_places(scratch.options).empty());

@@ -149,11 +149,11 @@ bool is_whole(const std::string& path) {
     return content && content->verify_content(file.get());
 }
 
+/// The log has the only durable copy of the message.
+bool is_in_transit(const LogOptions& options, const std::string& id) { return options.transit != nullptr && options.transit->contains(id); }
+
 /// True when the message is in the queue; what is left of it there is removed otherwise, once it is written anew.
 bool is_in_queue(const LogOptions& options, const std::string& id, std::vector<std::string>& damaged) {
-    if (options.transit != nullptr && options.transit->contains(id)) {
-        return true;   // memory is whole or gone
-    }
     for (const char* place : kPlaces) {
         std::string path = options.queue_directory + "/" + queue_path(place, id);
         if (is_whole(path)) {
@@ -235,11 +235,10 @@ void for_records(const Orphan& log, Each each) {
     }
 }
 
-/// The log has the only durable copy of a message.
-bool is_in_transit(const LogOptions& options, const Orphan& log) {
+bool has_message_in_transit(const LogOptions& options, const Orphan& log) {
     bool found = false;
     if (options.transit != nullptr) {
-        for_records(log, [&](const LogRecord& record, const std::string&) { found = found || options.transit->contains(record.queue_id); });
+        for_records(log, [&](const LogRecord& record, const std::string&) { found = found || is_in_transit(options, record.queue_id); });
     }
     return found;
 }
@@ -248,6 +247,10 @@ void replay(const LogOptions& options, Orphan& log, LogRecovery& recovery) {
     std::vector<std::uint64_t> safe;
     bool all = true;
     for_records(log, [&](const LogRecord& record, const std::string& image) {
+        if (is_in_transit(options, record.queue_id)) {   // first: it may be on its way to the queue, and never comes back
+            all = false;
+            return;
+        }
         const Result<bool> restored = restore(options, log, record, image);
         if (restored) {
             safe.push_back(record.number);
@@ -297,7 +300,7 @@ LogRecovery settle_logs(const LogOptions& options) {
         if (was_written_elsewhen(options, log.header)) {
             continue;   // replay_logs() had trouble with it
         }
-        if (is_in_transit(options, log)) {
+        if (has_message_in_transit(options, log)) {
             continue;   // until it is moved to the queue, or delivered
         }
         if (!flushed) {
