@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <utime.h>
 #include <unistd.h>
@@ -79,6 +80,19 @@ struct Scratch {
 };
 
 bool lock(const UniqueFd& file) { return ::flock(file.get(), LOCK_EX | LOCK_NB) == 0; }
+
+/// As long as it lives, no more files can be opened.
+struct NoDescriptors {
+    rlimit before{};
+    NoDescriptors() {
+        ::getrlimit(RLIMIT_NOFILE, &before);
+        const rlimit none{0, before.rlim_max};
+        ::setrlimit(RLIMIT_NOFILE, &none);
+    }
+    ~NoDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before); }
+    NoDescriptors(const NoDescriptors&) = delete;
+    NoDescriptors& operator=(const NoDescriptors&) = delete;
+};
 
 /// As qmgr has it: open and locked.
 UniqueFd take(const Transit& transit, const std::string& id) {
@@ -222,6 +236,32 @@ TEST_CASE("an agent that had a message while it was half moved is waited for", "
     scratch.write("active/AAAAAA0", "whole");
     CHECK(transit.resume());
     CHECK_FALSE(transit.contains("AAAAAA0"));
+    CHECK(transit.is_held("AAAAAA0"));
+}
+
+TEST_CASE("a message that is half moved is held, even when nobody has it any more", "[transit]") {
+    const Scratch scratch;
+    const Transit transit = scratch.open();
+    scratch.write("memory/move.AAAAAA0", "whole");
+    scratch.write("active/AAAAAA0", "whole");
+    CHECK(transit.is_held("AAAAAA0"));
+    CHECK(transit.resume());
+    CHECK_FALSE(transit.is_held("AAAAAA0"));
+    CHECK(scratch.files() == "active/AAAAAA0");
+}
+
+TEST_CASE("without descriptors nobody can tell that a message is not held", "[transit]") {
+    const Scratch scratch;
+    const Transit transit = scratch.open();
+    scratch.write("memory/lock.AAAAAA0", "whole");
+    const UniqueFd agent = transit.open_file("lock.AAAAAA0", O_RDONLY);
+    REQUIRE(lock(agent));
+    {
+        const NoDescriptors none;
+        CHECK(transit.is_held("AAAAAA0"));
+        CHECK(transit.is_held("AAAAAA1"));   // so it is asked again later
+    }
+    CHECK_FALSE(transit.is_held("AAAAAA1"));
     CHECK(transit.is_held("AAAAAA0"));
 }
 

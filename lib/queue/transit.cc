@@ -114,8 +114,9 @@ UniqueFd Transit::open_any(std::string_view queue_id) const {
     return file ? std::move(file) : open_file(with(kMove, queue_id), O_RDONLY);
 }
 
+bool Transit::exists(const std::string& name) const { return ::faccessat(directory_.get(), name.c_str(), F_OK, 0) == 0; }
+
 bool Transit::contains(std::string_view queue_id) const {
-    const auto exists = [&](const std::string& name) { return ::faccessat(directory_.get(), name.c_str(), F_OK, 0) == 0; };
     // In this order: the first may have become the second meanwhile, and that the first again when it could not be kept.
     const std::string id(queue_id);
     return exists(id) || exists(with(kMove, id)) || exists(id);
@@ -210,9 +211,12 @@ UniqueFd Transit::lock_movers(int operation) const {
 }
 
 bool Transit::is_held(std::string_view queue_id) const {
+    if (exists(with(kMove, queue_id))) {   // first: it becomes the lock
+        return true;
+    }
     const UniqueFd file = open_file(with(kLock, queue_id), O_RDONLY);
     if (!file) {
-        return false;
+        return errno != ENOENT;
     }
     if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
         return true;

@@ -74,7 +74,8 @@ public:
     /// The same for a message that nobody has locked.  Errors: temporary (somebody has), and as above.
     Result<void> keep_idle(std::string_view queue_id, const std::string& directory) const;
 
-    /// An agent that began with the message here may still have it.
+    /// An agent that began with the message here may still have it; or who moved it has not finished, and perhaps never will
+    /// (resume()).  True too when that cannot be told.
     bool is_held(std::string_view queue_id) const;
     /// No agent has it.
     void release(std::string_view queue_id) const;
@@ -87,6 +88,7 @@ private:
     Transit(std::string name, UniqueFd directory, std::string queue)
         : name_(std::move(name)), directory_(std::move(directory)), queue_(std::move(queue)) {}
     std::vector<std::string> names() const;
+    bool exists(const std::string& name) const;
     UniqueFd lock_movers(int operation) const;
     bool is_in_queue(const std::string& queue_id) const;
     Result<UniqueFd> copy(std::string_view queue_id, int file, const std::string& directory, FileIo& io) const;
