@@ -183,8 +183,8 @@ Task<> Committer::keep_tidy() {
 }
 
 void Committer::close() {
-    const bool in_transit = options_.transit != nullptr && !options_.transit->ids().empty();
-    if (log_ && !broken_ && !in_transit && log_->flush_file_system()) {
+    const bool none_in_transit = options_.transit == nullptr || options_.transit->is_empty();
+    if (log_ && !broken_ && none_in_transit && log_->flush_file_system()) {
         (void)log_->release();
     }
 }

@@ -265,6 +265,29 @@ TEST_CASE("without descriptors nobody can tell that a message is not held", "[tr
     CHECK(transit.is_held("AAAAAA0"));
 }
 
+TEST_CASE("transit is empty when nothing is there or on its way out, and that can be told", "[transit]") {
+    const Scratch scratch;
+    const Transit transit = scratch.open();
+    CHECK(transit.is_empty());
+    scratch.write("memory/lock.AAAAAA0", "whole");
+    scratch.write("memory/tmp.AAAAAA1", "unfini");
+    CHECK(transit.is_empty());
+    {
+        const NoDescriptors none;
+        CHECK_FALSE(transit.is_empty());
+    }
+    scratch.write("memory/move.AAAAAA2", "whole");
+    CHECK_FALSE(transit.is_empty());
+    CHECK(::rename((scratch.memory + "/move.AAAAAA2").c_str(), (scratch.memory + "/AAAAAA2").c_str()) == 0);
+    CHECK_FALSE(transit.is_empty());
+    CHECK(transit.remove("AAAAAA2"));
+    CHECK(transit.is_empty());
+    CHECK(transit.is_there());
+    std::filesystem::remove_all(scratch.memory);
+    CHECK_FALSE(transit.is_there());
+    CHECK_FALSE(transit.is_empty());   // what was there is in no queue
+}
+
 TEST_CASE("nothing is put right while somebody moves a message", "[transit]") {
     const Scratch scratch;
     const Transit transit = scratch.open();

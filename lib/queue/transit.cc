@@ -75,11 +75,14 @@ Result<void> Transit::put(std::string_view queue_id, const std::vector<std::stri
 }
 
 /// Names that do not begin with a dot.
-std::vector<std::string> Transit::names() const {
+Result<std::vector<std::string>> Transit::read_names() const {
     std::vector<std::string> found;
     Result<DirectoryReader> reader = DirectoryReader::open_at(directory_.get(), ".");
+    if (!reader) {
+        return reader.error();
+    }
     constexpr std::size_t kPiece = 4096;
-    for (bool more = reader.ok(); more;) {
+    for (bool more = true; more;) {
         std::vector<DirectoryReader::Name> piece = reader->next(kPiece);
         for (DirectoryReader::Name& entry : piece) {
             found.push_back(std::move(entry.name));
@@ -87,6 +90,23 @@ std::vector<std::string> Transit::names() const {
         more = !piece.empty();
     }
     return found;
+}
+
+std::vector<std::string> Transit::names() const {
+    Result<std::vector<std::string>> found = read_names();
+    return found ? std::move(*found) : std::vector<std::string>();
+}
+
+bool Transit::is_there() const {
+    struct stat info {};
+    return ::fstat(directory_.get(), &info) == 0 && info.st_nlink > 0;
+}
+
+bool Transit::is_empty() const {
+    const UniqueFd alone = lock_movers(LOCK_EX);
+    const Result<std::vector<std::string>> found = read_names();
+    const auto is_message = [](const std::string& name) { return is_queue_id(name) || name.compare(0, kPrefix, kMove) == 0; };
+    return alone && found && is_there() && std::none_of(found->begin(), found->end(), is_message);
 }
 
 std::vector<std::string> Transit::ids() const {

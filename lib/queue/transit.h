@@ -57,6 +57,10 @@ public:
 
     /// The ids of the messages that are here now, sorted.
     std::vector<std::string> ids() const;
+    /// The directory is there still.  When somebody has removed it, logs have the only copies of the messages that were here.
+    bool is_there() const;
+    /// No message is here or on its way out; waits for whoever moves one.  False too when that cannot be told.
+    bool is_empty() const;
     /// The message is in transit, or on its way out.
     bool contains(std::string_view queue_id) const;
     /// For those who only look: ids() and what is on its way out, as contains() has it; and such a message, for reading.
@@ -87,6 +91,7 @@ public:
 private:
     Transit(std::string name, UniqueFd directory, std::string queue)
         : name_(std::move(name)), directory_(std::move(directory)), queue_(std::move(queue)) {}
+    Result<std::vector<std::string>> read_names() const;
     std::vector<std::string> names() const;
     bool exists(const std::string& name) const;
     UniqueFd lock_movers(int operation) const;
