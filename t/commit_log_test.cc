@@ -312,6 +312,25 @@ TEST_CASE("a message in transit keeps its record until it is in the queue", "[qu
     CHECK(read_places(scratch.options).empty());
 }
 
+TEST_CASE("a log keeps its records when somebody removes the directory in transit, until the messages are put back", "[queue]") {
+    Scratch scratch;
+    REQUIRE(::mkdir((scratch.path + "/memory").c_str(), 0700) == 0);
+    REQUIRE(::symlink((scratch.path + "/memory").c_str(), (scratch.path + "/transit").c_str()) == 0);
+    const std::optional<Transit> transit = Transit::open(scratch.path, scratch.path);
+    REQUIRE(transit);
+    scratch.options.transit = &*transit;
+    std::unique_ptr<CommitLog> log = scratch.claim();
+    const Logged message = accept(scratch, *log);
+    REQUIRE((::unlink(scratch.file("incoming", message.id).c_str()) == 0 && ::rmdir((scratch.path + "/memory").c_str()) == 0));
+    CHECK(log->in_queue_before() == 0);
+    log.reset();
+    CHECK(settle_logs(scratch.options).trouble.empty());
+    LogOptions started_again = scratch.after_power_failure();   // with a directory of another name
+    started_again.transit = nullptr;
+    CHECK(replay_logs(started_again).put_back == 1);
+    CHECK(scratch.files("incoming") == std::vector<std::string>{message.id});
+}
+
 TEST_CASE("what was in transit comes back when its directory has vanished", "[queue]") {
     Scratch scratch;
     std::unique_ptr<CommitLog> log = scratch.claim();

@@ -242,6 +242,9 @@ CommitLog::State CommitLog::collect() {
 }
 
 std::uint64_t CommitLog::in_queue_before() const {
+    if (options_.transit != nullptr && !options_.transit->is_there()) {
+        return 0;
+    }
     const auto is_in_transit = [&](const Live& one) { return options_.transit != nullptr && options_.transit->contains(one.queue_id); };
     const auto first = std::find_if(live_.begin(), live_.end(), is_in_transit);
     return first == live_.end() ? next_ : first == live_.begin() ? 0 : first->number;

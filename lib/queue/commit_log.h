@@ -68,7 +68,8 @@ public:
     bool is_half_full() const { return used() > options_.ring_size / 2; }
     /// Looks which records were marked since, and gives their place back.
     State collect();
-    /// All records before the one with this number are done with, or their messages are in the queue; 0: the first is in transit.
+    /// All records before the one with this number are done with, or their messages are in the queue; 0: the first is in transit,
+    /// or was when the directory in transit was removed.
     std::uint64_t in_queue_before() const;
     /// All before `next` are in the file system: it was flushed after in_queue_before() said so; 0: none more than before.  Writes down from
     /// where records count, and makes durable which of them were marked.  To be called every second or so while records are

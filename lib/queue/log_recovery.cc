@@ -238,7 +238,8 @@ void for_records(const Orphan& log, Each each) {
 bool has_message_in_transit(const LogOptions& options, const Orphan& log) {
     bool found = false;
     if (options.transit != nullptr) {
-        for_records(log, [&](const LogRecord& record, const std::string&) { found = found || is_in_transit(options, record.queue_id); });
+        const bool gone = !options.transit->is_there();   // with all that was in it
+        for_records(log, [&](const LogRecord& record, const std::string&) { found = found || gone || is_in_transit(options, record.queue_id); });
     }
     return found;
 }
