@@ -244,6 +244,12 @@ Task<> Manager::look_after_logs() {
 }
 
 void Manager::end() {
+    for (const auto& [key, message] : active_) {
+        if (message->is_in_transit()) {   // its lock is ours; its journal is in memory only
+            (void)remember_delivered(*message);
+            (void)keep(*message, "active");
+        }
+    }
     for (const std::string& id : transit_ != nullptr ? transit_->ids() : std::vector<std::string>()) {
         keep_idle(id);
     }

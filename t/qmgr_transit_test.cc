@@ -176,13 +176,22 @@ TEST_CASE("what cannot be kept stays in transit, and is delivered from there or 
     CHECK(TransitQueue::queue_is_empty());
 }
 
-TEST_CASE("at an orderly end nothing stays in transit but what agents have", "[qmgr]") {
+TEST_CASE("at an orderly end nothing stays in transit but the locks of agents", "[qmgr]") {
     TransitQueue queue;
-    const std::string busy = queue.submit({to("a@here.example")}), idle = queue.put({to("b@here.example")});
+    const std::string busy = queue.submit({to("a@here.example"), to("c@far.example")}), idle = queue.put({to("b@here.example")});
+    queue.deliver_first();
+    const UniqueFd in_agent = std::move(queue.agents.calls.front().request.message);
     queue.manager->end();
     CHECK(files_in("incoming") == TransitQueue::Names{idle});
-    CHECK(files_in("memory") == TransitQueue::Names{busy});
-    queue.deliver_first();
+    CHECK(files_in("active") == TransitQueue::Names{busy});
+    CHECK(files_in("memory") == TransitQueue::Names{"lock." + busy});
+    REQUIRE(std::system("rm memory/*") == 0);   // the machine is started again
+    queue.kill_and_start();
+    while (!queue.agents.calls.empty()) {
+        CHECK(queue.agents.calls.front().request.recipients.front().recipient.address != "a@here.example");   // who has it already
+        queue.deliver_first();
+    }
+    CHECK(TransitQueue::queue_is_empty());
 }
 
 TEST_CASE("postsuper deletes a message in transit", "[qmgr]") {
