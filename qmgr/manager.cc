@@ -164,7 +164,8 @@ Result<std::unique_ptr<Message>> Manager::load(const std::string& id, const std:
     }
     file.reset();
     const bool held = transit_ != nullptr && !message->is_in_transit() && transit_->is_held(id);
-    if (held || ::flock(message->file.get(), LOCK_EX | LOCK_NB) != 0) {
+    const bool locked = !held && ::flock(message->file.get(), LOCK_EX | LOCK_NB) == 0;
+    if (!locked || (message->is_in_transit() && !transit_->is_still(id, message->file.get()))) {
         return Error(Errc::temporary, "still being delivered");
     }
     std::vector<queue::JournalRecord> records;

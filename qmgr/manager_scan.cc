@@ -263,6 +263,9 @@ void Manager::look_elsewhere(const std::string& id) {
     struct stat info {};
     if (transit_ != nullptr && transit_->contains(id)) {
         incoming_.put(id, clock_() / kSecond + 1);
+    } else if (transit_ != nullptr && ::stat(queue::queue_path("incoming", id).c_str(), &info) == 0) {
+        incoming_.put(id, clock_() / kSecond);   // postsuper, or our predecessor at its end, has moved it while we looked
+        changed_.notify_all();
     } else if (::stat(queue::queue_path("active", id).c_str(), &info) == 0) {
         spawn(recover_rest());
     } else if (::stat(queue::queue_path("deferred", id).c_str(), &info) == 0 && !deferred_.contains(id)) {

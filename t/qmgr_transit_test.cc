@@ -1,5 +1,8 @@
 /// qmgr/manager and messages in transit: what is delivered at once never reaches the disk, everything else does, and nothing is
 /// delivered twice or left behind, whoever is killed.
+#include <atomic>
+#include <thread>
+
 #include "lib/queue/commit_log.h"
 #include "lib/queue/log_recovery.h"
 #include "lib/queue/transit.h"
@@ -216,4 +219,35 @@ TEST_CASE("a damaged file in transit is saved in corrupt/", "[qmgr]") {
     queue.manager->new_message(id, UniqueFd());
     CHECK(files_in("corrupt") == TransitQueue::Names{id});
     CHECK(files_in("memory").empty());
+}
+
+TEST_CASE("whoever moves messages to the queue meanwhile, each is delivered once and none is forgotten", "[qmgr]") {
+    TransitQueue queue;
+    std::atomic<bool> over = false;
+    std::thread postsuper([&] {
+        while (!over) {
+            for (const std::string& id : queue.transit->ids()) {
+                (void)queue.transit->keep_idle(id, "incoming");
+            }
+        }
+    });
+    constexpr int kMessages = 5000;
+    int delivered = 0;
+    const auto deliver_all = [&] {
+        for (; !queue.agents.calls.empty(); ++delivered) {
+            queue.deliver_first();
+        }
+    };
+    for (int i = 0; i < kMessages; ++i) {
+        queue.submit({to("a@here.example")});
+        deliver_all();
+    }
+    over = true;
+    postsuper.join();
+    for (int i = 0; i < 3; ++i) {
+        queue.pass(kSecond);
+        deliver_all();
+    }
+    CHECK(delivered == kMessages);
+    CHECK(TransitQueue::queue_is_empty());
 }

@@ -131,10 +131,12 @@ TEST_CASE("a message that is kept has its journal with it, and its lock", "[tran
     const std::string big(300000, 'x');   // more than is copied at a time
     REQUIRE(transit.put("AAAAAA0", {"message", big}).ok());
     const UniqueFd file = take(transit, "AAAAAA0");
+    CHECK(transit.is_still("AAAAAA0", file.get()));
     scratch.write("memory/AAAAAA0", "journal");
     const Result<UniqueFd> kept = transit.keep("AAAAAA0", file.get(), "active", false);
     REQUIRE(kept);
     CHECK(scratch.files() == "active/AAAAAA0");
+    CHECK_FALSE(transit.is_still("AAAAAA0", file.get()));   // who has opened it before and waits for the lock has nothing
     CHECK(scratch.text("active/AAAAAA0") == "message" + big + "journal");
     CHECK_FALSE(transit.contains("AAAAAA0"));
     const UniqueFd other(::open((scratch.root + "/active/AAAAAA0").c_str(), O_RDONLY | O_CLOEXEC));

@@ -146,6 +146,12 @@ UniqueFd Transit::open_file(std::string_view queue_id, int flags) const {
     return UniqueFd(::openat(directory_.get(), std::string(queue_id).c_str(), flags | O_CLOEXEC | O_NOFOLLOW));
 }
 
+bool Transit::is_still(std::string_view queue_id, int file) const {
+    struct stat now {}, then {};
+    return ::fstatat(directory_.get(), std::string(queue_id).c_str(), &now, AT_SYMLINK_NOFOLLOW) == 0 && ::fstat(file, &then) == 0 &&
+           now.st_ino == then.st_ino && now.st_dev == then.st_dev;
+}
+
 bool Transit::remove(std::string_view queue_id) const {
     return ::unlinkat(directory_.get(), std::string(queue_id).c_str(), 0) == 0;
 }

@@ -68,6 +68,8 @@ public:
     UniqueFd open_any(std::string_view queue_id) const;
     /// As open(2): ENOENT when it is not in transit.
     UniqueFd open_file(std::string_view queue_id, int flags) const;
+    /// `file`, of open_file(), is the message still.  Who got its lock has to ask: whoever had that before may have moved the message.
+    bool is_still(std::string_view queue_id, int file) const;
     /// False, with errno, when that failed.
     bool remove(std::string_view queue_id) const;
 
