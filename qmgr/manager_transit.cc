@@ -80,9 +80,14 @@ Task<> Manager::scan_transit() {
     std::size_t seen = 0;
     for (const std::string& id : ids) {
         if (by_id_.count(id) == 0 && !draining_) {
-            incoming_.put(id, clock_() / kSecond);
+            // A notice that is on its way says where the copy is: without that it would still count when the message is delivered.
+            const bool wait = logs_ && places_.count(id) == 0 && !incoming_.contains(id);
+            incoming_.put(id, clock_() / kSecond + (wait ? 1 : 0));
             fill_active();
-            keep_waiting(id);
+            if (!wait || !room()) {
+                keep_waiting(id);
+            }
+            changed_.notify_all();
         }
         if (++seen % kTurn == 0) {
             co_await yield_to_others();

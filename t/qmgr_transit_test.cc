@@ -110,6 +110,31 @@ TEST_CASE("after qmgr was killed its successor takes up what is in transit, told
     CHECK(TransitQueue::queue_is_empty());
 }
 
+TEST_CASE("a message that a scan has found waits a moment for the notice, which says where its copy is", "[qmgr]") {
+    TransitQueue queue;
+    queue::LogOptions options;
+    options.ring_size = queue::kMinLogRing;
+    options.life = "this";
+    options.transit = &*queue.transit;
+    const Result<std::unique_ptr<queue::CommitLog>> log = queue::CommitLog::claim(options);
+    REQUIRE(log);
+    queue.manager->set_logs(options);
+    const std::string id = queue.put({to("a@here.example")}), untold = queue.put({to("b@here.example")});
+    const std::optional<std::uint64_t> number = (*log)->add(id, {"copy"});
+    REQUIRE((number && (*log)->flush()));
+    Loop::current().run_until(queue.manager->rescan(true, false));
+    CHECK(queue.agents.calls.empty());
+    queue.manager->new_message(id, UniqueFd(), {(*log)->name(), *number});
+    REQUIRE(queue.agents.calls.size() == 1);
+    queue.deliver_first();
+    CHECK((*log)->collect().live == 0);
+    queue.pass(kSecond);
+    REQUIRE(queue.agents.calls.size() == 1);
+    CHECK(queue.agents.calls.front().request.queue_id == untold);
+    queue.deliver_first();
+    CHECK(TransitQueue::queue_is_empty());
+}
+
 TEST_CASE("what an agent of a killed qmgr still has is left to it", "[qmgr]") {
     TransitQueue queue;
     const std::string id = queue.submit({to("a@here.example")});
