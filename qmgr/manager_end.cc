@@ -366,12 +366,12 @@ void Manager::remove(Message& message) {
     // First: should we end between the two, the file is still there.
     marks_.mark(message.place);
     message.place = {};
-    if (message.is_in_transit() && config_.dont_remove() == 0 && (transit_->remove(message.id) || errno == ENOENT)) {
+    if (message.is_in_transit() && config_.dont_remove() != 0) {
+        (void)keep(message, "active");
+    }
+    if (message.is_in_transit() && (transit_->remove(message.id) || errno == ENOENT)) {
         log_info("{}: removed", message.id);
         return;
-    }
-    if (message.is_in_transit()) {
-        (void)keep(message, "active");
     }
     const std::string path = message.path(), held = queue::queue_path("hold", message.id);
     if (config_.dont_remove() != 0 && ::rename(path.c_str(), queue::queue_path("saved", message.id).c_str()) == 0) {

@@ -204,6 +204,21 @@ TEST_CASE("what cannot be kept stays in transit, and is delivered from there or 
     CHECK(TransitQueue::queue_is_empty());
 }
 
+TEST_CASE("with dont_remove what was delivered is saved, or removed when it cannot be, and not delivered again", "[qmgr]") {
+    TransitQueue queue("dont_remove = 1\n");
+    REQUIRE(::mkdir("saved", 0700) == 0);
+    const bool disk_is_full = GENERATE(false, true);
+    if (disk_is_full) {
+        REQUIRE(::rmdir("active") == 0);
+    }
+    REQUIRE((::unlink("transit") == 0));   // as in a chroot, where the link leads nowhere
+    const std::string id = queue.submit({to("a@here.example")});
+    queue.deliver_first();
+    CHECK(files_in("saved") == (disk_is_full ? TransitQueue::Names() : TransitQueue::Names{id}));
+    CHECK(files_in("memory").empty());
+    CHECK(files_in("incoming").empty());
+}
+
 TEST_CASE("at an orderly end nothing stays in transit but the locks of agents", "[qmgr]") {
     TransitQueue queue;
     const std::string busy = queue.submit({to("a@here.example"), to("c@far.example")}), idle = queue.put({to("b@here.example")});
