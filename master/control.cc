@@ -92,8 +92,11 @@ bool check_trust_anchors(const Config& config) {
     return static_cast<bool>(anchors);
 }
 
+/// What a check is for.
+enum class Purpose : unsigned char { look, correct, start };
+
 /// main.cf, master.cf, programs, directories.  True when a master would start.
-bool check_all(const ControlContext& context, Severity least, bool correct) {
+bool check_all(const ControlContext& context, Severity least, Purpose purpose) {
     if (!report_configuration(context, least)) {
         return false;
     }
@@ -112,7 +115,9 @@ bool check_all(const ControlContext& context, Severity least, bool correct) {
     if (!check_trust_anchors(loaded->config)) {
         return false;
     }
-    const Result<DirectoryReport> report = set_up_directories(loaded->config, correct);
+    // A qmgr that runs looks for messages in transit where the link led when it began: until a new one comes it stays as it is.
+    const bool transit = purpose == Purpose::start || !running_master(loaded->config.queue_directory());
+    const Result<DirectoryReport> report = set_up_directories(loaded->config, purpose == Purpose::correct, transit);
     if (!report) {
         fmt::print(stderr, "postern: error: {}\n", report.error().what);
         return false;
@@ -134,7 +139,7 @@ int start(const ControlContext& context, const char* mode) {
     if (running_master(config->queue_directory())) {
         return fail("the Postern mail system is already running");
     }
-    if (!check_all(context, Severity::warning, false)) {
+    if (!check_all(context, Severity::warning, Purpose::start)) {
         return fail("the Postern mail system is not started");
     }
     say("starting the Postern mail system");
@@ -199,7 +204,7 @@ int reload(const ControlContext& context) {
     if (!master) {
         return 1;
     }
-    if (!check_all(context, Severity::warning, false)) {
+    if (!check_all(context, Severity::warning, Purpose::start)) {
         return fail("the configuration in use stays as it was");
     }
     say("refreshing the Postern mail system");
@@ -216,7 +221,7 @@ int status(const ControlContext& context) {
 }
 
 int check(const ControlContext& context) {
-    const bool good = check_all(context, Severity::notice, false);
+    const bool good = check_all(context, Severity::notice, Purpose::look);
     return good ? 0 : 1;
 }
 
@@ -276,7 +281,7 @@ int logrotate(const ControlContext& context) {
 /// postdrop and postqueue have the group that may write to maildrop and reach public sockets.
 int set_permissions(const ControlContext& context) {
     const std::optional<Config> config = load_config(context);
-    if (!config || !check_all(context, Severity::warning, true)) {
+    if (!config || !check_all(context, Severity::warning, Purpose::correct)) {
         return 1;
     }
     if (::geteuid() != 0) {

@@ -193,7 +193,7 @@ std::optional<pid_t> running_master(const std::string& queue_directory) {
     return pid && *pid > 1 ? std::optional(static_cast<pid_t>(*pid)) : std::nullopt;
 }
 
-Result<DirectoryReport> set_up_directories(const Config& config, bool correct) {
+Result<DirectoryReport> set_up_directories(const Config& config, bool correct, bool transit) {
     const Result<Ids> ids = find_ids(config);
     if (!ids) {
         return ids.error();
@@ -209,12 +209,12 @@ Result<DirectoryReport> set_up_directories(const Config& config, bool correct) {
     if (Result<void> done = set_up(config.data_directory(), data, *ids, correct, report); !done) {
         return done.error();
     }
-    TransitReport transit = set_up_transit(config, ids->mail_user, ids->mail_group);
-    if (!transit.warning.empty()) {
-        report.warnings.push_back(std::move(transit.warning));
+    TransitReport said = transit ? set_up_transit(config, ids->mail_user, ids->mail_group) : TransitReport{};
+    if (!said.warning.empty()) {
+        report.warnings.push_back(std::move(said.warning));
     }
-    if (!transit.notice.empty()) {
-        report.notices.push_back(std::move(transit.notice));
+    if (!said.notice.empty()) {
+        report.notices.push_back(std::move(said.notice));
     }
     return report;
 }

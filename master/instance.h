@@ -44,8 +44,8 @@ struct DirectoryReport {
 };
 
 /// Makes what is missing of queue_directory and data_directory, and sets owners and modes (as root; otherwise only
-/// what is missing is made, for the present user).  `correct` also repairs what exists.  Then set_up_transit().
+/// what is missing is made, for the present user).  `correct` also repairs what exists.  `transit`: then set_up_transit().
 /// Errors: config when mail_owner or setgid_group is not known; io.
-Result<DirectoryReport> set_up_directories(const Config& config, bool correct);
+Result<DirectoryReport> set_up_directories(const Config& config, bool correct, bool transit);
 
 }  // namespace postern::master

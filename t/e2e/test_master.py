@@ -263,6 +263,15 @@ class MasterTest(unittest.TestCase):
         self.assertEqual(self.instance.control("stop").returncode, 0)
         self.assertEqual(self.instance.control("status").returncode, 1)
 
+    @unittest.skipUnless(os.path.isdir("/dev/shm"), "no memory for messages in transit")
+    def test_a_reload_makes_the_directory_for_messages_in_transit_and_a_check_does_not(self):
+        self.addCleanup(self.instance.remove_transit)
+        self.instance.write("etc/main.cf", MAIN_CF.format(dir=self.instance.dir) + "transit_directory = %s\n" % self.instance.make_transit())
+        self.assertEqual(self.instance.control("check").returncode, 0)
+        self.assertFalse(os.path.lexists(self.instance.in_queue("transit")))   # the qmgr that runs would not look there
+        self.assertEqual(self.instance.control("reload").returncode, 0)
+        self.assertTrue(os.path.isdir(self.instance.in_queue("transit")))
+
     def test_reload_takes_a_good_configuration(self):
         first = self.instance.ask(PORT, "pid")
         self.instance.write("etc/master.cf", "%d inet n - n - 1 service new\nextra unix n - n - 1 service\n" % PORT)
