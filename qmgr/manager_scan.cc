@@ -518,6 +518,9 @@ void Manager::altered(std::uint8_t change, const std::vector<std::string>& queue
         incoming_.remove(id);
         Message* const message = find(id);
         if (message == nullptr) {
+            if (change == queue::kAlteredDeleted) {
+                marks_.mark(take_place(id));
+            }
             continue;
         }
         if (change == queue::kAlteredHeld) {

@@ -110,6 +110,16 @@ TEST_CASE("what postsuper deletes does not come back after a power failure; what
     ::unlink(("incoming/" + deleted).c_str());
     queue.manager->altered(queue::kAlteredDeleted, {deleted});
     CHECK(queue.log->collect().live == 0);
+    while (!queue.agents.calls.empty()) {
+        queue.finish();
+    }
+    const std::string waited = queue.accept({to("a@far.example")});
+    queue.answer(0, queue::kDeferred, "4.4.1", "connection refused");
+    queue.finish();
+    queue.drain();
+    REQUIRE(::unlink(("deferred/" + waited).c_str()) == 0);
+    queue.manager->altered(queue::kAlteredDeleted, {waited});
+    CHECK(queue.log->collect().live == 0);
     const std::string requeued = queue.accept({to("a@far.example")});
     ::rename(("incoming/" + requeued).c_str(), ("maildrop/" + requeued).c_str());
     queue.manager->altered(queue::kAlteredRequeued, {requeued});
