@@ -11,7 +11,7 @@
 /// Files in there, each for one queue id:
 ///
 ///     ID        the message, a whole queue file with its journal
-///     move.ID   likewise; somebody is about to write it to a directory of the queue
+///     move.ID   likewise; somebody is about to write it to a directory of the queue, or has just done so: it is nobody else's
 ///     lock.ID   the message is in a directory of the queue; this is but the lock of agents that began with it here
 ///     tmp.ID    unfinished, never accepted
 ///
