@@ -56,7 +56,8 @@ public:
     /// orderly end), then incoming and deferred are read, off the loop.  What an earlier queue manager, or an agent, still holds locked
     /// is left to it, and looked at again every second.
     Task<> start();
-    /// The process ends: what is in transit goes to active/, if we have it, or to incoming/, if nobody has, and logs of processes that have ended are settled.  Blocks.
+    /// The process ends: what is in transit goes to active/, if we have it, or to incoming/, if nobody has, and logs of processes that
+    /// have ended are settled.  Blocks.
     void end();
     /// Starts nothing more; what agents have, or is being reported, comes to its end.  The rest is let go, so that the successor can
     /// take it up at once.

@@ -52,8 +52,10 @@ void Manager::move_the_older() {
         }
         if (found != active_.end() && found->second->is_in_transit()) {
             const Result<void> kept = keep(*found->second, "active");
-            if (!kept && kept.error().code != Errc::not_found) {   // the same message is tried again
+            if (!kept && kept.error().code != Errc::not_found) {   // the others first, when it is tried again
                 next_keep_usec_ = clock_() + kKeepPause;
+                young_.push_back(young_.front());
+                young_.pop_front();
                 break;
             }
         } else if (found != active_.end() && found->second->directory == "incoming" && !draining_) {

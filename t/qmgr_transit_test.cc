@@ -219,6 +219,22 @@ TEST_CASE("with dont_remove what was delivered is saved, or removed when it cann
     CHECK(files_in("incoming").empty());
 }
 
+TEST_CASE("a message that cannot be kept does not keep others in transit", "[qmgr]") {
+    TransitQueue queue;
+    const std::string stuck = queue.submit({to("a@here.example")}), other = queue.submit({to("b@here.example")});
+    std::ofstream("active/" + stuck) << "somebody else's";
+    queue.pass(kSecond);
+    CHECK(files_in("memory").size() == 2);
+    queue.pass(10 * kSecond);
+    CHECK(::access(("active/" + other).c_str(), F_OK) == 0);
+    REQUIRE(::unlink(("active/" + stuck).c_str()) == 0);
+    queue.pass(10 * kSecond);
+    CHECK(::access(("active/" + stuck).c_str(), F_OK) == 0);
+    queue.deliver_first();
+    queue.deliver_first();
+    CHECK(TransitQueue::queue_is_empty());
+}
+
 TEST_CASE("at an orderly end nothing stays in transit but the locks of agents", "[qmgr]") {
     TransitQueue queue;
     const std::string busy = queue.submit({to("a@here.example"), to("c@far.example")}), idle = queue.put({to("b@here.example")});

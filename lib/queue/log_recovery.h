@@ -16,8 +16,9 @@ struct LogRecovery {
 
 /// Of each log that is in use and nobody's, and was written in another life of the file system (a power failure): each message in
 /// it that is not done with, and is in no queue directory, or damaged there, is written to incoming/.  Then the log is free again,
-/// unless messages are in transit: their records stay, for a later call.  Before the queue is read.  Logs are also taken for those of another life, without need, when a service manager gives each start of
-/// the mail system a mount of its own; since all that is finished is marked, nothing comes of that.
+/// unless messages are in transit: their records stay, for a later call.  Before the queue is read.  Logs are also taken for those of
+/// another life, without need, when a service manager gives each start of the mail system a mount of its own; since all that is
+/// finished is marked, nothing comes of that.
 LogRecovery replay_logs(const LogOptions& options);
 
 /// The same for logs of this life: a process was killed, or ended, and its files are all there.  The file system is flushed,
