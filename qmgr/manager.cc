@@ -174,6 +174,7 @@ Result<std::unique_ptr<Message>> Manager::load(const std::string& id, const std:
         return content.error();
     }
     message->content = std::move(*content);
+    message->must_sync = message->is_in_transit() && !records.empty();   // a queue manager that was killed wrote them to memory
     queue::JournalState past;
     const bool fresh = message->directory == "incoming" && message->envelope().arrival_usec >= started_usec_;
     const std::vector<queue::Recipient>& recipients = message->envelope().recipients;

@@ -293,6 +293,9 @@ bool Manager::append(Message& message, const std::vector<queue::JournalRecord>& 
         return gone;
     }
     const Result<void> written = queue::append_journal(message.journal.get(), records);
+    if (!written && message.is_in_transit() && keep(message, "active")) {   // memory is full, the disk need not be
+        return append(message, records);
+    }
     if (!written) {
         log_warning("{}: journal: {}", message.id, written.error().what);
     }

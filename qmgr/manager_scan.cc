@@ -355,6 +355,7 @@ Task<> Manager::read_directory(std::string directory, SharedDirectory& shared) {
             spawn(sync_young(shared));
         }
         fill_active();
+        move_the_older();   // at start there is no tick() until all is read
         changed_.notify_all();
         co_await yield_to_others();
     }

@@ -219,6 +219,24 @@ TEST_CASE("with dont_remove what was delivered is saved, or removed when it cann
     CHECK(files_in("incoming").empty());
 }
 
+TEST_CASE("what cannot be written down in memory is to be on the disk", "[qmgr]") {
+    TransitQueue queue;
+    const std::string id = queue.submit({to("a@here.example"), to("b@far.example")});
+    rlimit before{};
+    REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+    struct stat info {};
+    REQUIRE(::stat(("memory/" + id).c_str(), &info) == 0);
+    ::signal(SIGXFSZ, SIG_IGN);
+    const rlimit full{static_cast<rlim_t>(info.st_size), before.rlim_max};   // no file may grow, but be copied
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &full) == 0);
+    queue.answer(0, queue::kDelivered, "2.0.0", "delivered");
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &before) == 0);
+    CHECK(files_in("active") == TransitQueue::Names{id});
+    queue.finish();
+    queue.deliver_first();
+    CHECK(TransitQueue::queue_is_empty());
+}
+
 TEST_CASE("a message that cannot be kept does not keep others in transit", "[qmgr]") {
     TransitQueue queue;
     const std::string stuck = queue.submit({to("a@here.example")}), other = queue.submit({to("b@here.example")});

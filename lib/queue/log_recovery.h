@@ -22,7 +22,8 @@ struct LogRecovery {
 LogRecovery replay_logs(const LogOptions& options);
 
 /// The same for logs of this life: a process was killed, or ended, and its files are all there.  The file system is flushed,
-/// which takes as long as it takes, and then they are free again, those apart whose messages are in transit.  Free logs of another size than `options` says are removed.
+/// which takes as long as it takes, and then they are free again, those apart whose messages are in transit.  Free logs of another
+/// size than `options` says are removed.
 LogRecovery settle_logs(const LogOptions& options);
 
 struct LoggedMessage {

@@ -21,6 +21,7 @@ import time
 from collections import Counter
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from ext4_disk import hide_mounts  # noqa: E402
 from killing import Sender, choose_seed, log_kept, start_sendmail, while_sending  # noqa: E402
 from power_suite import power_suite  # noqa: E402
 from smtp_peer import Peer  # noqa: E402
@@ -275,6 +276,7 @@ class Verdict:
 
 
 def main():
+    hide_mounts()
     choose_seed("POWER_SEED", len(ROUNDS))
     # A pause, so that mail is always under way.
     peer = Peer(PORT + 60, replies={"RCPT": lambda argument: "450 4.7.1 not yet" if "@late.example" in argument else "", ".": 0.03})
