@@ -20,7 +20,7 @@ constexpr postern::Rights kRights{
     .capabilities = "",
     .chroot = "queue_directory",
     .readable = "system $config_directory",
-    .writable = "$queue_directory $transit_directory",
+    .writable = "$queue_directory $queue_directory/transit",
     .syscalls = postern::Syscalls::files,
 };
 

@@ -22,7 +22,7 @@ constexpr postern::Rights kRights{
     .capabilities = "",                              // none
     .chroot = "queue_directory",
     .readable = "$config_directory system",          // transport_maps and other tables, when they change
-    .writable = "$queue_directory $transit_directory",
+    .writable = "$queue_directory $queue_directory/transit",
     .syscalls = postern::Syscalls::files,
 };
 

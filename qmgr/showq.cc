@@ -13,7 +13,7 @@ constexpr postern::Rights kRights{
     .user = "mail_owner",
     .capabilities = "",                              // none
     .chroot = "queue_directory",
-    .readable = "$queue_directory $transit_directory /etc/localtime /usr/share/zoneinfo",
+    .readable = "$queue_directory $queue_directory/transit /etc/localtime /usr/share/zoneinfo",
     .writable = "",
     .syscalls = postern::Syscalls::network_only,
 };

@@ -233,22 +233,27 @@ TEST_CASE("Landlock holds an ordinary user in its directories", "[sandbox]") {
           }) == 0);
 }
 
-TEST_CASE("a queue without a directory in transit gives no right to any", "[sandbox]") {
+TEST_CASE("a right to a link is one to where it leads, and to nothing when it leads nowhere", "[sandbox]") {
     const Directories directories;
     if (!has_landlock()) {
         return;
     }
-    for (const bool has_one : {false, true}) {
+    for (const bool is_there : {false, true}) {
         CHECK(in_child([&] {
+                  const std::string link = directories.root + "/link";
+                  ::unlink(link.c_str());
+                  if (::symlink((directories.root + (is_there ? "/in" : "/nowhere")).c_str(), link.c_str()) != 0) {
+                      return 2;
+                  }
                   if (::geteuid() == 0) {
                       become_nobody();
                   }
                   ConfineContext context;
-                  context.transit_directory = has_one ? directories.root + "/in" : std::string();
-                  confine({.readable = "$transit_directory"}, context);
+                  context.queue_directory = directories.root;
+                  confine({.readable = "$queue_directory/link"}, context);
                   const bool readable = open_errno(directories.root + "/in", O_RDONLY | O_DIRECTORY) == 0;
                   const bool others = open_errno("/", O_RDONLY | O_DIRECTORY) == 0 || open_errno(directories.root, O_RDONLY | O_DIRECTORY) == 0;
-                  return readable == has_one && !others ? 0 : 1;
+                  return readable == is_there && !others ? 0 : 1;
               }) == 0);
     }
 }

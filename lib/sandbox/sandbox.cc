@@ -41,16 +41,12 @@ std::string expand(std::string_view list, const ConfineContext& context) {
         } else if (word[0] == '$') {
             const std::size_t slash = word.find('/');
             const std::string name = word.substr(1, slash == word.npos ? word.npos : slash - 1);
-            const std::string* value = name == "queue_directory"     ? &context.queue_directory
-                                       : name == "config_directory"  ? &context.config_directory
-                                       : name == "data_directory"    ? &context.data_directory
-                                       : name == "transit_directory" ? &context.transit_directory
-                                                                     : nullptr;
+            const std::string* value = name == "queue_directory"    ? &context.queue_directory
+                                       : name == "config_directory" ? &context.config_directory
+                                       : name == "data_directory"   ? &context.data_directory
+                                                                    : nullptr;
             if (value == nullptr) {
                 panic("rights name an unknown directory {}", word);
-            }
-            if (value->empty()) {
-                continue;
             }
             path = *value + (slash == word.npos ? "" : word.substr(slash));
         }

@@ -41,7 +41,7 @@ struct Rights {
     /// Name of the parameter that holds the new root directory ("queue_directory"), "" for none.
     std::string_view chroot = "";
     /// Directories and files separated by blanks, as seen before chroot.  $queue_directory, $config_directory
-    /// and $data_directory stand for those, $transit_directory for the queue's own one in there, if it has one.  "" is nothing, kEverywhere leaves Landlock out.  "system" stands for
+    /// and $data_directory stand for those.  "" is nothing, kEverywhere leaves Landlock out.  "system" stands for
     /// what libraries read (/etc, /usr, /lib*, time zones, /dev/{null,urandom}, /proc/self, /run for name services).
     std::string_view readable = "";
     /// Likewise; implies readable.
@@ -57,7 +57,6 @@ struct ConfineContext {
     std::string queue_directory{};
     std::string config_directory{};
     std::string data_directory{};
-    std::string transit_directory{};     ///< empty: the queue has none (lib/queue/transit.h)
     bool keep_user = false;            ///< master.cf says "n" in the unpriv column: user and capabilities stay as they
                                        ///< are, unless the rights themselves say "root"
     std::string extra_readable{};        ///< more paths, from settings such as tables' directories; blank separated

@@ -16,7 +16,6 @@
 #include "lib/ipc/channel.h"
 #include "lib/log/destination.h"
 #include "lib/log/log.h"
-#include "lib/queue/transit.h"
 #include "lib/sandbox/identity.h"
 #include "lib/service/arguments.h"
 #include "lib/service/listener.h"
@@ -207,7 +206,6 @@ void Service::confine(const Rights& rights) {
     context.queue_directory = config.queue_directory();
     context.config_directory = config.config_directory();
     context.data_directory = config.data_directory();
-    context.transit_directory = queue::read_transit_link(config.queue_directory());
     context.keep_user = state_->arguments.privileged;
     if (privileged() && rights.user == "root") {
         join_network_group(config);
